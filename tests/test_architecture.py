@@ -1,0 +1,164 @@
+"""The house rules that the code alone cannot show: what may import what, and how light the core is."""
+
+import ast
+import importlib.util
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import tailgrad
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "src" / "tailgrad"
+HEAVY = {"transformers", "trl", "datasets", "accelerate", "peft", "vllm", "matplotlib", "pyarrow", "pandas"}
+
+# Which rooms each room may import, besides itself and the package's version.
+ROOMS: dict[str, set[str]] = {"types": set()}
+ROOMS["tails"] = {"types"}
+ROOMS["estimators"] = {"types", "tails"}
+ROOMS["evaluation"] = {"types", "tails", "estimators"}
+CORE = set(ROOMS)
+ROOMS["rollouts"] = CORE | {"rewards"}
+ROOMS["rewards"] = CORE
+ROOMS["training"] = CORE | {"rollouts", "rewards"}
+ROOMS["serving"] = ROOMS["integrations"] = ROOMS["quickstart"] = ROOMS["training"] | {"training"}
+ROOMS["cli"] = set(ROOMS)
+
+# What the core may import from elsewhere; figures alone draw, and load matplotlib only when they do.
+CORE_LIBRARIES = {"torch", "numpy", "scipy", "jaxtyping"} | sys.stdlib_module_names
+LAZY = {"tailgrad.evaluation.figures": {"matplotlib"}}
+
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+
+
+def room_of(module: str) -> str:
+    """The room a module of the package stands in; '' for the package's own front door."""
+    inner = module.removeprefix("tailgrad").removeprefix(".")
+    return "" if inner == "_version" else inner.partition(".")[0]
+
+
+def nodes_of(module: str, *, at_import: bool = False) -> Iterator[ast.AST]:
+    """The syntax nodes of a module; with `at_import`, only of what runs when it is imported."""
+    waiting: list[ast.AST] = [ast.parse(MODULES[module].read_text())]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        never = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not (at_import and (later or never)):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def imports_of(module: str, *, at_import: bool = False) -> set[str]:
+    """The dotted names that a module imports, anywhere or, with `at_import`, when it is itself imported."""
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    found = set()
+    for node in nodes_of(module, at_import=at_import):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            anchor = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            base = ".".join(part for part in (anchor, node.module) if part)
+            found |= {name if (name := f"{base}.{alias.name}") in MODULES else base for alias in node.names}
+    return found
+
+
+def is_ours(name: str) -> bool:
+    """Whether a dotted name belongs to this package."""
+    return name == "tailgrad" or name.startswith("tailgrad.")
+
+
+def libraries(names: set[str]) -> set[str]:
+    """The top-level names among `names` that belong to other packages."""
+    return {name.partition(".")[0] for name in names if not is_ours(name)}
+
+
+def test_every_room_is_in_the_table() -> None:
+    rooms = {room_of(module) for module in MODULES} - {""}
+    assert rooms <= set(ROOMS)
+    assert rooms >= {"types", "tails", "estimators", "evaluation", "rollouts", "rewards", "training", "cli"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_imports_upward(module: str) -> None:
+    room = room_of(module)
+    allowed = (CORE if room == "" else ROOMS[room] | {room}) | {""}
+    wrong = {name for name in imports_of(module) if is_ours(name) and room_of(name) not in allowed}
+    assert not wrong, f"{module} imports {sorted(wrong)}, but its room may use only {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in CORE])
+def test_the_core_imports_only_its_four_libraries(module: str) -> None:
+    assert libraries(imports_of(module, at_import=True)) <= CORE_LIBRARIES
+    assert libraries(imports_of(module)) <= CORE_LIBRARIES | LAZY.get(module, set())
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in ("", "cli")])
+def test_the_command_line_starts_light(module: str) -> None:
+    assert not libraries(imports_of(module, at_import=True)) & HEAVY
+
+
+def test_the_core_and_the_command_load_nothing_heavy() -> None:
+    light = ", ".join(["tailgrad", "tailgrad.cli.main", *(f"tailgrad.{room}" for room in sorted(CORE))])
+    program = f"import sys, {light}; print(*sorted({HEAVY} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.stdout.split(), result.stderr) == ([], "")
+
+
+def private_members(tree: ast.AST) -> set[str]:
+    """The names with one leading underscore that `tree` defines in a class or reaches for on an object."""
+    members = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            members |= {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+    return {name for name in members if name.startswith("_") and not name.startswith("__")}
+
+
+def test_only_the_seam_touches_the_private_names_of_trl() -> None:
+    origin = importlib.util.find_spec("trl").origin
+    trainers = [Path(origin).with_name("trainer") / f"{name}_trainer.py" for name in ("grpo", "rloo")]
+    theirs = set().union(*(private_members(ast.parse(trainer.read_text())) for trainer in trainers))
+    assert {"_calculate_rewards", "_generate_and_score_completions", "_logs"} <= theirs
+    touched = {
+        module for module, path in MODULES.items() if private_members(ast.parse(path.read_text())) & theirs
+    }
+    hidden = {module for module in MODULES if any(re.match(r"trl\b.*\._", n) for n in imports_of(module))}
+    assert touched | hidden == {"tailgrad.training.seam"}
+
+
+def test_no_file_points_outside_the_repository() -> None:
+    """A clone stands alone: no path of the machine it was written on, or beside it."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    outside = re.compile("[.][.]/" + r"shared\b|/" + r"work/(main|shared)\b|/(root|home)/\w")
+    files = [ROOT / name for name in listing.stdout.split("\0") if name]
+    texts = {path: path.read_bytes().decode("utf-8", errors="ignore") for path in files if path.is_file()}
+    assert not [str(path) for path, text in texts.items() if outside.search(text)]
+
+
+def test_every_public_name_is_documented() -> None:
+    rooms = [
+        tailgrad,
+        *(importlib.import_module(f"tailgrad.{room}") for room in sorted(ROOMS) if exists(room)),
+    ]
+    for room in rooms:
+        assert room.__doc__, f"{room.__name__} has no docstring"
+        for name in getattr(room, "__all__", []):
+            value = getattr(room, name)
+            if inspect.isroutine(value) or inspect.isclass(value):
+                written = value.__doc__ and not value.__doc__.startswith(f"{name}(")  # as a dataclass's own
+                assert written, f"{room.__name__}.{name} has no docstring"
+
+
+def exists(room: str) -> bool:
+    """Whether the package has this room yet."""
+    return room in {module.name for module in pkgutil.iter_modules(tailgrad.__path__)}
