@@ -1,0 +1,139 @@
+"""Group estimators: rewards `[P, M]` in, advantages `[P, M]` on the mean scale out."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from tailgrad.estimators._prefixes import smallest_prefix_group
+from tailgrad.estimators.dr_grpo import dr_grpo
+from tailgrad.estimators.grpo import grpo
+from tailgrad.estimators.max_at_k import max_at_k, smallest_subset_group
+from tailgrad.estimators.prefix_tea import prefix_tea
+from tailgrad.estimators.rloo import rloo
+from tailgrad.estimators.tea import smallest_tail_group, tea
+from tailgrad.types import Estimator
+
+__all__ = [
+    "ESTIMATORS",
+    "accepted_options",
+    "bind",
+    "dr_grpo",
+    "grpo",
+    "max_at_k",
+    "prefix_tea",
+    "rloo",
+    "smallest_group",
+    "tea",
+]
+
+ESTIMATORS: dict[str, Estimator] = {
+    "tea": tea,
+    "prefix_tea": prefix_tea,
+    "grpo": grpo,
+    "dr_grpo": dr_grpo,
+    "rloo": rloo,
+    "max_at_k": max_at_k,
+}
+"""Every estimator by its plain name."""
+
+
+_SMALLEST_GROUP: dict[str, Callable[..., int]] = {
+    "tea": smallest_tail_group,
+    "prefix_tea": smallest_prefix_group,
+    "max_at_k": smallest_subset_group,
+}
+
+
+def bind(name: str, **options: Any) -> Callable[[Tensor], Tensor]:
+    """An estimator by name, with its options fixed.
+
+    Args:
+        name: A key of `ESTIMATORS`.
+        **options: The estimator's keyword arguments; one that is None is left at its default.
+
+    Returns:
+        A function from rewards `[P, M]` to advantages `[P, M]`.
+
+    Raises:
+        ValueError: If the name is unknown, the estimator does not take an option, or lacks a required one.
+
+    Example:
+        >>> import torch
+        >>> bind("max_at_k", k=3, baseline=None)(torch.tensor([[0.0, 1.0, 5.0]]))
+        tensor([[ 0.,  0., 12.]])
+    """
+    given = _checked(name, options)
+    return partial(ESTIMATORS[name], **given)
+
+
+def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are not None, none of them unknown to the estimator and none missing."""
+    parameters = _options(name)
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in parameters:
+            takers = [other for other in ESTIMATORS if option in _options(other)]
+            raise ValueError(
+                f"{name} takes no option {option!r}, only {', '.join(parameters)}; "
+                + (f"{option!r} belongs to {', '.join(takers)}" if takers else "no estimator takes it")
+            )
+    missing = [o for o, p in parameters.items() if p.default is p.empty and o not in given]
+    if missing:
+        raise ValueError(f"{name} needs the option {', '.join(missing)}: give it a value")
+    return given
+
+
+def smallest_group(name: str, **options: Any) -> int:
+    """The fewest scored rollouts that can give a group advantages other than zero.
+
+    Groups with fewer get zeros, silently; a trainer counts them with this. It is also the smallest M.
+
+    Args:
+        name: A key of `ESTIMATORS`.
+        **options: The estimator's keyword arguments, as for `bind`.
+
+    Returns:
+        A number of rollouts, at least 2 but for `max_at_k(k=1, baseline="none")`.
+
+    Raises:
+        ValueError: As for `bind`.
+
+    Example:
+        >>> smallest_group("tea", deploy_n=128), smallest_group("prefix_tea", deploy_n=128)
+        (5, 12)
+    """
+    given = _checked(name, options)
+    given.pop("validate", None)
+    return _SMALLEST_GROUP[name](**given) if name in _SMALLEST_GROUP else 2
+
+
+def accepted_options(name: str) -> tuple[str, ...]:
+    """The options an estimator takes, without `validate`.
+
+    Args:
+        name: A key of `ESTIMATORS`.
+
+    Returns:
+        Names of its keyword arguments in their order.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Example:
+        >>> accepted_options("max_at_k")
+        ('k', 'baseline')
+    """
+    return tuple(option for option in _options(name) if option != "validate")
+
+
+def _options(name: str) -> dict[str, inspect.Parameter]:
+    if name not in ESTIMATORS:
+        close = difflib.get_close_matches(str(name), ESTIMATORS, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else "."
+        raise ValueError(f"unknown estimator {name!r}{hint} Choose one of: {', '.join(ESTIMATORS)}")
+    parameters = inspect.signature(ESTIMATORS[name]).parameters
+    return {option: p for option, p in parameters.items() if p.kind is p.KEYWORD_ONLY}

@@ -1,0 +1,45 @@
+"""What the estimators share: rewards in, relative to the best of the group; advantages out."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tailgrad.types import Advantages, Rewards
+
+
+def output_dtype(rewards: Rewards) -> torch.dtype:
+    """The dtype of the advantages: the rewards' floating dtype, but at least float32."""
+    return torch.float64 if rewards.dtype == torch.float64 else torch.float32
+
+
+def relative_rewards(rewards: Rewards) -> Float[Tensor, "P M"]:
+    """Rewards in float64 minus the largest of the group, NaN where unscored.
+
+    The subtraction is exact for any offset that the rewards themselves survived, so estimators built on
+    differences of rewards return the same advantages, bit for bit, at every such offset.
+    """
+    values = rewards.to(torch.float64)
+    largest = values.masked_fill(torch.isnan(values), -math.inf).amax(dim=1, keepdim=True)
+    return values - largest
+
+
+def num_scored(rewards: Rewards) -> Float[Tensor, "P 1"]:
+    """How many rollouts of each group have a reward, as float64."""
+    return (~torch.isnan(rewards)).sum(dim=1, keepdim=True).to(torch.float64)
+
+
+def centred(values: Float[Tensor, "P M"]) -> Float[Tensor, "P M"]:
+    """Values minus the mean of the scored ones of their group."""
+    return values - torch.nanmean(values, dim=1, keepdim=True)
+
+
+def finish(advantages: Float[Tensor, "P M"], rewards: Rewards) -> Advantages:
+    """Scale a group of n scored rollouts by M / n, put 0 where unscored, and cast to the output dtype.
+
+    The trainer averages over all M rollouts of a group, so the factor M / n makes that average the one over
+    the n that were scored.
+    """
+    factor = rewards.shape[1] / num_scored(rewards).clamp(min=1).to(advantages.dtype)
+    return (advantages * factor).where(~torch.isnan(rewards), 0.0).to(output_dtype(rewards))

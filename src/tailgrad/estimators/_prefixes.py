@@ -1,0 +1,183 @@
+"""Which prefixes Prefix-TEA takes of a group of n rollouts, and with which weights."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Evaluation = Literal["in_sample", "held_out"]
+
+_SMALLEST_TAIL = {"in_sample": 2, "held_out": 8}
+"""Rollouts in the tail of the shortest prefix. Held out, a tail of two to four can have a tiny sigma_hat that
+the evaluated rewards are not bounded by: a standard deviation of 1e4 at m = 16."""
+
+
+def jackknife_weights(sizes: tuple[int, ...], order: int) -> NDArray[np.float64]:
+    """Minimum-norm weights with sum_j w_j = 1 and sum_j w_j n_j^-l = 0 for l = 1 .. order - 1.
+
+    Args:
+        sizes: Distinct prefix sizes n_j, at least `order` of them.
+        order: How many constraints hold.
+
+    Returns:
+        One weight a size.
+
+    Example:
+        >>> jackknife_weights((8, 12, 16), 2).round(4).tolist()
+        [-1.2143, 0.6429, 1.5714]
+    """
+    inverse = max(sizes) / np.array(sizes, dtype=np.float64)
+    constraints = inverse[None, :] ** np.arange(order)[:, None]
+    target = np.zeros(order)
+    target[0] = 1.0
+    return np.asarray(np.linalg.lstsq(constraints, target, rcond=None)[0], dtype=np.float64)
+
+
+def default_prefix_sizes(
+    num_rollouts: int, *, tail_fraction: float, num_prefixes: int, evaluation: Evaluation = "in_sample"
+) -> tuple[int, ...]:
+    """Prefix sizes with whole tail counts, evenly spaced in the count up to the largest that fits.
+
+    Args:
+        num_rollouts: m, the rollouts of the group.
+        tail_fraction: alpha in (0, 1].
+        num_prefixes: J; fewer sizes come back where m is small.
+        evaluation: "held_out" leaves at least one rollout outside and 8 in the shortest tail.
+
+    Returns:
+        Ascending sizes; empty where not even one fits.
+
+    Example:
+        >>> default_prefix_sizes(64, tail_fraction=0.25, num_prefixes=4)
+        (16, 32, 48, 64)
+    """
+    longest = _longest(num_rollouts, evaluation)
+    largest = math.floor(tail_fraction * (longest + 1))
+    while largest > 0 and _size(largest, tail_fraction) > longest:
+        largest -= 1
+    smallest = _SMALLEST_TAIL[evaluation]
+    if largest < smallest:
+        return ()
+    counts = np.linspace(max(smallest, largest / num_prefixes), largest, num_prefixes)
+    if num_prefixes == 1:
+        counts = np.array([largest])
+    return tuple(sorted({_size(math.floor(count + 0.5), tail_fraction) for count in counts}))
+
+
+@lru_cache(maxsize=64)
+def prefix_plan(
+    num_rollouts: int,
+    *,
+    tail_fraction: float,
+    order: int,
+    num_prefixes: int,
+    prefix_sizes: tuple[int, ...] | None,
+    evaluation: Evaluation,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Sizes and weights for every number n of scored rollouts from 0 to m.
+
+    Args:
+        num_rollouts: m, the rollouts of the group.
+        tail_fraction: alpha in (0, 1].
+        order: How many constraints the weights satisfy.
+        num_prefixes: J, used where `prefix_sizes` is None.
+        prefix_sizes: Explicit sizes; a group of n keeps those that fit.
+        evaluation: "in_sample" or "held_out".
+
+    Returns:
+        Two arrays `[m + 1, J]`; row n is filled up with weight 0, and is 0 throughout where fewer than
+        `order` prefixes fit.
+
+    Raises:
+        ValueError: If an option is out of range or m leaves fewer than `order` prefixes.
+    """
+    _check_options(order, num_prefixes, prefix_sizes, evaluation)
+    if prefix_sizes is not None:
+        _check_sizes(prefix_sizes, tail_fraction, evaluation)
+
+    def sizes_for(n: int) -> tuple[int, ...]:
+        if prefix_sizes is None:
+            return default_prefix_sizes(
+                n, tail_fraction=tail_fraction, num_prefixes=num_prefixes, evaluation=evaluation
+            )
+        return tuple(size for size in prefix_sizes if size <= _longest(n, evaluation))
+
+    found = sizes_for(num_rollouts)
+    if prefix_sizes is not None and found != prefix_sizes:
+        raise ValueError(
+            f"prefix_sizes = {prefix_sizes} must not exceed {_longest(num_rollouts, evaluation)} with "
+            f"m = {num_rollouts} rollouts and evaluation = {evaluation!r}"
+        )
+    if len(found) < order:
+        smallest = smallest_prefix_group(tail_fraction=tail_fraction, order=order, evaluation=evaluation)
+        raise ValueError(
+            f"m = {num_rollouts} rollouts with tail_fraction = {tail_fraction} and evaluation = "
+            f"{evaluation!r} leave {len(found)} prefix sizes and order = {order} needs {order}: the smallest "
+            f"group that works has m = {smallest} rollouts"
+        )
+    sizes = np.ones((num_rollouts + 1, len(found)), dtype=np.int64)
+    weights = np.zeros((num_rollouts + 1, len(found)))
+    for n in range(num_rollouts + 1):
+        row = sizes_for(n)
+        if len(row) >= order:
+            sizes[n, : len(row)] = row
+            weights[n, : len(row)] = jackknife_weights(row, order)
+    return sizes, weights
+
+
+def smallest_prefix_group(
+    *,
+    tail_fraction: float = 0.25,
+    order: int = 2,
+    prefix_sizes: Sequence[int] | None = None,
+    evaluation: Evaluation = "in_sample",
+    **others: object,
+) -> int:
+    """The fewest scored rollouts for which `order` prefixes fit; takes and ignores the other options."""
+    if prefix_sizes is not None:
+        longest = prefix_sizes[order - 1]
+    else:
+        longest = _size(_SMALLEST_TAIL[evaluation] + order - 1, tail_fraction)
+    return longest + 1 if evaluation == "held_out" else longest
+
+
+def _check_options(
+    order: int, num_prefixes: int, prefix_sizes: tuple[int, ...] | None, evaluation: str
+) -> None:
+    if evaluation not in get_args(Evaluation):
+        raise ValueError(
+            f"unknown evaluation {evaluation!r}: choose one of {', '.join(get_args(Evaluation))}"
+        )
+    available = num_prefixes if prefix_sizes is None else len(prefix_sizes)
+    if not 1 <= order <= available:
+        raise ValueError(
+            f"order = {order} must lie between 1 and the number of prefixes, {available}: take a "
+            "smaller order or more prefixes"
+        )
+
+
+def _check_sizes(prefix_sizes: tuple[int, ...], tail_fraction: float, evaluation: Evaluation) -> None:
+    if list(prefix_sizes) != sorted(set(prefix_sizes)):
+        raise ValueError(f"prefix_sizes = {prefix_sizes} must be ascending and distinct")
+    smallest = _SMALLEST_TAIL[evaluation]
+    for size in prefix_sizes:
+        count = math.floor(tail_fraction * size + 0.5)
+        allowed = [_size(t, tail_fraction) for t in range(max(smallest, count - 1), max(smallest, count) + 3)]
+        if size not in allowed:
+            raise ValueError(
+                f"prefix size {size} does not keep a whole number of rollouts, at least {smallest}, in the "
+                f"upper {tail_fraction} (evaluation = {evaluation!r}): the nearest sizes that do are "
+                f"{', '.join(map(str, allowed))}"
+            )
+
+
+def _longest(num_rollouts: int, evaluation: Evaluation) -> int:
+    """The longest prefix; held-out evaluation leaves at least one rollout outside it."""
+    return num_rollouts - 1 if evaluation == "held_out" else num_rollouts
+
+
+def _size(tail_count: int, tail_fraction: float) -> int:
+    return math.floor(tail_count / tail_fraction + 1e-9)

@@ -1,0 +1,65 @@
+"""GRPO: the reward minus the mean of the group, in units of its standard deviation."""
+
+import torch
+from torch import Tensor
+
+from tailgrad.estimators._groups import finish, output_dtype
+from tailgrad.types import Advantages, Rewards, check_rewards
+
+_TOLERANCE = 16.0
+"""Rounding units of the largest deviation that the mean may be off by before it is corrected."""
+
+
+def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advantages:
+    """Reward minus the mean of the group, divided by its standard deviation.
+
+    Formula: A_i = (r_i - rbar) / (std + eps), std with ddof = 1.
+
+    Scale: none; the division weighs each prompt by 1 / std, so nothing here is an unbiased gradient. Assumes
+    nothing of the rewards, and aims at the mean, not at the best of N. A group of equal rewards, or with one
+    scored rollout, gives zeros.
+
+    Computed in the rewards' own precision (at least float32) by the operations of TRL's GRPO in their order,
+    so that float32 rewards of ordinary scale give TRL's advantages bit for bit. Where the mean has lost
+    digits to a large offset (18.93 +- 0.01), the mean of the deviations, which is what it lost, is subtracted
+    from them; TRL does not.
+
+    Args:
+        rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        eps: Added to the standard deviation, in the units of the rewards; not negative.
+        validate: Check the rewards first, which waits for the device.
+
+    Returns:
+        Advantages `[P, M]` without unit.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor.
+        ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, or if `eps` is negative.
+
+    Example:
+        >>> import torch
+        >>> grpo(torch.tensor([[0.0, 1.0, 2.0]]))
+        tensor([[-0.9999,  0.0000,  0.9999]])
+
+    Reference:
+        Shao et al., "DeepSeekMath", arXiv 2402.03300.
+    """
+    if validate:
+        check_rewards(rewards)
+    if not eps >= 0:
+        raise ValueError(f"eps = {eps} must not be negative; 1e-4 is the default")
+    values = rewards.to(output_dtype(rewards) if rewards.is_floating_point() else torch.float64)
+    deviations = _deviations(values)
+    count = (~torch.isnan(values)).sum(dim=1, keepdim=True).to(values.dtype)
+    variance = torch.nanmean(deviations**2, dim=1, keepdim=True) * (count / (count - 1))
+    advantages = deviations / (torch.sqrt(variance) + eps)
+    return finish(torch.nan_to_num(advantages, nan=0.0), rewards)
+
+
+def _deviations(values: Tensor) -> Tensor:
+    """Values minus the group mean; what the mean lost to rounding is taken off only where it matters."""
+    deviations = values - torch.nanmean(values, dim=1, keepdim=True)
+    lost = torch.nanmean(deviations, dim=1, keepdim=True)
+    largest = torch.nan_to_num(deviations, nan=0.0).abs().amax(dim=1, keepdim=True)
+    matters = lost.abs() > _TOLERANCE * torch.finfo(values.dtype).eps * largest
+    return torch.where(matters, deviations - lost, deviations)

@@ -1,0 +1,136 @@
+"""TEA, the Tail-Extrapolated Advantage: a rollout's influence on the Gaussian-tail forecast of V_N."""
+
+import math
+import warnings
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tailgrad.estimators._groups import centred, finish, relative_rewards
+from tailgrad.tails.constants import check_tail_fraction, extrapolation_coefficient
+from tailgrad.tails.statistics import TailStatistics, tail_size, tail_statistics
+from tailgrad.types import Advantages, Rewards, check_rewards
+
+
+def tea(
+    rewards: Rewards,
+    *,
+    deploy_n: int | float | Tensor,
+    tail_fraction: float = 0.25,
+    ddof: int = 0,
+    center: bool = False,
+    validate: bool = True,
+) -> Advantages:
+    """Influence of each rollout on the Gaussian-tail forecast of V_N.
+
+    Formula: with the k = ceil(alpha m) largest rewards of the group, their smallest r_hat, mean mu_hat and
+    standard deviation sigma_hat, the forecast is mu_hat + ctilde_N sigma_hat, and
+
+        A_i = (1 / alpha) 1{r_i >= r_hat} [ (r_i - r_hat)
+              + ctilde_N / (2 sigma_hat) ((r_i - mu_hat)^2 - (r_hat - mu_hat)^2) ].
+
+    Where alpha m is whole, A_i is the derivative of the forecast when weight is added to rollout i.
+
+    Scale: mean scale. Biased at finite m, by about 1/m (`prefix_tea` removes the leading term). Assumes that
+    the upper 2 alpha of the rewards are Gaussian. Not monotone in the reward: for large N the responses just
+    above the threshold get negative weight, because a wider tail forecasts more. No signal: where the k
+    largest rewards are equal, or fewer than two scored rollouts fall in the tail, the whole group gets zeros.
+
+    Args:
+        rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        tail_fraction: alpha in (0, 1]; k = ceil(alpha M) must be at least 2.
+        ddof: 0 divides the tail's sum of squares by k (the default), 1 by k - 1.
+        center: Subtract the mean advantage of the group: slightly less variance, slightly different bias.
+        validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
+
+    Returns:
+        Advantages `[P, M]` in the units of the rewards.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor or `deploy_n` not a number or a tensor.
+        ValueError: If the rewards are not `[P, M]` or hold an infinity, fewer than two rollouts fall in the
+            tail, or an option is out of range.
+
+    Warns:
+        UserWarning: If `deploy_n` <= M, where `max_at_k` is unbiased and needs no extrapolation.
+
+    Example:
+        >>> rewards = torch.tensor([[0.0, 1.0, 5.0, 3.0]])
+        >>> tea(rewards, deploy_n=64, tail_fraction=0.5)
+        tensor([[0., 0., 4., 0.]])
+
+    Reference:
+        TEA, arXiv 2605.10716.
+    """
+    if validate:
+        check_rewards(rewards)
+    check_tail(rewards, tail_fraction)
+    coefficient = tail_coefficient(deploy_n, tail_fraction, rewards, validate=validate)
+    relative = relative_rewards(rewards)
+    tail = tail_statistics(relative, tail_fraction=tail_fraction, ddof=ddof)
+    advantages = tail_influence(relative, tail, coefficient, tail_fraction)
+    return finish(center_scored(advantages, relative) if center else advantages, rewards)
+
+
+def tail_influence(
+    rewards: Float[Tensor, "P M"],
+    tail: TailStatistics,
+    coefficient: float | Float[Tensor, " P"],
+    tail_fraction: float,
+) -> Float[Tensor, "P M"]:
+    """Influence of rewards on the forecast mean + coefficient * std of a fitted tail.
+
+    0 below the threshold (no excess) and where the tail has no spread; NaN where a reward is NaN.
+    """
+    threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
+    if isinstance(coefficient, Tensor):
+        coefficient = coefficient.unsqueeze(1)
+    excess = (rewards - threshold).clamp(min=0)
+    widening = excess * (excess - 2 * (mean - threshold))  # (u - mean)^2 - (threshold - mean)^2
+    influence = (excess + coefficient / (2 * std) * widening) / tail_fraction
+    return influence.where(std > 0, 0.0)
+
+
+def tail_coefficient(
+    deploy_n: int | float | Tensor, tail_fraction: float, rewards: Rewards, *, validate: bool
+) -> float | Float[Tensor, " P"]:
+    """ctilde_N for all prompts, or one for each; warns where no extrapolation is needed."""
+    prompts, rollouts = rewards.shape
+    if isinstance(deploy_n, Tensor):
+        if deploy_n.shape not in ((), (prompts,)):
+            raise ValueError(
+                f"deploy_n must be one number or have shape [P] = [{prompts}], got {list(deploy_n.shape)}"
+            )
+        deploy_n = deploy_n.to(rewards.device).expand(prompts)
+    coefficient = extrapolation_coefficient(deploy_n, tail_fraction, validate=validate)
+    if validate and bool(torch.as_tensor(deploy_n <= rollouts).any()):
+        warnings.warn(
+            f"deploy_n = {deploy_n} is not larger than the {rollouts} rollouts of a group: nothing is "
+            "extrapolated; max_at_k with k = deploy_n is unbiased there",
+            stacklevel=3,
+        )
+    return coefficient
+
+
+def check_tail(rewards: Rewards, tail_fraction: float) -> None:
+    """Refuse a tail fraction that leaves fewer than two of the M rollouts in the tail."""
+    check_tail_fraction(tail_fraction)
+    rollouts = rewards.shape[1]
+    if tail_size(rollouts, tail_fraction) < 2:
+        raise ValueError(
+            f"tail_fraction = {tail_fraction} of m = {rollouts} rollouts leaves "
+            f"{tail_size(rollouts, tail_fraction)} in the tail and at least 2 are needed: use more rollouts, "
+            f"or tail_fraction = 2/{rollouts} = {2 / rollouts:.4g}"
+        )
+
+
+def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int:
+    """The fewest scored rollouts that leave two in the tail; takes and ignores TEA's other options."""
+    return math.floor((1 + 1e-9) / tail_fraction) + 1
+
+
+def center_scored(advantages: Float[Tensor, "P M"], rewards: Float[Tensor, "P M"]) -> Float[Tensor, "P M"]:
+    """Advantages minus their mean over the scored rollouts of the group."""
+    return centred(advantages.where(~torch.isnan(rewards), torch.nan))

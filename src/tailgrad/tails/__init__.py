@@ -1,0 +1,23 @@
+"""The upper tail of the rewards: Gaussian constants, statistics, forecasts of V_N, how Gaussian it is."""
+
+from tailgrad.tails.constants import (
+    GaussianTail,
+    expected_max_normal,
+    extrapolation_coefficient,
+    gaussian_tail,
+)
+from tailgrad.tails.forecasts import gaussian_tail_forecast
+from tailgrad.tails.gaussianity import UpperTailQQ, upper_tail_qq
+from tailgrad.tails.statistics import TailStatistics, tail_statistics
+
+__all__ = [
+    "GaussianTail",
+    "TailStatistics",
+    "UpperTailQQ",
+    "expected_max_normal",
+    "extrapolation_coefficient",
+    "gaussian_tail",
+    "gaussian_tail_forecast",
+    "tail_statistics",
+    "upper_tail_qq",
+]

@@ -1,0 +1,75 @@
+"""The upper tail of each group: where it begins, its mean and its standard deviation."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tailgrad.tails.constants import check_tail_fraction
+from tailgrad.types import Rewards
+
+
+class TailStatistics(NamedTuple):
+    """The k = ceil(alpha n) largest rewards of each group, summarised; NaN where k < 2."""
+
+    threshold: Float[Tensor, " P"]
+    """r_hat, the smallest reward of the tail."""
+    mean: Float[Tensor, " P"]
+    """mu_hat, the mean of the tail."""
+    std: Float[Tensor, " P"]
+    """sigma_hat, the standard deviation of the tail."""
+    size: Int[Tensor, " P"]
+    """k, how many rollouts the tail holds."""
+
+
+def tail_size(num_rollouts: int, tail_fraction: float) -> int:
+    """How many of `num_rollouts` form the upper tail: k = ceil(alpha m - 1e-9).
+
+    The 1e-9 keeps products that are whole but for rounding (0.07 * 100) from gaining a rollout.
+    """
+    return math.ceil(tail_fraction * num_rollouts - 1e-9)
+
+
+def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int = 0) -> TailStatistics:
+    """Threshold, mean and standard deviation of the largest rewards of each group.
+
+    The tail of a group with n scored rollouts is its k = ceil(alpha n) largest rewards. Computed in float64
+    by two passes, so a large offset of the rewards does no harm. Never waits for the device.
+
+    Args:
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        tail_fraction: alpha in (0, 1], the share of the group in the tail.
+        ddof: 0 divides the sum of squares by k (the default), 1 by k - 1.
+
+    Returns:
+        Four tensors `[P]`; the first three are float64 in the units of the rewards, and NaN where k < 2.
+
+    Raises:
+        ValueError: If `tail_fraction` lies outside (0, 1] or `ddof` is neither 0 nor 1.
+
+    Example:
+        >>> tail = tail_statistics(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)
+        >>> tail.threshold.item(), tail.mean.item(), tail.std.item(), tail.size.item()
+        (3.0, 4.0, 1.0, 2)
+    """
+    check_tail_fraction(tail_fraction)
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof = {ddof} must be 0 (divide by k) or 1 (divide by k - 1)")
+    values = rewards.to(torch.float64)
+    scored = ~torch.isnan(values)
+    size = torch.ceil(tail_fraction * scored.sum(dim=1).to(torch.float64) - 1e-9).long()
+    largest = values.masked_fill(~scored, -math.inf).topk(tail_size(values.shape[1], tail_fraction)).values
+    in_tail = torch.arange(largest.shape[1], device=values.device) < size.unsqueeze(1)
+    threshold = largest.gather(1, (size - 1).clamp(min=0).unsqueeze(1))
+    excess = (largest - threshold).where(in_tail, 0.0)  # exactly 0 for equal rewards, and then so is the std
+    mean = excess.sum(dim=1, keepdim=True) / size.unsqueeze(1)
+    squares = ((excess - mean) ** 2).where(in_tail, 0.0).sum(dim=1)
+    enough = size >= 2
+    return TailStatistics(
+        threshold=threshold.squeeze(1).where(enough, math.nan),
+        mean=(threshold + mean).squeeze(1).where(enough, math.nan),
+        std=(squares / (size - ddof)).sqrt().where(enough, math.nan),
+        size=size,
+    )

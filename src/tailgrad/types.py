@@ -1,0 +1,71 @@
+"""What travels through the library: tables of rewards and advantages, and the functions between them."""
+
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Real
+from torch import Tensor
+
+Rewards: TypeAlias = Real[Tensor, "P M"] | Bool[Tensor, "P M"]
+"""Rewards of P prompts with M rollouts each; NaN marks a rollout that could not be scored."""
+
+Advantages: TypeAlias = Float[Tensor, "P M"]
+"""Advantages of the same rollouts on the mean scale; 0 for a rollout that could not be scored."""
+
+
+class Estimator(Protocol):
+    """Turns rewards into advantages; hyperparameters are keyword-only."""
+
+    def __call__(self, rewards: Rewards, /, *args: Any, **options: Any) -> Advantages:
+        """Return the advantages `[P, M]` of the rollouts with rewards `[P, M]`."""
+        ...
+
+
+class Forecast(Protocol):
+    """Turns rewards into a forecast of V_N, the expected largest reward of `deploy_n` rollouts."""
+
+    def __call__(self, rewards: Rewards, /, *args: Any, **options: Any) -> Float[Tensor, " P"]:
+        """Return one forecast a prompt."""
+        ...
+
+
+def check_rewards(rewards: Tensor) -> None:
+    """Refuse anything but a table of rewards `[P, M]` with M >= 2 and without infinities.
+
+    Reads the values, so it waits for the device. Every estimator calls it unless `validate=False`.
+
+    Args:
+        rewards: What was given as the rewards.
+
+    Raises:
+        TypeError: If it is not a tensor of real numbers.
+        ValueError: If it is not of shape `[P, M]` with M >= 2, or holds an infinity.
+
+    Example:
+        >>> check_rewards(torch.tensor([[0.0, 1.0], [float("inf"), 2.0]]))
+        Traceback (most recent call last):
+            ...
+        ValueError: rewards[1, 0] is inf (prompt 1, rollout 0): rewards must be finite, or NaN where a \
+rollout could not be scored
+    """
+    if not isinstance(rewards, Tensor):
+        raise TypeError(f"rewards must be a torch tensor of shape [P, M], got {type(rewards).__name__}")
+    if rewards.is_complex():
+        raise TypeError(f"rewards must be real numbers, got {rewards.dtype}")
+    if rewards.ndim != 2:
+        raise ValueError(
+            f"rewards must have shape [P, M] (prompts, rollouts), got {tuple(rewards.shape)}; "
+            "reshape a flat table with rewards.view(-1, M)"
+        )
+    if rewards.shape[1] < 2:
+        raise ValueError(
+            f"a group needs at least 2 rollouts, got rewards of shape {tuple(rewards.shape)}; "
+            "generate more rollouts a prompt"
+        )
+    infinite = torch.isinf(rewards)
+    if infinite.any():
+        prompt, rollout = infinite.nonzero()[0].tolist()
+        raise ValueError(
+            f"rewards[{prompt}, {rollout}] is {rewards[prompt, rollout].item()} (prompt {prompt}, rollout "
+            f"{rollout}): rewards must be finite, or NaN where a rollout could not be scored"
+        )

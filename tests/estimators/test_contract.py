@@ -1,0 +1,271 @@
+"""What every estimator promises, checked row by row: an estimator is a row that declares its properties."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tailgrad.estimators import ESTIMATORS, bind, smallest_group
+from tailgrad.estimators.grpo import grpo
+
+M = 24
+
+
+@dataclass(frozen=True)
+class Row:
+    """One estimator with options, and what it declares."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+    permutations: str = "all"  # equivariant under "all" permutations, "cyclic" ones, or "none"
+    offsets: bool = True  # A(R + b) = A(R), bit for bit where R + b is exact
+    scales: bool = True  # A(a R) = a A(R) for a > 0; False: A(a R) = A(R) up to eps
+    zero_when_equal: bool = True  # equal rewards give no signal
+
+    def __str__(self) -> str:
+        return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
+
+    @property
+    def estimate(self) -> Callable[[Tensor], Tensor]:
+        return bind(self.name, **self.options)
+
+
+HELD_OUT = {"deploy_n": 128, "tail_fraction": 0.5, "evaluation": "held_out"}
+ROWS = [
+    Row("tea", {"deploy_n": 128}),
+    Row("tea", {"deploy_n": 64, "tail_fraction": 0.5, "ddof": 1, "center": True}),
+    Row("tea", {"deploy_n": 128, "tail_fraction": 1.0}),
+    Row("prefix_tea", {"deploy_n": 128}, permutations="cyclic"),
+    Row("prefix_tea", {"deploy_n": 128, "order": 3, "center": True}, permutations="cyclic"),
+    Row("prefix_tea", {"deploy_n": 128, "tail_fraction": 0.3, "cyclic_shifts": False}, permutations="none"),
+    Row("prefix_tea", HELD_OUT, permutations="cyclic"),
+    Row("grpo", scales=False),
+    Row("dr_grpo"),
+    Row("rloo"),
+    Row("max_at_k", {"k": 8}),
+    Row("max_at_k", {"k": 1}),
+    Row("max_at_k", {"k": 5, "baseline": "loo"}),
+    Row("max_at_k", {"k": 5, "baseline": "none"}, offsets=False, zero_when_equal=False),
+]
+
+every_row = pytest.mark.parametrize("row", ROWS, ids=str)
+
+
+def eighths(prompts: int, rollouts: int = M, seed: int = 0) -> Tensor:
+    """Rewards that are multiples of 2^-9, so that adding 1e4 is exact in float32; ties are common."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-1024, 1024, (prompts, rollouts), generator=generator) / 512
+
+
+def close(actual: Tensor, expected: Tensor, *, rtol: float) -> None:
+    """Equal up to rounding, relative to the largest advantage of the group."""
+    scale = expected.abs().amax(dim=1, keepdim=True).clamp(min=1e-30)
+    torch.testing.assert_close(actual / scale, expected / scale, rtol=0, atol=rtol)
+
+
+def test_every_estimator_has_a_row() -> None:
+    assert {row.name for row in ROWS} == set(ESTIMATORS)
+
+
+@every_row
+@pytest.mark.parametrize(
+    ("given", "returned"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.int64, torch.float32),
+        (torch.int8, torch.float32),
+        (torch.bool, torch.float32),
+    ],
+)
+def test_dtype_is_promoted_and_never_truncated(row: Row, given: torch.dtype, returned: torch.dtype) -> None:
+    rewards = eighths(3).mul(4).round().to(given)
+    advantages = row.estimate(rewards)
+    assert advantages.dtype == returned
+    assert advantages.shape == (3, M)
+    close(advantages.double(), row.estimate(rewards.double()), rtol=1e-6)
+
+
+@every_row
+def test_no_prompts_give_no_advantages(row: Row) -> None:
+    assert row.estimate(torch.zeros(0, M)).shape == (0, M)
+
+
+@every_row
+def test_prompts_do_not_see_each_other(row: Row) -> None:
+    rewards = eighths(5)
+    alone = torch.cat([row.estimate(group[None]) for group in rewards])
+    assert torch.equal(row.estimate(rewards), alone)
+
+
+@every_row
+def test_order_of_the_rollouts(row: Row) -> None:
+    rewards = torch.randn(4, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    permutation = torch.randperm(M, generator=torch.Generator().manual_seed(2))
+    expected = row.estimate(rewards)
+    cyclic = torch.allclose(row.estimate(rewards.roll(7, dims=1)), expected.roll(7, dims=1), atol=1e-10)
+    anything = torch.allclose(row.estimate(rewards[:, permutation]), expected[:, permutation], atol=1e-10)
+    assert (anything, cyclic) == (row.permutations == "all", row.permutations in ("all", "cyclic"))
+
+
+@every_row
+@pytest.mark.parametrize("offset", [-3.0, 1e4])
+def test_offset_does_not_matter(row: Row, offset: float) -> None:
+    rewards = eighths(200)
+    shifted = rewards + offset
+    assert torch.equal(shifted.double() - offset, rewards.double()), "the offset must be exact"
+    if not row.offsets:
+        assert not torch.allclose(row.estimate(shifted), row.estimate(rewards))
+    elif row.name == "grpo":  # float32 inside: the last bits of the mean may differ
+        close(row.estimate(shifted), row.estimate(rewards), rtol=4e-6)
+    else:
+        assert torch.equal(row.estimate(shifted), row.estimate(rewards))
+
+
+@every_row
+def test_small_spread_on_a_large_offset(row: Row) -> None:
+    rewards = (18.93 + 0.01 * torch.randn(200, M, generator=torch.Generator().manual_seed(3))).float()
+    close(row.estimate(rewards).double(), row.estimate(rewards.double()), rtol=4e-6)
+
+
+@every_row
+def test_scale_of_the_rewards(row: Row) -> None:
+    rewards = eighths(5).double()
+    for factor in (0.25, 1024.0):
+        if row.scales:
+            close(row.estimate(factor * rewards), factor * row.estimate(rewards), rtol=1e-13)
+        else:
+            close(row.estimate(factor * rewards), row.estimate(rewards), rtol=1e-3)
+
+
+@every_row
+@pytest.mark.parametrize("value", [0.0, 0.3, -18.93, 1e4])
+def test_equal_rewards_give_no_signal(row: Row, value: float) -> None:
+    rewards = torch.full((2, M), value)
+    advantages = row.estimate(rewards)
+    assert bool((advantages == 0).all()) == (row.zero_when_equal or value == 0)
+    rewards[1, :] = torch.arange(M)
+    assert torch.equal(row.estimate(rewards)[0], advantages[0])
+
+
+@every_row
+def test_unscored_rollouts_are_left_out_of_the_group(row: Row) -> None:
+    rewards = eighths(6).double()
+    for prompt, unscored in enumerate([[], [0], [M - 1], [3, 4, 11], [2, 20]]):
+        rewards[prompt, unscored] = math.nan
+    rewards[5] = math.nan
+    advantages = row.estimate(rewards)
+    assert bool((advantages[torch.isnan(rewards)] == 0).all())
+    for group, actual in zip(rewards[:5], advantages[:5], strict=True):
+        scored = ~torch.isnan(group)
+        expected = row.estimate(group[scored][None]) * M / int(scored.sum())
+        close(actual[scored][None], expected, rtol=1e-12)
+
+
+@every_row
+def test_smallest_group(row: Row) -> None:
+    smallest = smallest_group(row.name, **row.options)
+    rewards = torch.arange(2.0 * M).view(2, M).double()
+    rewards[0, smallest - 1 :] = math.nan
+    rewards[1, smallest:] = math.nan
+    advantages = row.estimate(rewards)
+    assert bool((advantages[0] == 0).all()), "fewer scored rollouts than the smallest group give zeros"
+    assert bool((advantages[1] != 0).any())
+    row.estimate(rewards[:, : max(smallest, 2)])
+    if smallest > 2 and "prefix_sizes" not in row.options:
+        with pytest.raises(ValueError, match=r"needs?|needed"):
+            row.estimate(rewards[:, : smallest - 1])
+
+
+@every_row
+def test_validation_does_not_change_the_result(row: Row) -> None:
+    rewards = eighths(4)
+    rewards[2, 5] = math.nan
+    assert torch.equal(bind(row.name, **row.options, validate=False)(rewards), row.estimate(rewards))
+
+
+@every_row
+@pytest.mark.parametrize("value", [math.inf, -math.inf])
+def test_infinity_is_an_error_that_names_prompt_and_rollout(row: Row, value: float) -> None:
+    rewards = eighths(4)
+    rewards[2, 5] = value
+    with pytest.raises(ValueError, match=rf"rewards\[2, 5\] is {value} \(prompt 2, rollout 5\)"):
+        row.estimate(rewards)
+
+
+@every_row
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("rewards", "error", "message"),
+    [
+        (torch.zeros(M), ValueError, r"shape \[P, M\].*got \(24,\)"),
+        (torch.zeros(2, M, 1), ValueError, r"shape \[P, M\].*got \(2, 24, 1\)"),
+        (torch.zeros(3, 1), ValueError, r"at least 2 rollouts.*\(3, 1\)"),
+        (torch.zeros(3, 0), ValueError, r"at least 2 rollouts.*\(3, 0\)"),
+        (torch.zeros(2, M, dtype=torch.complex64), TypeError, "complex64"),
+        ([[0.0] * M], TypeError, "torch tensor.*list"),
+    ],
+)
+def test_malformed_rewards_are_refused(row: Row, rewards: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        row.estimate(rewards)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("tea", {"deploy_n": 64, "tail_fraction": 1.0}, [[0.0, 1.0]]),
+        ("grpo", {"eps": 0.0}, [[-(2**-0.5), 2**-0.5]]),
+        ("dr_grpo", {}, [[-0.5, 0.5]]),
+        ("rloo", {}, [[-1.0, 1.0]]),
+        ("max_at_k", {"k": 2}, [[0.0, 2.0]]),
+        ("max_at_k", {"k": 1, "baseline": "loo"}, [[-1.0, 1.0]]),
+    ],
+)
+def test_two_rollouts(name: str, options: dict[str, Any], expected: list[list[float]]) -> None:
+    """TEA: mu = 1/2, sigma = 1/2, r_hat = 0: the quadratic part is 1/4 - 1/4 = 0, the linear part 1."""
+    advantages = bind(name, **options)(torch.tensor([[2.0, 3.0]], dtype=torch.float64))
+    torch.testing.assert_close(advantages, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_grpo_rejects_a_negative_eps() -> None:
+    with pytest.raises(ValueError, match=r"eps = -1\.0 must not be negative"):
+        grpo(torch.zeros(1, 4), eps=-1.0)
+
+
+@every_row
+def test_kernels_never_read_a_value(row: Row) -> None:
+    """Tensors on the meta device have no values, so reading one, which would wait for a GPU, is an error."""
+    estimate = bind(row.name, **row.options, validate=False)
+    rewards = torch.zeros(3, M, device="meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        bool(rewards.isinf().any())
+    advantages = estimate(rewards)
+    assert advantages.shape == (3, M)
+    assert advantages.dtype == torch.float32
+    if "deploy_n" in row.options:
+        budgets = torch.full((3,), 128.0, device="meta")
+        options = {**row.options, "deploy_n": budgets, "validate": False}
+        assert bind(row.name, **options)(rewards).shape == (3, M)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_kernels_agree_on_the_gpu_and_never_wait_for_it() -> None:
+    rewards = eighths(6)
+    rewards[1, 4] = math.nan
+    on_device = rewards.cuda()
+    for row in ROWS:
+        estimate = bind(row.name, **row.options, validate=False)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            advantages = estimate(on_device)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert advantages.device.type == "cuda"
+        close(advantages.cpu(), estimate(rewards), rtol=4e-6 if row.name == "grpo" else 1e-6)
