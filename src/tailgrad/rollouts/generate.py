@@ -1,0 +1,227 @@
+"""The transformers engine: sample responses in batches and compute their log-probabilities."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tailgrad.rewards._models import check_loaded, check_model_name, model_errors, torch_device, torch_dtype
+
+_LOGITS_BUDGET = 2**28
+"""Most float32 logits held at once when log-probabilities are computed (1 GiB)."""
+
+
+def load_policy(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    what: str = "model",
+) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer.
+
+    Args:
+        name: Hub name or local folder (also of a PEFT adapter).
+        revision: Branch, tag or commit of the hub.
+        dtype: "float32", "bfloat16", "float16", or "auto" (as saved).
+        device: A torch device name; None is the GPU where there is one, else the CPU.
+        trust_remote_code: Run the model code that comes with the model.
+        what: What the model is for, the first word of error messages.
+
+    Returns:
+        The model in evaluation mode and its tokenizer.
+
+    Raises:
+        FileNotFoundError: There is no such folder, or the hub does not give the model.
+        ValueError: It is not a causal language model, or an option is out of range.
+    """
+    check_model_name(name, what)
+    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    resolved_dtype, resolved_device = torch_dtype(dtype), torch_device(device)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    load: Any = AutoModelForCausalLM.from_pretrained  # returns a pair with output_loading_info
+
+    with model_errors(name, what):
+        model, info = load(path, dtype=resolved_dtype, output_loading_info=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, padding_side="left", truncation_side="left", **options
+        )
+    check_loaded(info, name, what, "causal language model")
+    return model.to(resolved_device).eval(), tokenizer
+
+
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Return every token that ends a response, as TRL counts them: the tokenizer's and the model's.
+
+    Args:
+        model: The policy.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        Token ids; empty where neither names one.
+    """
+    declared = model.generation_config.eos_token_id
+    ids = list(declared) if isinstance(declared, list) else [declared]
+    return [i for i in dict.fromkeys([tokenizer.eos_token_id, *ids]) if i is not None]
+
+
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompt_token_ids: list[list[int]],
+    *,
+    n: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    max_new_tokens: int = 256,
+    batch_size: int = 256,
+) -> list[list[list[int]]]:
+    """Sample n responses to each prompt with torch's global random numbers.
+
+    Nothing of the model's own generation config is used but its end tokens: no repetition penalty, no top-k
+    that was not asked for.
+
+    Args:
+        model: The policy.
+        tokenizer: Its tokenizer.
+        prompt_token_ids: Token ids, one list a prompt.
+        n: Responses a prompt.
+        temperature: Divides the logits; above 0.
+        top_p: Nucleus, in (0, 1]; 1 is off.
+        top_k: Only the k most likely tokens; 0 is off.
+        max_new_tokens: Most tokens of a response, end token included.
+        batch_size: Responses sampled at once.
+
+    Returns:
+        For each prompt n responses: token ids, the first end token the last, or `max_new_tokens` ids.
+    """
+    from transformers import GenerationConfig
+
+    end_ids = end_token_ids(model, tokenizer)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (end_ids or [0])[0]
+    generation_config = GenerationConfig(
+        do_sample=True,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=end_ids or None,
+        disable_compile=True,
+    )
+    rows = [ids for ids in prompt_token_ids for _ in range(n)]
+    responses: list[list[int]] = []
+    with torch.no_grad(), _generation_config(model, generation_config):
+        for start in range(0, len(rows), batch_size):
+            input_ids, mask = _pad(rows[start : start + batch_size], pad, model.device, side="left")
+            tokens = model.generate(
+                input_ids=input_ids, attention_mask=mask, generation_config=generation_config
+            )
+            new_tokens = tokens[:, input_ids.shape[1] :].tolist()
+            responses += [_up_to_end(row, set(end_ids)) for row in new_tokens]
+    return [responses[start : start + n] for start in range(0, len(rows), n)]
+
+
+def response_logprobs(
+    model: Any,
+    prompt_token_ids: list[list[int]],
+    response_token_ids: list[list[int]],
+    *,
+    temperature: float = 1.0,
+    batch_size: int = 256,
+) -> Float[np.ndarray, " B"]:
+    """Return the log-probability of each response given its prompt.
+
+    `sum_t log_softmax(logits_t / temperature)[token_t]` over the response's tokens with the end token, and
+    over the whole vocabulary: top_p and top_k do not enter.
+
+    Args:
+        model: The policy or the reference policy.
+        prompt_token_ids: Token ids, one list a response.
+        response_token_ids: Token ids, one list a response.
+        temperature: Divides the logits; above 0.
+        batch_size: Most responses in one forward pass; fewer where the vocabulary is large.
+
+    Returns:
+        Log-probabilities in nats `[B]`, float64.
+    """
+    pairs = list(zip(prompt_token_ids, response_token_ids, strict=True))
+    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]), reverse=True)
+    longest_response = max((len(response) for _, response in pairs), default=1)
+    spread = max(map(len, prompt_token_ids), default=0) - min(map(len, prompt_token_ids), default=0)
+    vocabulary = model.get_input_embeddings().weight.shape[0]
+    size = max(1, min(batch_size, _LOGITS_BUDGET // (vocabulary * (longest_response + spread + 1))))
+    logprobs = np.empty(len(pairs), dtype=np.float64)
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        prompts, responses = zip(*(pairs[i] for i in rows), strict=True)
+        logprobs[rows] = _batch_logprobs(model, list(prompts), list(responses), temperature).cpu().numpy()
+    return logprobs
+
+
+def _batch_logprobs(
+    model: Any, prompts: list[list[int]], responses: list[list[int]], temperature: float
+) -> Float[Tensor, " b"]:
+    rows = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+    input_ids, mask = _pad(
+        rows, 0, model.device, side="right"
+    )  # a causal model does not see what is on the right
+    length = input_ids.shape[1]
+    kept = length - min(map(len, prompts)) + 1
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask}
+    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+        inputs["logits_to_keep"] = kept
+    with torch.no_grad():
+        logits = model(**inputs, use_cache=False).logits[:, -kept:][:, :-1].float() / temperature
+    targets = input_ids[:, -(kept - 1) :]
+    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+    positions = torch.arange(length - kept + 1, length, device=model.device)
+    first = torch.tensor([len(prompt) for prompt in prompts], device=model.device).unsqueeze(1)
+    last = torch.tensor([len(row) for row in rows], device=model.device).unsqueeze(1)
+    in_response = (positions >= first) & (positions < last)
+    return torch.where(in_response, chosen.double(), 0.0).sum(-1)
+
+
+def _pad(
+    rows: list[list[int]], pad: int, device: torch.device, *, side: str
+) -> tuple[Int[Tensor, "b L"], Int[Tensor, "b L"]]:
+    """Return padded token ids and the mask of the ones that are not padding."""
+    length = max(map(len, rows))
+    ids = [
+        ([pad] * (length - len(r)) + r) if side == "left" else (r + [pad] * (length - len(r))) for r in rows
+    ]
+    fill = [([0] * (length - len(r)) + [1] * len(r)) for r in rows]
+    mask = fill if side == "left" else [row[::-1] for row in fill]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _up_to_end(tokens: list[int], end_ids: set[int]) -> list[int]:
+    for i, token in enumerate(tokens):
+        if token in end_ids:
+            return tokens[: i + 1]
+    return tokens
+
+
+@contextmanager
+def _generation_config(model: Any, generation_config: Any) -> Iterator[None]:
+    """Put our generation config in the place of the model's, which `generate` would otherwise mix in."""
+    own = model.generation_config
+    model.generation_config = generation_config
+    try:
+        yield
+    finally:
+        model.generation_config = own

@@ -1,0 +1,179 @@
+"""Sample n responses to each prompt of a data set, score them, and write the rollout table, resumably."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tailgrad._version import __version__
+from tailgrad.rewards import Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
+from tailgrad.rewards._models import revision_of
+from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.generate import load_policy
+from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
+from tailgrad.rollouts.shards import Sampler, merge_shards, sample_shards
+
+TRAINING_RECORD = "tailgrad_training.json"
+"""Written by tailgrad's trainer beside a model: how it was trained."""
+
+
+def sample(config: SampleConfig) -> Path:
+    """Sample, score and write a rollout table.
+
+    Rows are written in shards of a few prompts to `<out>.parts/`; an interrupted run resumes from the
+    finished ones and gives the identical table: responses are seeded by the seed and the shard. At the end
+    the shards are merged into `out` and removed.
+
+    Args:
+        config: What to sample.
+
+    Returns:
+        The path of the table.
+
+    Raises:
+        FileNotFoundError: The model or data set does not exist.
+        ValueError: `out` exists, the shards of an interrupted run were sampled differently, or bad input.
+        RuntimeError: A reward raised; the finished shards stay.
+    """
+    out = Path(config.out)
+    if out.exists():
+        raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
+    training_temperature = _training_temperature(config)
+    prompts = load_prompts(
+        config.dataset,
+        split=config.dataset_split,
+        config=config.dataset_config,
+        prompt_column=config.prompt_column,
+        limit=config.limit,
+    )
+    sampler = _sampler(config, prompts, training_temperature)
+    parts = Path(f"{out}.parts")
+    sample_shards(sampler, parts)
+    merge_shards(sampler, parts, out)
+    return out
+
+
+def _sampler(config: SampleConfig, prompts: Prompts, training_temperature: float | None) -> Sampler:
+    """Load policy, reference policy and rewards, and describe them in the table's metadata."""
+    options: dict[str, Any] = {
+        name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")
+    }
+    rewards = _rewards(config)
+    model, tokenizer = load_policy(config.model, revision=config.revision, **options)
+    reference = None
+    if config.reference_model is not None:
+        reference, _ = load_policy(config.reference_model, what="reference model", **options)
+        _check_vocabulary(model, reference, config)
+    token_ids = tokenize_prompts(tokenizer, prompts.prompts)
+    _check_lengths(model, token_ids, config)
+    reward = rewards[0] if _is_plain(config, rewards) else WeightedSum(rewards, config.reward_weights)
+    metadata = _metadata(config, model, rewards, prompts) | {"training_temperature": training_temperature}
+    return Sampler(config, model, tokenizer, reference, checked(reward), prompts, token_ids, metadata)
+
+
+def _metadata(config: SampleConfig, model: Any, rewards: list[Reward], prompts: Prompts) -> dict[str, Any]:
+    has_reward_model = any(isinstance(reward, RewardModel) for reward in rewards)
+    return {
+        "model": config.model,
+        "revision": revision_of(model, config.revision),
+        "model_files": _fingerprint(config.model),
+        "sampling": {name: getattr(config, name) for name in SampleConfig.SAMPLING},
+        "seed": config.seed,
+        "reward": _describe_rewards(config, rewards),
+        "reward_options": _given_reward_options(config) if has_reward_model else {},
+        "dataset": {
+            "name": config.dataset,
+            "config": config.dataset_config,
+            "split": prompts.split,
+            "prompt_column": config.prompt_column,
+            "num_prompts": len(prompts.prompts),
+            "sha256": prompts.sha256,
+        },
+        "reference": config.reference_model,
+        "reference_files": config.reference_model and _fingerprint(config.reference_model),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "batch_size": config.batch_size,
+        "tailgrad_version": __version__,
+    }
+
+
+def _rewards(config: SampleConfig) -> list[Reward]:
+    specs = config.reward_list
+    if config.reward_weights is not None and len(config.reward_weights) != len(specs):
+        raise ValueError(
+            f"{len(config.reward_weights)} reward weights given for {len(specs)} rewards; give one for each."
+        )
+    options: dict[str, Any] = {"device": config.device, "trust_remote_code": config.trust_remote_code}
+    options |= _given_reward_options(config)
+    return [load_reward(spec, **options) for spec in specs]
+
+
+def _given_reward_options(config: SampleConfig) -> dict[str, Any]:
+    return {name: value for name, value in config.reward_options.items() if value is not None}
+
+
+def _is_plain(config: SampleConfig, rewards: list[Reward]) -> bool:
+    return len(rewards) == 1 and config.reward_weights is None
+
+
+def _describe_rewards(config: SampleConfig, rewards: list[Reward]) -> str:
+    """Return the rewards as the table's metadata names them: "org/model@commit", "0.5*length + 1*format"."""
+    names = []
+    for spec, reward in zip(config.reward_list, rewards, strict=True):
+        name = spec if isinstance(spec, str) else reward_name(reward)
+        revision = getattr(reward, "revision", None)
+        names.append(f"{name}@{revision}" if revision else name)
+    if _is_plain(config, rewards):
+        return names[0]
+    weights = config.reward_weights or [1.0] * len(names)
+    return " + ".join(f"{weight:g}*{name}" for weight, name in zip(weights, names, strict=True))
+
+
+def _training_temperature(config: SampleConfig) -> float | None:
+    """Return the temperature a local model was trained at and warn where ours differs."""
+    record = Path(config.model).expanduser() / TRAINING_RECORD
+    if not record.is_file():
+        return None
+    temperature: float | None = json.loads(record.read_text()).get("temperature")
+    if temperature is not None and temperature != config.temperature:
+        warnings.warn(
+            f"{config.model!r} was trained with sampling temperature {temperature:g} and is sampled with "
+            f"{config.temperature:g}: its rewards need not be those it was trained for.",
+            stacklevel=3,
+        )
+    return temperature
+
+
+def _check_vocabulary(model: Any, reference: Any, config: SampleConfig) -> None:
+    sizes = [m.get_input_embeddings().weight.shape[0] for m in (model, reference)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"reference model {config.reference_model!r} has {sizes[1]} tokens and model "
+            f"{config.model!r} has {sizes[0]}; the reference policy must have the same vocabulary."
+        )
+
+
+def _check_lengths(model: Any, token_ids: list[list[int]], config: SampleConfig) -> None:
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(range(len(token_ids)), key=lambda i: len(token_ids[i]))
+    if limit is not None and len(token_ids[longest]) + config.max_new_tokens > limit:
+        raise ValueError(
+            f"prompt {longest} has {len(token_ids[longest])} tokens; with max_new_tokens "
+            f"{config.max_new_tokens} that is more than the {limit} positions of model {config.model!r}. "
+            "Lower --max_new_tokens or drop long prompts."
+        )
+
+
+def _fingerprint(name: str) -> str | None:
+    """Return a hash of a local model's files (name, size, time of change), None for a hub name."""
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return None
+    files = [
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.is_file()
+    ]
+    return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()[:16]

@@ -1,0 +1,254 @@
+import asyncio
+import functools
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tailgrad.rewards import WeightedSum, checked, import_reward, load_reward, reward_name
+
+
+def returns(values: Any) -> Callable[..., Any]:
+    def constant(**rollouts: Any) -> Any:
+        return values
+
+    return constant
+
+
+def score(values: Any, count: int) -> list[float | None]:
+    return checked(returns(values))(prompts=["p"] * count, completions=["c"] * count)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (2, 2.0),
+        (True, 1.0),
+        (0.25, 0.25),
+        (np.float32(0.5), 0.5),
+        (np.int64(-3), -3.0),
+        (np.bool_(True), 1.0),
+        (np.array(1.5), 1.5),
+        (torch.tensor(0.75), 0.75),
+        (torch.tensor(2), 2.0),
+        (Fraction(1, 4), 0.25),
+        (Decimal("0.125"), 0.125),
+        (None, None),
+        (math.nan, None),
+        (np.float64("nan"), None),
+        (torch.tensor(math.nan), None),
+    ],
+)
+def test_a_number_or_none_for_each_rollout(value: Any, expected: float | None) -> None:
+    scores = score([1.0, value], 2)
+    assert scores == [1.0, expected]
+    assert all(type(one) in (float, type(None)) for one in scores)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(1.0, 2.0), np.array([1, 2]), torch.tensor([1.0, 2.0]), torch.tensor([1.0, 2.0], requires_grad=True)],
+)
+def test_any_flat_sequence(values: Any) -> None:
+    assert score(values, 2) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, 2.0, 3.0], []])
+def test_a_wrong_length_names_both_lengths(values: list[float]) -> None:
+    with pytest.raises(ValueError, match=rf"'constant' returned {len(values)} values for 2 rollouts"):
+        score(values, 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0.5",
+        "good",
+        b"1",
+        1 + 2j,
+        [1.0],
+        {},
+        np.array([1.0]),
+        torch.tensor([1.0]),
+        object(),
+        math.inf,
+        -math.inf,
+    ],
+)
+def test_no_number_names_reward_and_position(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"'constant' returned .* at position 1"):
+        score([1.0, value], 2)
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39, 10**400, torch.tensor(math.inf)])
+def test_a_number_that_float32_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="position 0; rewards must be finite"):
+        score([value], 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "12",
+        None,
+        1.0,
+        {"a": 1, "b": 2},
+        {1, 2},
+        np.ones((2, 1)),
+        torch.ones(2, 1),
+        torch.tensor(1.0),
+        iter([1, 2]),
+    ],
+)
+def test_anything_but_a_list_is_refused(values: Any) -> None:
+    with pytest.raises(ValueError, match=r"'constant' returned a .*each of the 2 rollouts"):
+        score(values, 2)
+
+
+def test_a_reward_that_raises_is_named_and_chained() -> None:
+    def fails(**rollouts: Any) -> list[float]:
+        raise KeyError("answer")
+
+    with pytest.raises(RuntimeError, match="reward 'fails' raised KeyError: 'answer'") as caught:
+        checked(fails)(prompts=["p"], completions=["c"])
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_an_interrupt_is_not_an_error_of_the_reward() -> None:
+    def interrupted(**rollouts: Any) -> list[float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        checked(interrupted)(prompts=["p"], completions=["c"])
+
+
+def test_columns_and_whatever_trl_passes_reach_the_reward() -> None:
+    seen = {}
+
+    def keeps(**rollouts: Any) -> list[float]:
+        seen.update(rollouts)
+        return [1.0]
+
+    given = {
+        "prompts": ["p"],
+        "completions": ["c"],
+        "completion_ids": [[1]],
+        "trainer_state": None,
+        "answer": ["a"],
+    }
+    checked(keeps)(**given)
+    assert seen == given
+
+
+def test_an_async_reward_is_run() -> None:
+    async def slow(**rollouts: Any) -> list[float]:
+        await asyncio.sleep(0)
+        return [3.0]
+
+    assert checked(slow)(prompts=["p"], completions=["c"]) == [3.0]
+
+
+def test_names_are_those_that_trl_logs() -> None:
+    from trl.trainer.utils import get_callable_name
+
+    class Judge:
+        def __call__(self, **rollouts: Any) -> list[float]:
+            return [1.0]
+
+    for reward in (returns([1.0]), functools.partial(returns([1.0]), scale=2), Judge(), checked(Judge())):
+        assert reward_name(reward) == get_callable_name(reward)
+        assert checked(reward).__name__ == get_callable_name(reward)
+    assert checked(checked(Judge())).__name__ == "Judge"
+
+
+def test_weighted_sum_is_the_nansum_of_trl() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.normal(size=(3, 40))
+    scores[generator.random((3, 40)) < 0.4] = np.nan
+    weights = [0.5, -2.0, 3.0]
+    table = torch.tensor(scores.T)  # rollouts x rewards, as in TRL
+    expected = (table * torch.tensor(weights, dtype=torch.float64)).nansum(dim=1)
+    expected[table.isnan().all(dim=1)] = math.nan
+    assert 0 < expected.isnan().sum() < 40
+    total = WeightedSum([returns(list(row)) for row in scores], weights)(
+        prompts=["p"] * 40, completions=["c"] * 40
+    )
+    assert [one is None for one in total] == expected.isnan().tolist()
+    given = torch.tensor([math.nan if one is None else one for one in total], dtype=torch.float64)
+    torch.testing.assert_close(given, expected, rtol=1e-14, atol=1e-14, equal_nan=True)
+
+
+def test_weights_are_one_by_default_and_in_the_name() -> None:
+    total = WeightedSum([returns([1.0, 2.0]), returns([10.0, None])])
+    assert total(prompts=["p"] * 2, completions=["c"] * 2) == [11.0, 2.0]
+    assert WeightedSum([returns([1.0])], [0.25]).__name__ == "0.25*constant"
+
+
+def test_a_weighted_sum_checks_each_reward() -> None:
+    with pytest.raises(ValueError, match="'constant' returned 1 values for 2 rollouts"):
+        WeightedSum([returns([1.0, 2.0]), returns([1.0])])(prompts=["p"] * 2, completions=["c"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("count", "weights", "message"),
+    [
+        (0, None, "at least one"),
+        (2, [1.0], "1 reward weights given for 2"),
+        (1, [math.nan], "must be finite"),
+    ],
+)
+def test_wrong_weights(count: int, weights: list[float] | None, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WeightedSum([returns([1.0])] * count, weights)
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """A module of rewards in the current directory, under a name of its own."""
+    name = f"my_rewards_{abs(hash(request.node.name))}"
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "__init__.py").write_text("limit = 3\n")
+    (folder / "style.py").write_text(
+        "def short(completions, **_):\n    return [-len(c) for c in completions]\n"
+    )
+    (folder / "broken.py").write_text("import a_module_that_is_not_there\n")
+    (folder / "raising.py").write_text("raise RuntimeError('no key')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [path for path in __import__("sys").path if path != str(tmp_path)])
+    return name
+
+
+@pytest.mark.parametrize("separator", [".", ":"])
+def test_a_dotted_path_from_the_current_directory(module: str, separator: str) -> None:
+    reward = load_reward(f"{module}.style{separator}short", batch_size=4, revision=None)
+    assert checked(reward)(prompts=["p"], completions=["abc"]) == [-3.0]
+
+
+@pytest.mark.parametrize(
+    ("rest", "error", "message"),
+    [
+        (".stile.short", ValueError, r"there is no module '.*\.stile'"),
+        (".style.long", ValueError, r"module '.*\.style' has no 'long'"),
+        (".broken.short", ValueError, "importing '.*' failed: No module named 'a_module_that_is_not_there'"),
+        (".raising.short", ValueError, "importing '.*' failed: RuntimeError: no key"),
+        (".limit", TypeError, "is a int, not a function"),
+        (":", ValueError, "is not a dotted path"),
+    ],
+)
+def test_what_is_wrong_with_a_dotted_path(
+    module: str, rest: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        import_reward(module + rest)
+
+
+def test_a_callable_passes_through() -> None:
+    reward = returns([1.0])
+    assert load_reward(reward, batch_size=2) is reward

@@ -1,0 +1,144 @@
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from tailgrad.rollouts.prompts import load_prompts
+
+CHAT = [{"role": "system", "content": "two"}, {"role": "user", "content": "one"}]
+ROWS = [
+    {"prompt": "one", "answer": "a"},
+    {"prompt": "two", "answer": "b"},
+    {"prompt": "three", "answer": "c"},
+]
+
+
+def write(folder: Path, kind: str) -> Path:
+    """Write ROWS in one of the formats and return its path."""
+    table = Dataset.from_list(ROWS)
+    path = folder / f"data.{kind}"
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
+    if kind == "jsonl":
+        path.write_text(lines)
+    elif kind == "jsonl.gz":
+        path.write_bytes(gzip.compress(lines.encode()))
+    elif kind == "json":
+        path.write_text(json.dumps(ROWS))
+    elif kind == "parquet":
+        table.to_parquet(str(path))
+    elif kind == "csv":
+        path.write_text("prompt,answer\n" + "".join(f"{row['prompt']},{row['answer']}\n" for row in ROWS))
+    elif kind == "saved":
+        table.save_to_disk(path)
+    elif kind == "splits":
+        DatasetDict({"train": table.select([0]), "test": table}).save_to_disk(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "parquet", "csv", "saved", "splits"])
+def test_every_format_gives_the_same_prompts(tmp_path: Path, kind: str) -> None:
+    prompts = load_prompts(str(write(tmp_path, kind)))
+    assert prompts.prompts == ["one", "two", "three"]
+    assert prompts.columns == {"answer": ["a", "b", "c"]}
+    assert prompts.split == ("test" if kind == "splits" else None)
+    assert prompts.sha256 == load_prompts(str(write(tmp_path, "jsonl"))).sha256
+
+
+def test_a_folder_of_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "data" / f"{split}.jsonl").write_text(json.dumps({"prompt": split}) + "\n")
+    assert load_prompts(str(tmp_path / "data")).prompts == ["test"]
+    assert load_prompts(str(tmp_path / "data"), split="train").prompts == ["train"]
+
+
+def test_the_hash_sees_prompts_and_columns(tmp_path: Path) -> None:
+    hashes = {load_prompts(str(write(tmp_path, "jsonl"))).sha256}
+    for name in ("prompt", "answer"):
+        changed = [dict(row) for row in ROWS]
+        changed[1][name] = "other"
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(changed))
+        hashes.add(load_prompts(str(path)).sha256)
+    assert len(hashes) == 3
+
+
+def test_limit_and_prompt_column(tmp_path: Path) -> None:
+    path = str(write(tmp_path, "jsonl"))
+    assert load_prompts(path, limit=2).prompts == ["one", "two"]
+    assert load_prompts(path, limit=9).prompts == ["one", "two", "three"]
+    renamed = load_prompts(path, prompt_column="answer", limit=1)
+    assert (renamed.prompts, renamed.columns) == (["a"], {})
+
+
+def test_chats(tmp_path: Path) -> None:
+    path = tmp_path / "chats.json"
+    path.write_text(json.dumps([{"prompt": CHAT, "id": 7}]))
+    prompts = load_prompts(str(path))
+    assert (prompts.prompts, prompts.columns) == ([CHAT], {"id": [7]})
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [{"question": "one", "answer": "a"}],
+            r"no column 'prompt'; it has question, answer\. .*--prompt_column",
+        ),
+        ([{"prompt": "one"}, {"prompt": None}], r"the prompt in row 1 is None \(NoneType\)"),
+        ([{"prompt": 3}], r"the prompt in row 0 is 3 \(int\)"),
+        ([{"prompt": []}], r"the prompt in row 0 is \[\] \(list\)"),
+        ([{"prompt": ["one", "two"]}], r"the prompt in row 0 is \['one', 'two'\]"),
+        ([{"prompt": [{"from": "user", "value": "one"}]}], "a list of messages"),
+        ([{"prompt": "one", "completions": "x"}], "has a column 'completions'"),
+    ],
+)
+def test_rows_that_are_no_prompts(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(ValueError, match=message):
+        load_prompts(str(path))
+
+
+def test_an_empty_data_set(tmp_path: Path) -> None:
+    Dataset.from_dict({"prompt": []}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match="saved' is empty: there are no prompts"):
+        load_prompts(str(tmp_path / "saved"))
+    DatasetDict({"test": Dataset.from_dict({"prompt": []})}).save_to_disk(tmp_path / "splits")
+    with pytest.raises(ValueError, match="splits' is empty: there are no prompts"):
+        load_prompts(str(tmp_path / "splits"))
+    (tmp_path / "data.csv").write_text("prompt,answer\n")
+    with pytest.raises(ValueError, match="is empty: there are no prompts"):
+        load_prompts(str(tmp_path / "data.csv"))
+    (tmp_path / "data.jsonl").touch()
+    with pytest.raises(ValueError, match="is empty: the file has no bytes"):
+        load_prompts(str(tmp_path / "data.jsonl"))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"prompt": "one"\nnonsense')
+    with pytest.raises(ValueError, match=r"data\.jsonl' could not be read: "):
+        load_prompts(str(tmp_path / "data.jsonl"))
+    (tmp_path / "data.txt").write_text("one\n")
+    with pytest.raises(ValueError, match=r"allowed endings are \.jsonl, \.json, \.parquet, \.csv"):
+        load_prompts(str(tmp_path / "data.txt"))
+
+
+def test_a_missing_split_lists_the_others(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no split 'validation'; it has train, test\..*--dataset_split"):
+        load_prompts(str(write(tmp_path, "splits")), split="validation")
+
+
+@pytest.mark.parametrize("name", ["./none", "/no/where", "a/b/c", "none.jsonl", "folder/none.jsonl.gz"])
+def test_a_path_that_does_not_exist(name: str) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no such file or folder"):
+        load_prompts(name)
+
+
+def test_a_name_that_the_hub_does_not_give() -> None:
+    with pytest.raises(FileNotFoundError, match="is not a local file or folder and the hub did not give it"):
+        load_prompts("no-such-owner/no-such-data")

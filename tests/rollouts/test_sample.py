@@ -1,0 +1,431 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import tailgrad
+from tailgrad.rollouts import SampleConfig, read_metadata, read_table, sample
+from tailgrad.rollouts.sample import TRAINING_RECORD
+
+PROMPTS = ["one two three", "four", "five six", "seven one one four two", "three"]
+
+
+def run(options: dict[str, Any], **changes: Any) -> Any:
+    return read_table(sample(SampleConfig(**options | changes)))
+
+
+def parts_of(options: dict[str, Any]) -> Path:
+    return Path(f"{options['out']}.parts")
+
+
+def tables_equal(a: Path, b: Path) -> bool:
+    return bool(pq.read_table(a).equals(pq.read_table(b), check_metadata=True))
+
+
+def test_a_table_has_n_scored_responses_to_each_prompt(options: dict[str, Any]) -> None:
+    table = run(options)
+    assert table.prompts == PROMPTS
+    assert table.prompt_ids.tolist() == [0, 1, 2, 3, 4]
+    assert table.rewards.shape == (5, 4)
+    lengths = [[len(response.split()) for response in group] for group in table.responses]
+    np.testing.assert_array_equal(table.rewards, lengths)
+    assert len({response for group in table.responses for response in group}) > 10
+    assert 0 < table.finished.sum() < 20
+    assert table.reference_logprobs is None
+    assert not parts_of(options).exists()
+
+
+def test_tokens_and_logprobs_are_those_of_the_responses(options: dict[str, Any]) -> None:
+    """Special tokens are left out of the text, so only responses without any can be tokenized back."""
+    table = run(options, n=40, batch_size=50, temperature=0.7)
+    tokenizer = AutoTokenizer.from_pretrained(options["model"])
+    model = AutoModelForCausalLM.from_pretrained(options["model"]).eval()
+    compared = 0
+    for i, j in np.ndindex(table.rewards.shape):
+        tokens = tokenizer(table.responses[i][j])["input_ids"]
+        assert table.finished[i, j] or table.num_tokens[i, j] == 8
+        if len(tokens) != table.num_tokens[i, j] or 1 in tokens or 0 in tokens:
+            continue
+        compared += 1
+        prompt = tokenizer(table.prompts[i])["input_ids"]
+        full = tokens + [2] * bool(table.finished[i, j])
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + full])).logits[0].double() / 0.7
+        rows = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        expected = rows[range(len(full)), full].sum().item()
+        assert table.logprobs[i, j] == pytest.approx(expected, rel=1e-5)
+    assert compared > 40
+
+
+def test_the_file_says_where_the_rollouts_come_from(options: dict[str, Any]) -> None:
+    metadata = run(options, seed=3, temperature=0.9, top_k=5, reference_model=options["model"]).metadata
+    expected = {
+        "model": options["model"],
+        "revision": None,
+        "sampling": {"n": 4, "temperature": 0.9, "top_p": 1.0, "top_k": 5, "max_new_tokens": 8},
+        "seed": 3,
+        "reward": "word_count",
+        "reference": options["model"],
+        "training_temperature": None,
+        "dtype": "float32",
+        "tailgrad_version": tailgrad.__version__,
+    }
+    assert {name: metadata[name] for name in expected} == expected
+    dataset = {"name": options["dataset"], "config": None, "split": None, "prompt_column": "prompt"}
+    assert {name: metadata["dataset"][name] for name in dataset} == dataset
+    assert metadata["dataset"]["num_prompts"] == 5
+
+
+def test_rewards_get_what_trl_gives_them(options: dict[str, Any]) -> None:
+    calls = []
+
+    def keeps(**rollouts: Any) -> list[float]:
+        calls.append(rollouts)
+        return [1.0] * len(rollouts["completions"])
+
+    table = run(options, reward=keeps)
+    assert [len(call["prompts"]) for call in calls] == [8, 8, 4]
+    assert calls[0].keys() == {"prompts", "completions", "completion_ids", "answer"}
+    assert calls[0]["prompts"] == ["one two three"] * 4 + ["four"] * 4
+    assert calls[0]["answer"] == ["a"] * 4 + ["b"] * 4
+    assert calls[0]["completions"] == table.responses[0] + table.responses[1]
+    lengths = [len(ids) for ids in calls[2]["completion_ids"]]
+    assert lengths == (table.num_tokens[4] + table.finished[4]).tolist()
+
+
+def test_unscored_responses_are_null(options: dict[str, Any]) -> None:
+    def sometimes(*, completions: list[str], **columns: Any) -> list[Any]:
+        return [None if "one" in text else math.nan if "two" in text else 1 for text in completions]
+
+    table = run(options, reward=sometimes)
+    expected = [["one" in text or "two" in text for text in group] for group in table.responses]
+    np.testing.assert_array_equal(np.isnan(table.rewards), expected)
+    assert 0 < np.sum(expected) < 20
+    assert pq.read_table(options["out"])["reward"].null_count == np.sum(expected)
+
+
+def test_weighted_rewards(options: dict[str, Any]) -> None:
+    def bonus(*, completions: list[str], **columns: Any) -> list[float | None]:
+        return [1.0 if "one" in text else None for text in completions]
+
+    table = run(options, reward=[options["reward"], bonus], reward_weights=[0.5, 10.0])
+    expected = [
+        [0.5 * len(text.split()) + 10.0 * ("one" in text) for text in group] for group in table.responses
+    ]
+    np.testing.assert_allclose(table.rewards, expected)
+    assert table.metadata["reward"] == "0.5*word_count + 10*bonus"
+
+
+def test_the_seed_decides_and_shards_differ(options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "same.json").write_text(json.dumps([{"prompt": "one"}] * 4))
+    options |= {"dataset": str(tmp_path / "same.json"), "batch_size": 4}
+    first = run(options).responses
+    assert run(options, out=tmp_path / "again.parquet").responses == first
+    assert run(options, out=tmp_path / "other.parquet", seed=1).responses != first
+    assert len({tuple(group) for group in first}) == 4
+
+
+def test_the_global_random_state_is_given_back(options: dict[str, Any]) -> None:
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    run(options)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_reference_policy(options: dict[str, Any], make_policy: Callable[..., Path], tmp_path: Path) -> None:
+    same = run(options, reference_model=options["model"])
+    np.testing.assert_array_equal(same.reference_logprobs, same.logprobs)
+    other = run(options, reference_model=str(make_policy("other", seed=5)), out=tmp_path / "other.parquet")
+    np.testing.assert_array_equal(other.logprobs, same.logprobs)
+    assert (np.abs(other.reference_logprobs - same.logprobs) > 1e-3).all()
+    larger = str(make_policy("larger", vocab_size=20))
+    with pytest.raises(ValueError, match=r"has 20 tokens and model .* has 12"):
+        run(options, reference_model=larger, out=tmp_path / "larger.parquet")
+
+
+def test_kl_of_a_policy_to_a_reference(options: dict[str, Any], make_policy: Callable[..., Path]) -> None:
+    """For one-token responses the mean of logprob - reference_logprob is an estimate of an exact sum."""
+    path = str(make_policy("other", seed=5))
+    table = run(options, reference_model=path, n=2000, max_new_tokens=1, batch_size=5000, limit=3)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    models = [AutoModelForCausalLM.from_pretrained(one).eval() for one in (options["model"], path)]
+    for i, prompt in enumerate(PROMPTS[:3]):
+        ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+        with torch.no_grad():
+            policy, reference = (
+                model(input_ids=ids).logits[0, -1].double().log_softmax(-1) for model in models
+            )
+        exact = (policy.exp() * (policy - reference)).sum().item()
+        differences = table.logprobs[i] - table.reference_logprobs[i]
+        assert abs(differences.mean() - exact) < 4 * differences.std() / math.sqrt(2000)
+
+
+def test_chats(options: dict[str, Any], chat_policy: Path, tmp_path: Path) -> None:
+    chats = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
+    (tmp_path / "chats.json").write_text(json.dumps([{"messages": chat} for chat in chats]))
+    seen = []
+
+    def keeps(*, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
+        seen.extend(zip(prompts, completions, strict=True))
+        prompts[0].clear()  # a reward may do what it likes with its arguments
+        return [1.0] * len(prompts)
+
+    changes = {
+        "model": str(chat_policy),
+        "dataset": str(tmp_path / "chats.json"),
+        "prompt_column": "messages",
+    }
+    table = run(options, reward=keeps, batch_size=20, **changes)
+    assert [json.loads(prompt) for prompt in table.prompts] == chats
+    assert seen[5] == (chats[1], [{"role": "assistant", "content": table.responses[1][1]}])
+    with pytest.raises(ValueError, match="the model's tokenizer has no chat template"):
+        run(options, **changes | {"model": options["model"], "out": tmp_path / "b.parquet"})
+
+
+def test_limit_and_a_prompt_of_its_own_shard(options: dict[str, Any]) -> None:
+    table = run(options, limit=2, n=11)
+    assert table.rewards.shape == (2, 11)
+    assert table.metadata["dataset"]["num_prompts"] == 2
+
+
+def test_a_reward_model_by_path(options: dict[str, Any], policy: Path, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(policy, num_labels=1)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path / "rm")
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer.save_pretrained(tmp_path / "rm")
+    reward_options = {"batch_size": 3, "max_length": None}
+    table = run(options, reward=str(tmp_path / "rm"), reward_options=reward_options)
+    model = LlamaForSequenceClassification.from_pretrained(tmp_path / "rm").eval()
+    with torch.no_grad():
+        for i, j in np.ndindex(table.rewards.shape):
+            inputs = tokenizer(PROMPTS[i] + table.responses[i][j], return_tensors="pt")
+            expected = model(**inputs).logits[0, 0].item()
+            assert table.rewards[i, j] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    assert table.metadata["reward"] == str(tmp_path / "rm")
+    assert table.metadata["reward_options"] == {"batch_size": 3}
+
+
+def test_a_reward_that_raises_leaves_the_finished_shards(options: dict[str, Any], tmp_path: Path) -> None:
+    broken = True
+    calls = []
+
+    def fails(*, completions: list[str], answer: list[str], **columns: Any) -> list[float]:
+        calls.append(answer[0])
+        if broken and "c" in answer:
+            raise OSError("the server is gone")
+        return [1.0] * len(completions)
+
+    with pytest.raises(RuntimeError, match="reward 'fails' raised OSError: the server is gone"):
+        run(options, reward=fails)
+    assert [path.name for path in parts_of(options).iterdir()] == ["part-00000.parquet"]
+    assert not Path(options["out"]).exists()
+    broken = False
+    resumed = run(options, reward=fails)
+    assert calls == ["a", "c", "c", "e"]  # the first shard was not scored again
+    assert resumed.responses == run(options, reward=fails, out=tmp_path / "whole.parquet").responses
+
+
+SLOW_REWARD = """
+import os, time
+
+def count(completions, **columns):
+    time.sleep(float(os.environ.get("SECONDS_A_CALL", "0")))
+    return [float(len(text)) for text in completions]
+"""
+
+CHILD = """
+import json, sys
+from tailgrad.rollouts import SampleConfig, sample
+sample(SampleConfig(**json.loads(sys.argv[1])))
+"""
+
+
+def test_a_killed_run_resumes_to_the_identical_table(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow_reward.py").write_text(SLOW_REWARD)
+    monkeypatch.chdir(tmp_path)
+    options |= {"reward": "slow_reward.count", "batch_size": 4, "out": str(options["out"])}
+    parts = parts_of(options)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, json.dumps(options)],
+        env=os.environ | {"SECONDS_A_CALL": "0.5"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while len(list(parts.glob("part-*.parquet"))) < 2 and time.monotonic() < deadline:
+            assert child.poll() is None
+            time.sleep(0.05)
+        child.send_signal(signal.SIGKILL)
+    finally:
+        child.kill()
+        child.wait()
+    assert 2 <= len(list(parts.glob("part-*.parquet"))) < 5
+    assert not Path(options["out"]).exists()
+    done = {path: path.stat().st_mtime_ns for path in parts.glob("part-*.parquet")}
+    written = []
+    monkeypatch.setattr(
+        "tailgrad.rollouts.shards.write_table", lambda path, *rest: (written.append(path), write(path, *rest))
+    )
+    sample(SampleConfig(**options))
+    assert len(written) == 5 - len(done)
+    assert not set(written) & set(done)
+    sample(SampleConfig(**options | {"out": str(tmp_path / "whole.parquet")}))
+    assert tables_equal(Path(options["out"]), tmp_path / "whole.parquet")
+
+
+def write(*arguments: Any) -> None:
+    from tailgrad.rollouts.table import write_table
+
+    write_table(*arguments)
+
+
+@pytest.fixture
+def interrupted(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a run that was interrupted after its first shard."""
+    calls = []
+
+    def word_count(*, completions: list[str], **columns: Any) -> list[float]:
+        calls.append(1)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        return [1.0] * len(completions)
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(SampleConfig(**options | {"reward": word_count}))
+    assert len(list(parts_of(options).iterdir())) == 1
+    return options
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"seed": 1}, "seed: 0 there, 1 now"),
+        ({"temperature": 0.5}, "sampling: "),
+        ({"n": 2}, "sampling: "),
+        ({"batch_size": 4}, "batch_size: 8 there, 4 now"),
+        ({"limit": 3}, "dataset: "),
+        ({"dtype": "bfloat16"}, "dtype: 'float32' there, 'bfloat16' now"),
+        ({"reward_weights": [2.0]}, r"reward: 'word_count' there, '2\*word_count' now"),
+    ],
+)
+def test_an_interrupted_run_of_other_settings_is_refused(
+    interrupted: dict[str, Any], changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=rf"holds an interrupted run with another {field}.*Delete that folder"
+    ):
+        sample(SampleConfig(**interrupted | changes))
+    assert not Path(interrupted["out"]).exists()
+    assert len(list(parts_of(interrupted).iterdir())) == 1
+
+
+def test_an_interrupted_run_of_other_data_or_weights_is_refused(
+    interrupted: dict[str, Any], make_policy: Callable[..., Path]
+) -> None:
+    path = Path(interrupted["dataset"])
+    text = path.read_text()
+    path.write_text(text.replace("five", "seven"))
+    with pytest.raises(ValueError, match="with another dataset: "):
+        sample(SampleConfig(**interrupted))
+    path.write_text(text)
+    weights = Path(interrupted["model"]) / "model.safetensors"
+    stat = weights.stat()
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    try:
+        with pytest.raises(ValueError, match="with another model_files: "):
+            sample(SampleConfig(**interrupted))
+    finally:
+        os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    sample(SampleConfig(**interrupted))
+
+
+def test_a_damaged_shard_is_named(interrupted: dict[str, Any]) -> None:
+    (parts_of(interrupted) / "part-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"part-00001\.parquet' is not a Parquet file"):
+        sample(SampleConfig(**interrupted))
+
+
+def test_out_that_exists_is_refused(options: dict[str, Any]) -> None:
+    Path(options["out"]).write_text("precious")
+    with pytest.raises(ValueError, match=r"rollouts\.parquet' exists already"):
+        sample(SampleConfig(**options))
+    assert Path(options["out"]).read_text() == "precious"
+
+
+def test_another_temperature_than_in_training(
+    options: dict[str, Any], make_policy: Callable[..., Path]
+) -> None:
+    path = make_policy("trained", pad_token="[PAD]")
+    (path / TRAINING_RECORD).write_text(json.dumps({"temperature": 0.9, "estimator": "tea"}))
+    options |= {"model": str(path)}
+    with pytest.warns(UserWarning, match=r"trained with sampling temperature 0\.9 and is sampled with 1"):
+        sample(SampleConfig(**options))
+    assert read_metadata(options["out"])["training_temperature"] == 0.9
+    assert run(options, temperature=0.9, out=path / "same.parquet").metadata["training_temperature"] == 0.9
+
+
+def test_prompts_too_long_for_the_model(options: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match="prompt 3 has 5 tokens; with max_new_tokens 60 that is more than the 64"
+    ):
+        run(options, max_new_tokens=60)
+
+
+def test_a_prompt_without_tokens(options: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text(json.dumps([{"prompt": "one"}, {"prompt": ""}]))
+    with pytest.raises(ValueError, match="prompt 1 of the data set has no tokens"):
+        run(options, dataset=str(tmp_path / "data.json"))
+
+
+def test_a_model_that_does_not_exist(options: dict[str, Any]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"model '\./none': there is no such folder"):
+        run(options, model="./none")
+    with pytest.raises(FileNotFoundError, match=r"reference model '\./none': there is no such folder"):
+        run(options, reference_model="./none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 0}, "n is 0; it must be at least 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"limit": 0}, "limit is 0"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
+        ({"temperature": math.nan}, "temperature is nan"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"reward": []}, "no reward given"),
+        ({"reward_weights": [1.0, 2.0]}, "2 reward weights given for 1 rewards"),
+    ],
+)
+def test_options_out_of_range(options: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample(SampleConfig(**options | changes))
+
+
+def test_a_progress_bar_counts_prompts(options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
+    sample(SampleConfig(**options))
+    captured = capfd.readouterr()
+    assert "5/5" in captured.err
+    assert captured.out == ""
