@@ -1,0 +1,124 @@
+"""Exact best-of-N values of a pool of rewards, without resampling the responses."""
+
+import numbers
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Real
+
+
+def budgets_up_to(n: int) -> tuple[int, ...]:
+    """Give the budgets N = 1, 2, 4, ... up to n, with n itself last.
+
+    Args:
+        n: Responses a prompt, at least 1.
+
+    Returns:
+        Increasing budgets; n is included also where it is not a power of two.
+
+    Raises:
+        ValueError: If n is smaller than 1.
+
+    Example:
+        >>> budgets_up_to(12)
+        (1, 2, 4, 8, 12)
+    """
+    if n < 1:
+        raise ValueError(f"budgets_up_to needs n >= 1 responses a prompt, got n={n}.")
+    powers = [2**power for power in range(n.bit_length()) if 2**power < n]
+    return (*powers, n)
+
+
+def best_of_n(rewards: Real[np.ndarray, "P n"], budgets: Sequence[int]) -> Float[np.ndarray, "P K"]:
+    r"""Compute V_N of every prompt exactly: the mean, over all N-subsets of its n rewards, of the maximum.
+
+    With the rewards in increasing order $r_{(1)} \le \dots \le r_{(n)}$,
+
+    $$\hat V_N = \sum_{i=N}^{n} \frac{\binom{i-1}{N-1}}{\binom{n}{N}} \, r_{(i)}$$
+
+    is the U-statistic of the maximum of N: unbiased for $V_N = E[\max(R_1, \dots, R_N)]$ for every $N \le n$,
+    with no randomness of its own. N = 1 is the mean reward, N = n the largest reward.
+
+    Args:
+        rewards: Rewards of n responses to each of P prompts, in the reward's own unit; NaN is an unscored
+            response, which is left out.
+        budgets: The K values of N, each between 1 and n.
+
+    Returns:
+        V_N of every prompt (rows) at every budget (columns), in the unit of the reward. NaN where a prompt
+        has fewer than N scored responses.
+
+    Raises:
+        ValueError: If `rewards` is not a matrix with at least one prompt and one response, holds an infinity,
+            or a budget is below 1 or above n.
+        TypeError: If a budget is not an integer.
+
+    Example:
+        >>> best_of_n(np.array([[3.0, 1.0, 2.0]]), [1, 2, 3])  # pairs: max 3, 3, 2, on average 8/3
+        array([[2.        , 2.66666667, 3.        ]])
+
+    References:
+        Walder and Karkhanis (2025), Pass@K Policy Optimization, arXiv:2505.15201, gives the weights.
+    """
+    rewards = np.asarray(rewards, dtype=np.float64)
+    _check(rewards, budgets)
+    ordered = np.sort(rewards, axis=1)  # NaN last
+    scored = np.isfinite(ordered).sum(axis=1)
+    values = np.full((len(rewards), len(budgets)), np.nan)
+    for count in np.unique(scored):
+        prompts = scored == count
+        for column, budget in enumerate(budgets):
+            if budget <= count:
+                weights = _subset_maximum_weights(int(count), budget)
+                values[prompts, column] = ordered[prompts, budget - 1 : count] @ weights
+    return values
+
+
+def _subset_maximum_weights(n: int, budget: int) -> Float[np.ndarray, " R"]:
+    """Give the share of N-subsets whose maximum is the i-th smallest of n, for i = N, ..., n.
+
+    From the top down: the largest reward has share N/n, and share(i-1) = share(i) (i-N)/(i-1).
+    """
+    rank = np.arange(n, budget, -1, dtype=np.float64)
+    shares = np.cumprod(np.concatenate([[budget / n], (rank - budget) / (rank - 1)]))
+    return shares[::-1]
+
+
+def _check(rewards: np.ndarray, budgets: Sequence[int]) -> None:
+    if rewards.ndim != 2 or 0 in rewards.shape:
+        raise ValueError(
+            f"rewards must be a matrix [P, n] with at least one prompt and one response, got {rewards.shape}."
+        )
+    if np.isinf(rewards).any():
+        prompt, response = np.argwhere(np.isinf(rewards))[0]
+        raise ValueError(
+            f"rewards must be finite, or NaN for an unscored response: response {response} of prompt "
+            f"{prompt} has {rewards[prompt, response]}."
+        )
+    check_budgets(budgets, rewards.shape[1])
+
+
+def check_budgets(budgets: Sequence[int], n: int) -> None:
+    """Raise unless all budgets are integers from 1 to n.
+
+    Args:
+        budgets: Values of N.
+        n: Responses a prompt.
+
+    Raises:
+        TypeError: If a budget is not an integer.
+        ValueError: If there is no budget, or one is below 1 or above n.
+
+    Example:
+        >>> check_budgets([1, 4], n=8)
+    """
+    if len(budgets) == 0:
+        raise ValueError("budgets is empty: give at least one N.")
+    for budget in budgets:
+        if not isinstance(budget, numbers.Integral):
+            raise TypeError(f"a budget N must be an integer, got {budget!r}.")
+        if not 1 <= budget <= n:
+            raise ValueError(
+                f"a budget N must be between 1 and the {n} responses a prompt, got {budget}. "
+                "V_N is not extrapolated here: take more responses a prompt, or a smaller N."
+            )

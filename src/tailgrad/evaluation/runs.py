@@ -1,0 +1,218 @@
+"""The responses of one policy to the evaluation prompts, as every part of the evaluation takes them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Real
+
+_REPORTED = ("kl", "response_length", "distinct", "cut_off", "unscored")
+
+
+@runtime_checkable
+class Table(Protocol):
+    """What a rollout table offers: n responses to each of P prompts, with what is known about them."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """How the responses were sampled."""
+
+    @property
+    def prompt_ids(self) -> Int[np.ndarray, " P"]:
+        """One number a prompt."""
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts."""
+
+    @property
+    def responses(self) -> list[list[str]]:
+        """The n responses to each prompt."""
+
+    @property
+    def rewards(self) -> Float[np.ndarray, "P n"]:
+        """NaN where unscored."""
+
+    @property
+    def num_tokens(self) -> Int[np.ndarray, "P n"]:
+        """Tokens of each response."""
+
+    @property
+    def finished(self) -> Bool[np.ndarray, "P n"]:
+        """False where a response was cut off."""
+
+    @property
+    def logprobs(self) -> Float[np.ndarray, "P n"]:
+        """Log-probability of each response under the policy."""
+
+    @property
+    def reference_logprobs(self) -> Float[np.ndarray, "P n"] | None:
+        """The same under the reference policy; None if there was none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One policy's n responses to each of P prompts. Runs that share a name are training seeds of one method.
+
+    Attributes:
+        name: The name in figures and tables.
+        prompt_ids: One number a prompt, `[P]`, equal between runs on the same prompts.
+        prompts: The P prompts as text.
+        rewards: `[P, n]`, NaN where a response is unscored.
+        responses: n responses a prompt as text; None if unknown.
+        num_tokens: Tokens of each response, `[P, n]`; None if unknown.
+        finished: False where a response was cut off, `[P, n]`; None if unknown.
+        kl: KL divergence to the reference policy at each prompt, in nats, `[P]`; None if unknown.
+        sampling: What must agree between runs that are compared: n, temperature, reward, data set and so on.
+
+    Raises:
+        ValueError: If the shapes disagree, there are no prompts or responses, prompt ids repeat, or a reward
+            is infinite.
+
+    Example:
+        >>> rewards = np.array([[0.0, 1.0], [1.0, 1.0]])
+        >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["2 + 2 =", "3 + 4 ="], rewards=rewards)
+        >>> run.n
+        2
+    """
+
+    name: str
+    prompt_ids: Int[np.ndarray, " P"]
+    prompts: Sequence[str]
+    rewards: Real[np.ndarray, "P n"]
+    responses: Sequence[Sequence[str]] | None = None
+    num_tokens: Real[np.ndarray, "P n"] | None = None
+    finished: Bool[np.ndarray, "P n"] | None = None
+    kl: Float[np.ndarray, " P"] | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.rewards)
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(
+                f"run {self.name!r}: rewards must be [P, n] with at least one prompt and one "
+                f"response, got {shape}."
+            )
+        if np.isinf(self.rewards).any():
+            raise ValueError(f"run {self.name!r}: a reward is infinite; use NaN for an unscored response.")
+        expected: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "prompt_ids": (self.prompt_ids, shape[:1]),
+            "prompts": (self.prompts, shape[:1]),
+            "responses": (self.responses, shape),
+            "num_tokens": (self.num_tokens, shape),
+            "finished": (self.finished, shape),
+            "kl": (self.kl, shape[:1]),
+        }
+        for attribute, (value, wanted) in expected.items():
+            if value is not None and np.shape(value) != wanted:
+                raise ValueError(
+                    f"run {self.name!r}: {attribute} has shape {np.shape(value)}, but rewards "
+                    f"{shape} asks for {wanted}."
+                )
+        if len(np.unique(self.prompt_ids)) < shape[0]:
+            raise ValueError(f"run {self.name!r}: prompt ids repeat; give every prompt its own number.")
+
+    @property
+    def n(self) -> int:
+        """Responses a prompt."""
+        return int(self.rewards.shape[1])
+
+    @classmethod
+    def from_table(cls, name: str, table: Table) -> "Run":
+        """Make a run of a rollout table, as `tailgrad.rollouts.table.read_table` gives it.
+
+        The KL divergence at a prompt is the mean over its n responses of log policy(y|x) - log
+        reference(y|x). It is known where the table has the reference policy's log-probabilities and the
+        responses were drawn from the policy itself: temperature 1, top_p 1, top_k 0.
+
+        Args:
+            name: The name in figures and tables.
+            table: The rollout table.
+
+        Returns:
+            The run.
+
+        Raises:
+            ValueError: As for the class.
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> one = np.ones((1, 2))
+            >>> table = SimpleNamespace(
+            ...     metadata={"sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0}, "reward": "length"},
+            ...     prompt_ids=np.array([0]), prompts=["2 + 2 ="], responses=[["4", "5"]], rewards=one,
+            ...     num_tokens=np.array([[1, 1]]), finished=np.array([[True, True]]),
+            ...     logprobs=-one, reference_logprobs=-1.5 * one,
+            ... )
+            >>> Run.from_table("base", table).kl
+            array([0.5])
+        """
+        metadata = table.metadata
+        sampling = {**metadata.get("sampling", {})}
+        sampling |= {key: metadata[key] for key in ("reward", "reward_options", "dataset") if key in metadata}
+        kl = None
+        if table.reference_logprobs is not None and _is_the_policy(sampling):
+            kl = np.mean(table.logprobs - table.reference_logprobs, axis=1)
+        return cls(
+            name=name,
+            prompt_ids=np.asarray(table.prompt_ids),
+            prompts=table.prompts,
+            rewards=table.rewards,
+            responses=table.responses,
+            num_tokens=table.num_tokens,
+            finished=table.finished,
+            kl=kl,
+            sampling=sampling,
+        )
+
+    def measures(self) -> dict[str, Float[np.ndarray, " P"]]:
+        """Give what is reported beside V_N, at each prompt; NaN where it is unknown.
+
+        Returns:
+            `kl` in nats, `response_length` in tokens, and three shares of the n responses: `distinct`
+            (number of different texts over n), `cut_off` (not finished) and `unscored`.
+
+        Example:
+            >>> rewards = np.array([[0.0, np.nan]])
+            >>> texts = [["yes", "yes"]]
+            >>> run = Run("base", prompt_ids=np.array([0]), prompts=["?"], rewards=rewards, responses=texts)
+            >>> measures = run.measures()
+            >>> measures["distinct"], measures["unscored"], measures["kl"]
+            (array([0.5]), array([0.5]), array([nan]))
+        """
+        unknown = np.full(len(self.rewards), np.nan)
+        texts = self.responses
+        values = (
+            unknown if self.kl is None else np.asarray(self.kl, dtype=np.float64),
+            unknown if self.num_tokens is None else np.mean(self.num_tokens, axis=1),
+            unknown if texts is None else np.array([len(set(group)) / self.n for group in texts]),
+            unknown if self.finished is None else 1.0 - np.mean(self.finished, axis=1),
+            np.mean(np.isnan(self.rewards), axis=1),
+        )
+        return dict(zip(_REPORTED, values, strict=True))
+
+
+def _is_the_policy(sampling: Mapping[str, Any]) -> bool:
+    plain = {"temperature": (1,), "top_p": (1, None), "top_k": (0, None)}
+    return all(sampling.get(key) in values for key, values in plain.items())
+
+
+def seeds_by_name(runs: Sequence[Run]) -> dict[str, tuple[Run, ...]]:
+    """Group runs that share a name, in order of first appearance: the training seeds of one method.
+
+    Args:
+        runs: Runs in any order.
+
+    Returns:
+        The seeds of every method.
+
+    Example:
+        >>> run = Run("tea", prompt_ids=np.array([0]), prompts=["?"], rewards=np.zeros((1, 2)))
+        >>> {name: len(seeds) for name, seeds in seeds_by_name([run, run]).items()}
+        {'tea': 2}
+    """
+    groups: dict[str, tuple[Run, ...]] = {}
+    for run in runs:
+        groups[run.name] = (*groups.get(run.name, ()), run)
+    return groups

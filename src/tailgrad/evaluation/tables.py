@@ -1,0 +1,194 @@
+"""The numbers of a comparison as Markdown tables and as JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tailgrad.evaluation.curves import Comparison, Curve
+from tailgrad.evaluation.intervals import CONFIDENCE, RESAMPLES, Interval
+
+_HEADINGS = {
+    "kl": "KL (nats)",
+    "response_length": "tokens",
+    "distinct": "distinct",
+    "cut_off": "cut off",
+    "unscored": "unscored",
+}
+_SHARES = ("distinct", "cut_off", "unscored")
+
+
+def markdown_text(comparison: Comparison) -> str:
+    """Give the comparison as Markdown: V_N, paired differences, and what stands beside them.
+
+    Args:
+        comparison: The numbers.
+
+    Returns:
+        Text with aligned tables, readable as it is in a terminal.
+
+    Example:
+        >>> from tailgrad.evaluation import Run, compare
+        >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
+        >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
+        >>> print(markdown_text(compare([run])).splitlines()[2])
+        | N | base            |
+    """
+    unit = "prompt" if comparison.prompts == 1 else "prompts"
+    parts = [
+        f"Best-of-N reward V_N: exact over the n = {comparison.n} responses a prompt, "
+        f"mean over {comparison.prompts} {unit} [{CONFIDENCE:.0%} interval]",
+        _value_table(comparison),
+    ]
+    if len(comparison.curves) > 1:
+        parts += [
+            f"Paired difference to {comparison.reference} [{CONFIDENCE:.0%} interval]; * where it excludes 0",
+            _difference_table(comparison),
+        ]
+    parts += ["Beside V_N (means over prompts)", _measure_table(comparison), *_notes(comparison)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _value_table(comparison: Comparison) -> str:
+    decimals = _decimals([curve.v_n for curve in comparison.curves])
+    rows = [["N", *(curve.name for curve in comparison.curves)]]
+    for column, budget in enumerate(comparison.budgets):
+        rows.append([str(budget), *(_cell(curve.v_n, column, decimals) for curve in comparison.curves)])
+    return _aligned(rows)
+
+
+def _difference_table(comparison: Comparison) -> str:
+    others = [(curve.name, curve.difference) for curve in comparison.curves if curve.difference is not None]
+    decimals = _decimals([difference for _, difference in others])
+    rows = [["N", *(f"{name} - {comparison.reference}" for name, _ in others)]]
+    for column, budget in enumerate(comparison.budgets):
+        cells = [
+            _cell(difference, column, decimals, "+") + _star(difference, column) for _, difference in others
+        ]
+        rows.append([str(budget), *cells])
+    return _aligned(rows)
+
+
+def _star(interval: Interval, column: int) -> str:
+    return " *" if interval.low[column] > 0 or interval.high[column] < 0 else ""
+
+
+def _measure_table(comparison: Comparison) -> str:
+    rows = [["run", "seeds", *_HEADINGS.values()]]
+    for curve in comparison.curves:
+        rows.append([curve.name, str(curve.seeds), *(_measure_cell(curve, key) for key in _HEADINGS)])
+    return _aligned(rows)
+
+
+def _measure_cell(curve: Curve, key: str) -> str:
+    value = float(curve.measures[key].mean[0])
+    if math.isnan(value):
+        return "unknown"
+    return f"{value:.1%}" if key in _SHARES else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str:
+    mean, low, high = (float(part[column]) for part in interval[:3])
+    if math.isnan(mean):
+        return "unknown"
+    form = f"{sign}.{decimals}f"
+    return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _decimals(intervals: Sequence[Interval]) -> int:
+    """Decimals that give the typical half-width of the intervals two digits, for all cells of a table."""
+    widths = np.concatenate([(interval.high - interval.low) / 2 for interval in intervals])
+    widths = widths[widths > 0]
+    return 3 if len(widths) == 0 else int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 8))
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*escaped, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = [escaped[0], rule, *escaped[1:]]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    notes = []
+    if comparison.prompts < 2:
+        notes.append("No intervals: they need at least two prompts.")
+    seeds = {curve.seeds for curve in comparison.curves}
+    if seeds == {1}:
+        notes.append("Intervals are over prompts: they speak of these runs, not of other training seeds.")
+    else:
+        notes.append("Intervals are over prompts, and over training seeds where a method has several.")
+    for curve in comparison.curves:
+        short = [
+            f"N = {budget} ({count})"
+            for budget, count in zip(comparison.budgets, curve.v_n.prompts.tolist(), strict=True)
+            if count < comparison.prompts
+        ]
+        if short:
+            notes.append(
+                f"{curve.name}: some prompts have fewer than N scored responses and are left out; prompts "
+                f"counted: {', '.join(short)}."
+            )
+    return notes
+
+
+def json_text(comparison: Comparison) -> str:
+    """Give the comparison as JSON; what is unknown is null.
+
+    Args:
+        comparison: The numbers.
+
+    Returns:
+        Valid JSON.
+
+    Example:
+        >>> from tailgrad.evaluation import Run, compare
+        >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
+        >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
+        >>> json.loads(json_text(compare([run])))["runs"][0]["v_n"][1]["mean"]
+        0.75
+    """
+    document = {
+        "n": comparison.n,
+        "prompts": comparison.prompts,
+        "budgets": list(comparison.budgets),
+        "reference": comparison.reference,
+        "confidence": CONFIDENCE,
+        "resamples": RESAMPLES,
+        "sampling": comparison.sampling,
+        "runs": [_curve_fields(curve, comparison.budgets) for curve in comparison.curves],
+    }
+    return json.dumps(_without_nan(document), indent=2, allow_nan=False) + "\n"
+
+
+def _curve_fields(curve: Curve, budgets: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "name": curve.name,
+        "seeds": curve.seeds,
+        "v_n": _points(curve.v_n, budgets),
+        "v_n_per_seed": curve.per_seed.tolist(),
+        "difference": None if curve.difference is None else _points(curve.difference, budgets),
+        "measures": {key: _numbers(interval, 0) for key, interval in curve.measures.items()},
+    }
+
+
+def _points(interval: Interval, budgets: tuple[int, ...]) -> list[dict[str, Any]]:
+    return [{"n": int(budget), **_numbers(interval, column)} for column, budget in enumerate(budgets)]
+
+
+def _numbers(interval: Interval, column: int) -> dict[str, float | int]:
+    return {key: part[column].item() for key, part in zip(interval._fields, interval, strict=True)}
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,150 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tailgrad.evaluation import Run, best_of_n, comparable_runs, compare, mean_interval, paired_difference
+
+SAMPLING = {"temperature": 1.0, "reward": "length", "dataset": {"name": "sums", "sha256": "1f"}}
+
+
+def run_of(name, seed=0, prompts=6, n=4, **changes):
+    rng = np.random.default_rng(seed)
+    fields = {
+        "prompt_ids": np.arange(10, 10 + prompts),
+        "prompts": [f"prompt {number}" for number in range(prompts)],
+        "rewards": rng.normal(size=(prompts, n)),
+        "responses": [[str(x) for x in rng.integers(0, 3, n)] for _ in range(prompts)],
+        "num_tokens": rng.integers(1, 9, (prompts, n)),
+        "finished": rng.random((prompts, n)) < 0.5,
+        "kl": rng.random(prompts),
+        "sampling": SAMPLING,
+    }
+    return Run(name, **fields | changes)
+
+
+def permuted(run, order):
+    take = {
+        key: getattr(run, key)[order] for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl")
+    }
+    lists = {key: [getattr(run, key)[row] for row in order] for key in ("prompts", "responses")}
+    return replace(run, **take, **lists)
+
+
+def test_prompts_are_matched_by_their_id_in_any_order():
+    base, tea = run_of("base"), run_of("tea", seed=1)
+    order = np.random.default_rng(0).permutation(6)
+    expected, got = compare([base, tea]).curves[1], compare([base, permuted(tea, order)]).curves[1]
+    np.testing.assert_array_equal(got.difference, expected.difference)
+    for key, interval in expected.measures.items():
+        np.testing.assert_allclose(got.measures[key], interval, rtol=1e-12)
+    lined_up = comparable_runs([base, permuted(tea, order)])[1]
+    for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "prompts", "responses"):
+        np.testing.assert_array_equal(getattr(lined_up, key), getattr(tea, key))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"sampling": SAMPLING | {"temperature": 0.7}}, "temperature is 1.0 and 0.7"),
+        ({"sampling": SAMPLING | {"reward": "judge"}}, "reward is 'length' and 'judge'"),
+        (
+            {"sampling": SAMPLING | {"dataset": {"name": "sums", "sha256": "2e"}}},
+            "dataset.sha256 is '1f' and '2e'",
+        ),
+        (
+            {"sampling": {"temperature": 1.0, "dataset": SAMPLING["dataset"]}},
+            "reward is 'length' and 'not recorded'",
+        ),
+        ({"n": 8}, "n is 4 and 8"),
+        ({"prompts": 5}, "6 and 5 prompts, of which 5 have the same prompt_id"),
+        ({"prompt_ids": np.arange(6)}, "of which 0 have the same prompt_id"),
+    ],
+)
+def test_refuses_what_was_sampled_differently(other, message):
+    with pytest.raises(ValueError, match=message):
+        compare([run_of("base"), run_of("tea"), run_of("grpo", **other)])
+
+
+def test_refuses_other_prompts_under_the_same_ids():
+    base = run_of("base")
+    with pytest.raises(ValueError, match="prompt_id 12 is 'prompt 2' and 'other'"):
+        compare([base, replace(base, prompts=["prompt 0", "prompt 1", "other", *base.prompts[3:]])])
+
+
+def test_the_same_data_may_lie_at_another_path():
+    elsewhere = {"dataset": {"name": "/data/sums", "sha256": "1f"}}
+    assert len(compare([run_of("base"), run_of("tea", sampling=SAMPLING | elsewhere)]).curves) == 2
+
+
+def test_without_a_hash_the_name_of_the_data_must_agree():
+    first, second = (run_of("run", sampling={"dataset": {"name": name}}) for name in ("sums", "products"))
+    with pytest.raises(ValueError, match=r"dataset\.name is 'sums' and 'products'"):
+        compare([first, second])
+
+
+def test_the_curve_is_the_mean_of_the_prompts_values():
+    run = run_of("base")
+    comparison = compare([run], budgets=[3, 1, 3])
+    assert comparison.budgets == (1, 3)
+    expected = best_of_n(run.rewards, [1, 3]).mean(axis=0)
+    np.testing.assert_allclose(comparison.curves[0].v_n.mean, expected, rtol=1e-12)
+    assert comparison.curves[0].difference is None
+
+
+def test_seeds_of_one_name_are_averaged_and_paired_in_order():
+    base, runs = run_of("base"), [run_of(name, seed=seed) for seed in (1, 2, 3) for name in ("grpo", "tea")]
+    comparison = compare([base, *runs], reference="grpo")
+    values = {
+        name: np.stack([best_of_n(run.rewards, (1, 2, 4)) for run in runs if run.name == name])
+        for name in ("grpo", "tea")
+    }
+    by_name = {curve.name: curve for curve in comparison.curves}
+    assert [(curve.name, curve.seeds) for curve in comparison.curves] == [
+        ("base", 1),
+        ("grpo", 3),
+        ("tea", 3),
+    ]
+    np.testing.assert_allclose(by_name["tea"].v_n.mean, values["tea"].mean(axis=(0, 1)), rtol=1e-12)
+    np.testing.assert_allclose(by_name["tea"].per_seed, values["tea"].mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(
+        by_name["tea"].difference, mean_interval(values["tea"] - values["grpo"]), rtol=1e-12
+    )
+    alone = best_of_n(base.rewards, (1, 2, 4))
+    np.testing.assert_allclose(by_name["base"].difference, mean_interval(alone - values["grpo"]), rtol=1e-12)
+
+
+def test_a_difference_leaves_out_prompts_unknown_on_either_side():
+    values = np.random.default_rng(0).normal(size=(2, 1, 8, 1))
+    values[0, 0, 2] = values[1, 0, 5] = np.nan
+    difference = paired_difference(values[0], values[1])
+    kept = [0, 1, 3, 4, 6, 7]
+    assert difference.prompts.tolist() == [6]
+    np.testing.assert_allclose(difference.mean, (values[0] - values[1])[0, kept].mean(axis=0), rtol=1e-12)
+
+
+def test_too_few_scored_responses_leave_a_prompt_out_of_that_budget():
+    run = run_of("base")
+    rewards = run.rewards.copy()
+    rewards[3, 0] = np.nan
+    curve = compare([replace(run, rewards=rewards)]).curves[0]
+    assert curve.v_n.prompts.tolist() == [6, 6, 5]
+    np.testing.assert_allclose(curve.per_seed[0], curve.v_n.mean, rtol=1e-12)
+
+
+def test_says_what_is_wrong():
+    base = run_of("base")
+    with pytest.raises(ValueError, match="no run"):
+        compare([])
+    with pytest.raises(ValueError, match="reference 'tea' is not among the runs: choose from base"):
+        compare([base], reference="tea")
+    with pytest.raises(ValueError, match="between 1 and the 4 responses a prompt, got 8"):
+        compare([base], budgets=[8])
+    with pytest.raises(ValueError, match="'tea' and 'grpo': cannot pair 3 training seeds with 2"):
+        compare([run_of("grpo")] * 2 + [run_of("tea")] * 3)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_values_of_different_prompts_cannot_be_paired():
+    with pytest.raises(ValueError, match="the same prompts and quantities"):
+        paired_difference(np.zeros((1, 4, 2)), np.zeros((1, 3, 2)))

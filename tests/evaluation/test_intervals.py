@@ -1,0 +1,158 @@
+"""Coverage is measured on K independent data sets at once: one call of `mean_interval`, one column each."""
+
+import numpy as np
+import pytest
+from scipy import integrate, special, stats
+
+from tailgrad.evaluation import best_of_n, mean_interval, paired_difference
+
+K = 1500  # binomial standard error of a coverage of 95%: 0.56%
+
+
+def coverage(interval, truth):
+    return float(np.mean((interval.low <= truth) & (truth <= interval.high)))
+
+
+def expected_max_normal(n):
+    value, _ = integrate.quad(lambda x: x * n * stats.norm.pdf(x) * stats.norm.cdf(x) ** (n - 1), -12, 12)
+    return value
+
+
+def normal_pools(rng, prompts, n, budget):
+    mean = rng.normal(size=(prompts, 1))
+    scale = rng.uniform(0.5, 1.5, size=(prompts, 1))
+    return mean + scale * rng.normal(size=(prompts, n)), expected_max_normal(budget)
+
+
+def skewed_pools(rng, prompts, n, budget):
+    scale = rng.gamma(2.0, size=(prompts, 1))
+    return scale * rng.exponential(size=(prompts, n)), 2 * sum(1 / i for i in range(1, budget + 1))
+
+
+def verifier_pools(rng, prompts, n, budget):
+    solved = rng.beta(1, 3, size=(prompts, 1))
+    truth = 1 - np.exp(special.betaln(1, 3 + budget) - special.betaln(1, 3))
+    return (rng.random((prompts, n)) < solved).astype(float), truth
+
+
+def values_of(pools, prompts, budget, n=32, seed=0):
+    rewards, truth = pools(np.random.default_rng(seed), prompts * K, n, budget)
+    return best_of_n(rewards, [budget])[:, 0].reshape(1, prompts, K), truth
+
+
+@pytest.mark.parametrize("prompts", [50, 100])
+@pytest.mark.parametrize(
+    ("pools", "budget"),
+    [(normal_pools, 16), (skewed_pools, 8), (verifier_pools, 1), (verifier_pools, 16)],
+)
+def test_an_interval_over_prompts_covers_the_known_value(pools, budget, prompts):
+    values, truth = values_of(pools, prompts, budget)
+    assert 0.93 <= coverage(mean_interval(values), truth) <= 0.97
+
+
+def test_a_paired_interval_covers_the_known_difference():
+    rng = np.random.default_rng(1)
+    mean = rng.normal(size=(50 * K, 1))
+    base = mean + rng.normal(size=(50 * K, 16))
+    tuned = mean + rng.normal(0.1, 0.3, size=(50 * K, 1)) + 0.8 * rng.normal(size=(50 * K, 16))
+    budget = 8
+    values, reference = (best_of_n(pool, [budget]).reshape(1, 50, K) for pool in (tuned, base))
+    paired = paired_difference(values, reference)
+    assert 0.93 <= coverage(paired, 0.1 - 0.2 * expected_max_normal(budget)) <= 0.97
+    # Pairing matters: apart, the intervals of the two are wider than that of the difference.
+    apart = [np.mean(one.high - one.low) for one in (mean_interval(values), mean_interval(reference))]
+    assert np.mean(paired.high - paired.low) < 0.6 * min(apart)
+
+
+def additive(rng, seeds, seed_scale, prompt_scale):
+    """Prompt effects, seed effects and an interaction N(0, 0.25); the mean is 0."""
+    values = 0.5 * rng.normal(size=(seeds, 50, K))
+    values += seed_scale * rng.normal(size=(seeds, 1, K))
+    return values + prompt_scale * rng.normal(size=(1, 50, K))
+
+
+@pytest.mark.parametrize("seed_scale", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("prompt_scale", [0.1, 1.0])
+def test_an_interval_over_five_seeds_and_prompts_covers_the_known_value(seed_scale, prompt_scale):
+    values = additive(np.random.default_rng(5), 5, seed_scale, prompt_scale)
+    assert 0.93 <= coverage(mean_interval(values), 0.0) <= 0.97
+
+
+@pytest.mark.parametrize("seed_scale", [0.0, 0.4])
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_with_very_few_seeds_the_interval_is_not_too_narrow(seeds, seed_scale):
+    values = additive(np.random.default_rng(seeds), seeds, seed_scale, prompt_scale=1.0)
+    assert 0.93 <= coverage(mean_interval(values), 0.0) <= 0.99
+
+
+def test_differences_of_methods_with_five_seeds_cover_the_known_value():
+    rng = np.random.default_rng(6)
+    prompt = rng.normal(size=(1, 50, K))
+    methods = [
+        prompt + 0.1 * rng.normal(size=(5, 1, K)) + 0.4 * rng.exponential(size=(5, 50, K)) for _ in range(2)
+    ]
+    assert 0.93 <= coverage(paired_difference(*methods), 0.0) <= 0.97
+    base = prompt + 0.4 * rng.normal(size=(1, 50, K))
+    assert 0.93 <= coverage(paired_difference(methods[0], base), 0.4) <= 0.97
+
+
+def test_the_width_is_that_of_the_t_interval():
+    values = np.random.default_rng(2).normal(size=(1, 20, 400))
+    interval = mean_interval(values)
+    expected = stats.ttest_1samp(values[0], 0.0).confidence_interval(0.95)
+    ratio = (interval.high - interval.low) / (expected.high - expected.low)
+    np.testing.assert_allclose(ratio, 1.0, atol=0.05)  # one bootstrap: 4000 resamples
+    np.testing.assert_allclose(ratio.mean(), 1.0, atol=0.01)
+
+
+def test_where_only_seeds_vary_it_is_the_t_interval_over_seeds():
+    values = np.random.default_rng(3).normal(size=(30, 1, 5)).repeat(8, axis=1)
+    interval = mean_interval(values)
+    expected = stats.ttest_1samp(values[:, 0], 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(interval.high - interval.low, expected.high - expected.low, rtol=0.05)
+
+
+def test_where_seeds_agree_it_is_the_interval_over_prompts():
+    one = np.random.default_rng(4).normal(size=(1, 40, 3))
+    np.testing.assert_allclose(mean_interval(one.repeat(5, axis=0))[:3], mean_interval(one)[:3], rtol=1e-9)
+
+
+def test_the_longer_arm_lies_on_the_side_of_the_skew():
+    values = np.random.default_rng(5).exponential(size=(1, 30, 50))
+    mean, low, high, _ = mean_interval(values)
+    assert np.mean((high - mean) / (mean - low)) > 1.1
+
+
+def test_a_prompt_that_is_unknown_in_any_seed_is_left_out():
+    values = np.random.default_rng(6).normal(size=(2, 12, 3))
+    values[1, 4, 1] = np.nan
+    values[:, 1:, 2] = np.nan
+    interval = mean_interval(values)
+    assert interval.prompts.tolist() == [12, 11, 1]
+    expected = mean_interval(np.delete(values, 4, axis=1))
+    for part, other in zip(interval[:3], expected[:3], strict=True):
+        np.testing.assert_allclose(part[1], other[1], rtol=1e-12)
+    np.testing.assert_allclose(interval.mean[2], values[:, 0, 2].mean(), rtol=1e-12)
+    assert np.isnan([interval.low[2], interval.high[2]]).all()
+
+
+def test_unknown_everywhere_and_equal_everywhere():
+    values = np.stack([np.full((1, 5), np.nan), np.full((1, 5), 0.3)], axis=-1)
+    interval = mean_interval(values)
+    assert np.isnan([part[0] for part in interval[:3]]).all()
+    np.testing.assert_allclose([part[1] for part in interval[:3]], 0.3, rtol=1e-12)
+    assert interval.prompts.tolist() == [0, 5]
+
+
+def test_the_seed_of_the_bootstrap_decides():
+    values = np.random.default_rng(7).normal(size=(2, 15, 2))
+    np.testing.assert_array_equal(mean_interval(values, seed=1).low, mean_interval(values, seed=1).low)
+    assert (mean_interval(values, seed=1).low != mean_interval(values, seed=2).low).all()
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_says_what_is_wrong_with_the_shape():
+    with pytest.raises(ValueError, match=r"\[S, P, K\].*got \(3, 4\)"):
+        mean_interval(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match=r"no empty axis, got \(1, 0, 2\)"):
+        mean_interval(np.zeros((1, 0, 2)))

@@ -1,0 +1,82 @@
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tailgrad.evaluation import Run
+from tailgrad.evaluation.runs import seeds_by_name
+
+
+def table(**changes):
+    fields = {
+        "metadata": {
+            "model": "policy",
+            "seed": 3,
+            "sampling": {"n": 3, "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8},
+            "reward": "length",
+            "dataset": {"name": "sums", "split": "test"},
+        },
+        "prompt_ids": np.array([4, 9]),
+        "prompts": ["a", "b"],
+        "responses": [["x", "x", "y"], ["z", "zz", "zzz"]],
+        "rewards": np.array([[1.0, np.nan, 3.0], [0.0, 0.0, 1.0]]),
+        "num_tokens": np.array([[1, 2, 6], [0, 3, 3]]),
+        "finished": np.array([[True, True, False], [True, True, True]]),
+        "logprobs": np.array([[-1.0, -2.0, -3.0], [-1.0, -1.0, -1.0]]),
+        "reference_logprobs": np.array([[-1.5, -2.0, -4.0], [-1.0, -1.0, -0.7]]),
+    }
+    return SimpleNamespace(**fields | changes)
+
+
+def test_a_table_becomes_a_run_with_its_measures():
+    run = Run.from_table("tea", table())
+    measures = run.measures()
+    assert (run.name, run.n, run.prompts) == ("tea", 3, ["a", "b"])
+    np.testing.assert_allclose(measures["kl"], [1.5 / 3, -0.3 / 3], rtol=1e-12)
+    np.testing.assert_allclose(measures["response_length"], [3, 2], rtol=1e-12)
+    np.testing.assert_allclose(measures["distinct"], [2 / 3, 1], rtol=1e-12)
+    np.testing.assert_allclose(measures["cut_off"], [1 / 3, 0], atol=1e-12)
+    np.testing.assert_allclose(measures["unscored"], [1 / 3, 0], rtol=1e-12)
+
+
+def test_sampling_is_what_must_agree_and_nothing_else():
+    sampling = Run.from_table("tea", table()).sampling
+    assert set(sampling) == {"n", "temperature", "top_p", "top_k", "max_new_tokens", "reward", "dataset"}
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0.7}, {"top_p": 0.9}, {"top_k": 50}])
+def test_kl_is_unknown_where_the_responses_are_not_the_policys_own(change):
+    given = table()
+    given.metadata["sampling"] |= change
+    assert Run.from_table("tea", given).kl is None
+
+
+def test_kl_is_unknown_without_a_reference_or_a_record_of_the_sampling():
+    assert Run.from_table("tea", table(reference_logprobs=None)).kl is None
+    assert Run.from_table("tea", table(metadata={})).kl is None
+
+
+def test_what_is_not_given_is_unknown():
+    run = Run("tea", np.array([0]), ["a"], np.array([[1.0, 2.0]]))
+    measures = run.measures()
+    unknown = {key for key, value in measures.items() if np.isnan(value).all()}
+    assert unknown == {"kl", "response_length", "distinct", "cut_off"}
+
+
+def test_runs_of_one_name_are_seeds_in_the_given_order():
+    base, first, second = (Run.from_table(name, table()) for name in ("base", "tea", "tea"))
+    assert seeds_by_name([first, base, second]) == {"tea": (first, second), "base": (base,)}
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_says_what_is_wrong():
+    run = Run.from_table("tea", table())
+    with pytest.raises(ValueError, match=r"'tea'.*at least one prompt and one response, got \(2, 0\)"):
+        replace(run, rewards=np.zeros((2, 0)))
+    with pytest.raises(ValueError, match=r"prompts has shape \(1,\), but rewards \(2, 3\) asks for \(2,\)"):
+        replace(run, prompts=["a"])
+    with pytest.raises(ValueError, match="prompt ids repeat"):
+        replace(run, prompt_ids=np.array([4, 4]))
+    with pytest.raises(ValueError, match="a reward is infinite"):
+        replace(run, rewards=np.full((2, 3), np.inf))
