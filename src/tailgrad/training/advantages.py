@@ -1,0 +1,102 @@
+"""From gathered rewards to advantages: sum over reward functions, scale, and what is worth logging."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tailgrad.tails import gaussian_tail_forecast, tail_statistics
+
+SCALINGS: Final = ("none", "group", "batch")
+"""How advantages may be scaled; see `scale_advantages`."""
+
+
+def sum_rewards(
+    rewards_per_func: Float[Tensor, "B F"], weights: Float[Tensor, " F"], num_generations: int
+) -> Float[Tensor, "P M"]:
+    """Sum the reward functions with their weights, as TRL does, and group the rollouts.
+
+    A rollout that no function scored is NaN; one that some scored gets the weighted sum of those.
+
+    Args:
+        rewards_per_func: One column a reward function, rows of a group adjacent; NaN where not scored.
+        weights: One weight a reward function.
+        num_generations: M, the rollouts of a group; divides B.
+
+    Returns:
+        Rewards `[P, M]`, P = B / M.
+
+    Example:
+        >>> nan = float("nan")
+        >>> sum_rewards(torch.tensor([[1.0, 2.0], [nan, 4.0], [nan, nan], [0.0, 0.0]]), torch.tensor([1.0, 0.5]), 2)
+        tensor([[2., 2.],
+                [nan, 0.]])
+    """
+    rewards = (rewards_per_func * weights.to(rewards_per_func.device).unsqueeze(0)).nansum(dim=1)
+    rewards[torch.isnan(rewards_per_func).all(dim=1)] = math.nan
+    return rewards.view(-1, num_generations)
+
+
+def scale_advantages(advantages: Float[Tensor, "P M"], scaling: str) -> Float[Tensor, "P M"]:
+    """Scale advantages to root mean square one: not at all, in each group, or in the whole batch.
+
+    An optimiser like Adam hides the scale of the advantages and the KL weight does not, so runs that compare
+    estimators at one KL weight scale alike. What is all zero (no signal) stays so.
+
+    Args:
+        advantages: Advantages `[P, M]`.
+        scaling: `"none"`, `"group"` (each group by its own root mean square) or `"batch"` (all by that of the batch).
+
+    Returns:
+        Advantages `[P, M]`.
+
+    Raises:
+        ValueError: The scaling is none of the three.
+
+    Example:
+        >>> scale_advantages(torch.tensor([[3.0, -3.0], [0.0, 0.0]]), "group")
+        tensor([[ 1., -1.],
+                [ 0.,  0.]])
+    """
+    if scaling not in SCALINGS:
+        raise ValueError(f"advantage_scaling = {scaling!r} is unknown; choose one of {', '.join(SCALINGS)}.")
+    if scaling == "none":
+        return advantages
+    squares = advantages.double().square()
+    mean_square = squares.mean(dim=1, keepdim=True) if scaling == "group" else squares.mean()
+    return (advantages / mean_square.sqrt()).where(mean_square > 0, 0.0).to(advantages.dtype)
+
+
+def advantage_metrics(
+    rewards: Float[Tensor, "P M"], advantages: Float[Tensor, "P M"], *, deploy_n: float, tail_fraction: float
+) -> dict[str, float]:
+    """What to watch at every step beside the mean reward.
+
+    Args:
+        rewards: Rewards `[P, M]`, NaN where unscored.
+        advantages: The advantages that train the policy, `[P, M]`.
+        deploy_n: N of the forecast.
+        tail_fraction: alpha of the tail's spread and of the forecast.
+
+    Returns:
+        - `tail/advantage_scale`: root mean square of the advantages;
+        - `tail/groups_without_signal`: share of the groups whose advantages are all 0;
+        - `tail/unscored`: share of the rollouts;
+        - `tail/spread`: mean sigma_hat of the groups' tails, in units of the reward;
+        - `tail/forecast_best_of_N`: mean forecast of V_N.
+
+        The last two are NaN where no group has two scored rollouts in its tail.
+    """
+    spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
+    forecast = gaussian_tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction)
+    return {
+        "tail/advantage_scale": advantages.double().square().mean().sqrt().item(),
+        "tail/groups_without_signal": (advantages == 0).all(dim=1).double().mean().item(),
+        "tail/unscored": torch.isnan(rewards).double().mean().item(),
+        "tail/spread": spread.nanmean().item(),
+        f"tail/forecast_best_of_{deploy_n:g}": forecast.nanmean().item(),
+    }

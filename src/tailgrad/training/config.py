@@ -1,0 +1,89 @@
+"""The training configuration: everything TRL's `GRPOConfig` holds, and the estimator with its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from trl import GRPOConfig
+
+from tailgrad.estimators import ESTIMATORS, accepted_options, bind
+from tailgrad.training.advantages import SCALINGS
+from tailgrad.training.resume import check_save_steps
+
+_SHARED: Final = ("deploy_n", "tail_fraction")
+"""Options that also serve the logged forecast, so that they may be set for every estimator."""
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class TailGRPOConfig(GRPOConfig):
+    """`trl.GRPOConfig` with the estimator of the advantages and its options; m is `num_generations`.
+
+    An option left at None takes the estimator's own default; one that the estimator does not take is an error.
+
+    Raises:
+        ValueError: An unknown estimator or scaling, an option out of range for `num_generations`, or a `save_steps`
+            that would cut a batch of rollouts in two.
+    """
+
+    estimator: str = _option("tea", f"Estimator of the advantages: {', '.join(ESTIMATORS)}.")
+    deploy_n: int = _option(128, "N: how many responses the best is taken of at deployment.")
+    tail_fraction: float = _option(0.25, "alpha: the share of a group that counts as its upper tail.")
+    advantage_scaling: str = _option(
+        "none",
+        "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch).",
+    )
+    k: int | None = _option(None, "max_at_k: the k of max@k, at most num_generations.")
+    baseline: str | None = _option(None, "max_at_k: none, loo or subset (default).")
+    order: int | None = _option(None, "prefix_tea: order of the debiasing (default 2).")
+    num_prefixes: int | None = _option(None, "prefix_tea: how many prefix sizes (default 4).")
+    prefix_sizes: list[int] | None = field(
+        default=None, metadata={"help": "prefix_tea: the prefix sizes themselves."}
+    )
+    evaluation: str | None = _option(None, "prefix_tea: in_sample (default) or held_out.")
+    cyclic_shifts: bool | None = _option(
+        None, "prefix_tea: average over all cyclic shifts of a group (default)."
+    )
+    ddof: int | None = _option(
+        None, "tea, prefix_tea: 0 (default) divides the tail's sum of squares by k, 1 by k - 1."
+    )
+    center: bool | None = _option(
+        None, "tea, prefix_tea: subtract the group's mean advantage (default: do not)."
+    )
+
+    def __post_init__(self) -> None:
+        """Check TRL's options, then ours."""
+        super().__post_init__()
+        if self.advantage_scaling not in SCALINGS:
+            raise ValueError(
+                f"advantage_scaling = {self.advantage_scaling!r} is unknown; choose one of {', '.join(SCALINGS)}."
+            )
+        estimate = bind(self.estimator, **self.estimator_options())
+        sizes = {self.num_generations}
+        if self.eval_strategy != "no" and self.num_generations_eval:
+            sizes.add(self.num_generations_eval)
+        for size in sizes:
+            estimate(torch.zeros(1, size))
+        check_save_steps(self)
+
+    def estimator_options(self) -> dict[str, Any]:
+        """Return the options to give the estimator; None stands for its default."""
+        accepted = accepted_options(self.estimator)
+        own = (
+            "k",
+            "baseline",
+            "order",
+            "num_prefixes",
+            "prefix_sizes",
+            "evaluation",
+            "cyclic_shifts",
+            "ddof",
+            "center",
+        )
+        options = {name: getattr(self, name) for name in own}
+        return options | {name: getattr(self, name) for name in _SHARED if name in accepted}

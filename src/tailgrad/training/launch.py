@@ -1,0 +1,147 @@
+"""`tailgrad train`: the options of `trl grpo` and ours, turned into a trainer that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, load_dataset
+from trl import (
+    DatasetMixtureConfig,
+    ModelConfig,
+    TrlParser,
+    get_dataset,
+    get_peft_config,
+    get_quantization_config,
+)
+from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_format_reward
+from trl.scripts.grpo import GRPOScriptArguments
+
+from tailgrad.rewards import Reward, load_reward
+from tailgrad.rollouts.prompts import load_prompts
+from tailgrad.training.config import TailGRPOConfig
+from tailgrad.training.resume import resolve_resume
+from tailgrad.training.trainer import TailGRPOTrainer
+
+TRL_REWARDS: dict[str, Reward] = {
+    "accuracy_reward": accuracy_reward,
+    "think_format_reward": think_format_reward,
+    "get_soft_overlong_punishment": get_soft_overlong_punishment(
+        max_completion_len=1280, soft_punish_cache=256
+    ),
+}
+"""Rewards that `trl grpo` knows by a bare name."""
+
+
+def _option(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class TrainArguments(GRPOScriptArguments):
+    """What to train on; the same names as `trl grpo`, and how a reward model is run."""
+
+    dataset_name: str | None = _option(
+        None,
+        "Hub name, local folder, or .jsonl, .json, .parquet or .csv file (also with .gz) of the prompts.",
+    )
+    prompt_column: str = _option("prompt", "Column with the prompts: strings, or lists of messages.")
+    reward_model_batch_size: int = _option(16, "Rollouts a reward model scores in one forward pass.")
+    reward_model_max_length: int | None = _option(
+        None, "Most tokens of prompt and response a reward model reads."
+    )
+    reward_model_dtype: str = _option("float32", "float32, bfloat16, float16 or auto, for a reward model.")
+    reward_model_input_format: str = _option("auto", "auto, chat or text: how a reward model sees a rollout.")
+
+
+def make_parser() -> TrlParser:
+    """Return the parser of `tailgrad train`."""
+    dataclass_types = (TrainArguments, TailGRPOConfig, ModelConfig, DatasetMixtureConfig)
+    return TrlParser(dataclass_types, prog="tailgrad train")
+
+
+def train(argv: Sequence[str]) -> Path:
+    """Run `tailgrad train` with these options.
+
+    Args:
+        argv: Command-line options; `--config file.yaml` gives defaults.
+
+    Returns:
+        The folder of the trained policy.
+
+    Raises:
+        ValueError: Options, rewards or data that cannot be used.
+        FileNotFoundError: A model, reward model or data set that is not there.
+    """
+    script, config, model, mixture = make_parser().parse_args_and_config(list(argv))
+    resume = resolve_resume(config.resume_from_checkpoint, config.output_dir)
+    _check_model_path(model.model_name_or_path)
+    given = {
+        "revision": model.model_revision,
+        "dtype": model.dtype,
+        "attn_implementation": model.attn_implementation,
+    }
+    config.model_init_kwargs = {
+        **given,
+        "trust_remote_code": config.trust_remote_code,
+        **(config.model_init_kwargs or {}),
+    }
+    trainer = TailGRPOTrainer(
+        model=model.model_name_or_path,
+        reward_funcs=load_rewards(script),
+        args=config,
+        train_dataset=load_split(script, mixture, script.dataset_train_split),
+        eval_dataset=load_split(script, mixture, script.dataset_test_split)
+        if config.eval_strategy != "no"
+        else None,
+        quantization_config=get_quantization_config(model),
+        peft_config=get_peft_config(model),
+    )
+    if resume:
+        trainer.accelerator.print(f"The training goes on from step {resume.rpartition('-')[2]}.")
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model(config.output_dir)
+    trainer.accelerator.print(f"The trained policy is in {config.output_dir}.")
+    if config.push_to_hub:
+        trainer.push_to_hub(dataset_name=script.dataset_name)
+    return Path(config.output_dir)
+
+
+def load_rewards(script: TrainArguments) -> list[Reward]:
+    """Return the rewards that the options name: a reward model, functions, or both."""
+    names = [*filter(None, [script.reward_model_name_or_path]), *(script.reward_funcs or [])]
+    if not names:
+        raise ValueError(
+            "No reward given. Use --reward_funcs package.module.function or --reward_model_name_or_path NAME."
+        )
+    options = {
+        "batch_size": script.reward_model_batch_size,
+        "max_length": script.reward_model_max_length,
+        "dtype": script.reward_model_dtype,
+        "input_format": script.reward_model_input_format,
+    }
+    return [TRL_REWARDS[name] if name in TRL_REWARDS else load_reward(name, **options) for name in names]
+
+
+def load_split(script: TrainArguments, mixture: DatasetMixtureConfig, split: str) -> Any:
+    """Return one split of the data set, its prompts in the column `prompt`."""
+    if mixture.datasets:
+        return get_dataset(mixture)[split]
+    if not script.dataset_name:
+        raise ValueError("No prompts given. Use --dataset_name with a hub name, a folder or a file.")
+    if script.dataset_streaming:
+        return load_dataset(script.dataset_name, name=script.dataset_config, split=split, streaming=True)
+    rows = load_prompts(
+        script.dataset_name, split=split, config=script.dataset_config, prompt_column=script.prompt_column
+    )
+    return Dataset.from_dict({"prompt": rows.prompts, **rows.columns})
+
+
+def _check_model_path(name: str | None) -> None:
+    if not name:
+        raise ValueError("No policy given. Use --model_name_or_path with a hub name or a local folder.")
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local and not Path(name).expanduser().is_dir():
+        raise FileNotFoundError(f"There is no folder {name!r} with a model.")

@@ -1,0 +1,88 @@
+import logging
+
+import pytest
+
+from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
+from tailgrad.training.trainer import training_record
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"estimator": "tae"}, "did you mean 'tea'"),
+        ({"num_generations": 4}, "tail_fraction = 2/4"),
+        ({"estimator": "max_at_k"}, "needs the option k"),
+        ({"estimator": "max_at_k", "k": 9}, "k = 9"),
+        ({"deploy_n": 0}, "deploy_n"),
+        ({"tail_fraction": 1.5}, "tail_fraction"),
+        ({"advantage_scaling": "std"}, "none, group, batch"),
+        ({"estimator": "tea", "k": 4}, "belongs to max_at_k"),
+        ({"save_strategy": "steps", "save_steps": 3, "num_iterations": 2}, "multiple of 2"),
+    ],
+)
+def test_bad_options_are_answered_when_the_config_is_made(options, changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        TailGRPOConfig(**options(**{"per_device_train_batch_size": 8} | changes))
+
+
+def test_the_number_of_rollouts_in_evaluation_is_checked_too(options) -> None:
+    changes = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": 4}
+    with pytest.raises(ValueError, match="tail_fraction = 2/4"):
+        TailGRPOConfig(**options(**changes))
+
+
+def test_deploy_n_and_tail_fraction_go_with_every_estimator(options) -> None:
+    config = TailGRPOConfig(**options(), estimator="grpo", deploy_n=64, tail_fraction=0.5)
+    assert not {name for name, value in config.estimator_options().items() if value is not None}
+
+
+def test_the_record_of_a_training(options) -> None:
+    record = training_record(TailGRPOConfig(**options(), estimator="max_at_k", k=4, temperature=0.7))
+    assert (record["estimator"], record["options"], record["temperature"]) == ("max_at_k", {"k": 4}, 0.7)
+
+
+def test_a_plain_grpo_config_is_refused(policy, prompts, options) -> None:
+    from trl import GRPOConfig
+
+    with pytest.raises(TypeError, match="TailGRPOConfig"):
+        TailGRPOTrainer(
+            model=str(policy), reward_funcs=len, args=GRPOConfig(**options()), train_dataset=prompts
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scale_rewards": "none"}, "scale_rewards='none' no longer acts"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "normalize_then_sum' no longer acts"),
+    ],
+)
+def test_what_no_longer_acts_is_said_once(policy, prompts, options, caplog, changes, words) -> None:
+    def reward(completions: list[str], **_: object) -> list[float]:
+        return [float(len(text)) for text in completions]
+
+    with caplog.at_level(logging.WARNING, logger="tailgrad.training.trainer"):
+        args = TailGRPOConfig(**options(**changes))
+        TailGRPOTrainer(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
+    assert sum(words in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "message"),
+    [
+        (lambda texts: [0.0] * (len(texts) - 1), ValueError, "returned 15 values for 16 rollouts"),
+        (lambda texts: ["good"] * len(texts), ValueError, "returned 'good'"),
+        (lambda texts: [float("inf")] * len(texts), ValueError, "must be finite"),
+        (lambda texts: 1 / 0, RuntimeError, "raised ZeroDivisionError"),
+    ],
+)
+def test_a_bad_reward_stops_the_training_with_its_name(
+    policy, prompts, options, values, error, message
+) -> None:
+    def my_reward(completions: list[str], **_: object) -> object:
+        return values(completions)
+
+    args = TailGRPOConfig(**options(max_steps=1))
+    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=my_reward, args=args, train_dataset=prompts)
+    with pytest.raises(error, match=f"my_reward.*{message}"):
+        trainer.train()

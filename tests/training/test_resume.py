@@ -1,0 +1,95 @@
+"""Interruption: a training that is killed and resumed ends where one that was not killed ends."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tailgrad.quickstart.task import build_prompts
+from tailgrad.training.resume import last_checkpoint, resolve_resume
+
+STEPS = 8
+
+
+@pytest.fixture
+def command(policy, tmp_path: Path):
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in build_prompts("train")[:24]))
+    options = f"""--model_name_or_path {policy} --dataset_name {data} --reward_funcs tailgrad.quickstart.task.verifier
+        --num_generations 8 --per_device_train_batch_size 16 --num_iterations 2 --max_completion_length 6
+        --max_steps {STEPS} --save_steps 2 --learning_rate 1e-2 --beta 0.05 --seed 5 --deploy_n 64 --logging_steps 1
+        --report_to none --use_cpu true --bf16 false --gradient_checkpointing false --disable_tqdm true
+        --resume_from_checkpoint last"""
+
+    def make(out: Path) -> list[str]:
+        return [
+            sys.executable,
+            "-m",
+            "tailgrad.cli.main",
+            "train",
+            *options.split(),
+            "--output_dir",
+            str(out),
+        ]
+
+    return make
+
+
+def steps_logged(log: Path) -> int:
+    return log.read_text().count("'reward'") if log.exists() else 0
+
+
+def run_until(command: list[str], log: Path, step: int) -> None:
+    """Run a training and kill it with signal 9 once it has logged so many steps."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        )
+    while steps_logged(log) < step and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_three_times_and_resumed_ends_with_the_same_weights(command, tmp_path: Path) -> None:
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, timeout=300)
+    rng = random.Random()
+    for attempt in range(3):
+        log = tmp_path / f"{attempt}.log"
+        done = last_checkpoint(tmp_path / "killed")
+        left = STEPS - (int(done.name.split("-")[1]) if done else 0)
+        run_until(command(tmp_path / "killed"), log, rng.randint(1, max(1, left - 1)))
+        time.sleep(0.05 * rng.random())
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True, timeout=300)
+    whole, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "killed"))
+    start = load_file(
+        Path(command(tmp_path)[command(tmp_path).index("--model_name_or_path") + 1]) / "model.safetensors"
+    )
+    assert any(not whole[name].equal(start[name]) for name in whole)
+    assert all(whole[name].equal(killed[name]) for name in whole)
+
+
+def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(tmp_path: Path) -> None:
+    assert last_checkpoint(tmp_path / "nothing") is None
+    for step, state in ((2, "{}"), (10, "{}"), (12, '{"global_'), (14, None)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
+    assert (
+        resolve_resume("last", tmp_path) == resolve_resume(True, tmp_path) == str(tmp_path / "checkpoint-10")
+    )
+    assert resolve_resume("last", tmp_path / "nothing") is None
+    assert resolve_resume(None, tmp_path / "nothing") is None
+    with pytest.raises(ValueError, match="--resume_from_checkpoint last"):
+        resolve_resume(None, tmp_path)
+    with pytest.raises(ValueError, match="not a whole checkpoint"):
+        resolve_resume(str(tmp_path / "checkpoint-12"), tmp_path)

@@ -1,0 +1,236 @@
+"""The seam with TRL: each test runs a real trainer on a saved model."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from trl import GRPOConfig, GRPOTrainer
+
+from tailgrad.estimators import dr_grpo, grpo, tea
+from tailgrad.quickstart.task import verifier
+from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
+
+
+def uneven_reward(*, completions: list[str], **_: Any) -> list[float]:
+    """A reward with no short binary form, so that sums of it round."""
+    return [sum(ord(letter) for letter in text) / 977.0 for text in completions]
+
+
+def sometimes_unscored(*, completions: list[str], **_: Any) -> list[float | None]:
+    return [None if len(text) % 3 == 0 else len(text) / 10 for text in completions]
+
+
+def weights(trainer: GRPOTrainer) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+class Recorder(TailGRPOTrainer):
+    """Keeps what the seam saw and what the loss got."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.seen: list[tuple[Tensor, Tensor]] = []
+        super().__init__(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        self.seen.append((self._gathered_rewards.clone(), output["advantages"].clone()))
+        return output
+
+
+@pytest.mark.parametrize("reward", [uneven_reward, verifier])
+@pytest.mark.parametrize(
+    "changes", [{}, {"num_iterations": 2, "loss_type": "grpo", "gradient_accumulation_steps": 2}]
+)
+def test_grpo_ends_with_bitwise_the_weights_of_trl(policy, prompts, options, reward, changes) -> None:
+    ends = []
+    for trainer_class, config_class, own in [
+        (GRPOTrainer, GRPOConfig, {}),
+        (TailGRPOTrainer, TailGRPOConfig, {"estimator": "grpo"}),
+    ]:
+        args = config_class(**options(max_steps=4, **changes), **own)
+        trainer = trainer_class(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
+        before = weights(trainer)
+        trainer.train()
+        ends.append(weights(trainer))
+        assert any(not torch.equal(before[name], ends[-1][name]) for name in before)
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_another_estimator_ends_elsewhere(policy, prompts, options) -> None:
+    ends = []
+    for estimator in ("grpo", "tea"):
+        args = TailGRPOConfig(**options(), estimator=estimator)
+        trainer = TailGRPOTrainer(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
+        trainer.train()
+        ends.append(weights(trainer))
+    assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
+def test_the_loss_gets_the_estimators_advantages(policy, prompts, options, loss_type) -> None:
+    args = TailGRPOConfig(**options(loss_type=loss_type, max_steps=1, log_completions=True), deploy_n=64)
+    trainer = Recorder(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
+    trainer.train()
+    [(rewards, advantages)] = trainer.seen
+    expected = tea(rewards[:, 0].view(2, 8), deploy_n=64)
+    assert expected.any()
+    torch.testing.assert_close(advantages, expected.flatten(), rtol=0, atol=0)
+    assert list(trainer._logs["advantages"]) == advantages.tolist()
+
+
+def test_weighted_rewards_and_unscored_rollouts(policy, prompts, options) -> None:
+    args = TailGRPOConfig(**options(max_steps=1, reward_weights=[1.0, 0.5]), estimator="dr_grpo")
+    trainer = Recorder(
+        model=str(policy),
+        reward_funcs=[sometimes_unscored, sometimes_unscored],
+        args=args,
+        train_dataset=prompts,
+    )
+    trainer.train()
+    [(rewards, advantages)] = trainer.seen
+    assert 0 < torch.isnan(rewards[:, 0]).sum() < 16
+    expected = dr_grpo(1.5 * rewards[:, 0].view(2, 8)).flatten()
+    torch.testing.assert_close(advantages, expected, rtol=0, atol=1e-6)
+    assert (advantages[torch.isnan(rewards[:, 0])] == 0).all()
+    [logged] = [entry for entry in trainer.state.log_history if "reward" in entry]
+    assert logged["tail/unscored"] == pytest.approx(torch.isnan(rewards[:, 0]).double().mean().item())
+
+
+def test_evaluation_has_its_own_number_of_rollouts(policy, prompts, options) -> None:
+    changes = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "num_generations_eval": 4,
+        "per_device_eval_batch_size": 8,
+    }
+    args = TailGRPOConfig(**options(max_steps=1, **changes), estimator="grpo")
+    trainer = Recorder(
+        model=str(policy),
+        reward_funcs=verifier,
+        args=args,
+        train_dataset=prompts,
+        eval_dataset=prompts.select(range(2)),
+    )
+    trainer.train()
+    rewards, advantages = trainer.seen[-1]
+    torch.testing.assert_close(advantages, grpo(rewards[:, 0].view(2, 4)).flatten(), rtol=0, atol=0)
+    assert any("eval_tail/advantage_scale" in entry for entry in trainer.state.log_history)
+
+
+def test_every_step_logs_the_tail(policy, prompts, options) -> None:
+    args = TailGRPOConfig(**options(max_steps=2), deploy_n=64)
+    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
+    trainer.train()
+    steps = [entry for entry in trainer.state.log_history if "reward" in entry]
+    assert len(steps) == 2
+    names = {"advantage_scale", "groups_without_signal", "unscored", "spread", "forecast_best_of_64"}
+    for entry in steps:
+        assert {f"tail/{name}" for name in names} | {"kl", "reward"} <= entry.keys()
+        assert entry["tail/forecast_best_of_64"] > entry["reward"]
+
+
+def test_lora_adapters_train(policy, prompts, options) -> None:
+    from peft import LoraConfig
+
+    args = TailGRPOConfig(**options(max_steps=1))
+    adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    trainer = Recorder(
+        model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts, peft_config=adapter
+    )
+    before = weights(trainer)
+    trainer.train()
+    changed = {name for name, tensor in weights(trainer).items() if not torch.equal(tensor, before[name])}
+    assert changed
+    assert all("lora" in name for name in changed)
+
+
+class HostWithHook(GRPOTrainer):
+    """TRL as its pull request 7298 would have it: the hook is called on all advantages, before log and slice."""
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        output["advantages"] = self._transform_advantages(output["advantages"])
+        output["hooked"] = torch.ones(len(inputs))
+        return output
+
+
+def test_the_hosts_own_hook_is_preferred(policy, prompts, options) -> None:
+    from tailgrad.training.seam import AdvantageSeam
+
+    class Hooked(AdvantageSeam, HostWithHook):
+        def estimate_advantages(self, rewards_per_func: Tensor, num_generations: int) -> Tensor:
+            calls.append(num_generations)
+            return tea(rewards_per_func[:, 0].view(-1, num_generations), deploy_n=64).flatten()
+
+        def _rewrite_log(self, advantages: Tensor) -> None:
+            raise AssertionError("the host logs what its hook returned")
+
+    calls: list[int] = []
+    trainer = Hooked(
+        model=str(policy),
+        reward_funcs=verifier,
+        args=GRPOConfig(**options(max_steps=1)),
+        train_dataset=prompts,
+    )
+    trainer.train()
+    assert calls == [8]
+
+
+def test_a_host_without_the_seam_is_an_error(policy, prompts, options) -> None:
+    class Bypassed(TailGRPOTrainer):
+        def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> Tensor:
+            return torch.rand(len(prompts), 1)
+
+    args = TailGRPOConfig(**options(max_steps=1))
+    trainer = Bypassed(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
+    with pytest.raises(RuntimeError, match="supported version"):
+        trainer.train()
+
+
+TWO_PROCESSES = """
+import json, os, sys
+from datasets import Dataset
+from tailgrad.quickstart.task import build_prompts, verifier
+from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
+
+policy, out = sys.argv[1:]
+
+class Recorder(TailGRPOTrainer):
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        seen = {"rewards": self._gathered_rewards[:, 0].tolist(), "advantages": output["advantages"].tolist()}
+        with open(f"{out}/{self.accelerator.process_index}-of-{self.accelerator.num_processes}.json", "w") as file:
+            json.dump(seen, file)
+        return output
+
+args = TailGRPOConfig(
+    output_dir=out, per_device_train_batch_size=4, num_generations=8, max_completion_length=6, max_steps=1, deploy_n=64,
+    advantage_scaling="batch", report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, beta=0.05,
+    save_strategy="no", disable_tqdm=True, steps_per_generation=2, ddp_backend="gloo",
+)
+data = Dataset.from_list(build_prompts("train")[:8])
+Recorder(model=policy, reward_funcs=verifier, args=args, train_dataset=data).train()
+"""
+
+
+def test_two_processes_give_the_advantages_of_one(policy, tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*torchrun, str(script), str(policy), str(tmp_path)], env=environment, check=True, timeout=300
+    )
+    seen = [json.loads((tmp_path / f"{rank}-of-2.json").read_text()) for rank in (0, 1)]
+    assert seen[0]["rewards"] == seen[1]["rewards"]
+    raw = tea(torch.tensor(seen[0]["rewards"]).view(2, 8), deploy_n=64)
+    expected = raw / raw.double().square().mean().sqrt()
+    assert len(seen[0]["advantages"]) == 8
+    together = torch.tensor(seen[0]["advantages"] + seen[1]["advantages"])
+    torch.testing.assert_close(together, expected.flatten().float(), rtol=1e-6, atol=0)
