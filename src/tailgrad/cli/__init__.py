@@ -1,0 +1,1 @@
+"""The command line: flat options, one call each, no logic."""

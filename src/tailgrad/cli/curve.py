@@ -1,0 +1,65 @@
+"""`tailgrad curve`: best-of-N curves of rollout tables."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the `tailgrad` parser."""
+    parser = subparsers.add_parser(
+        "curve",
+        help="best-of-N curves of rollout tables, compared on the same prompts",
+        description="Exact V_N for N = 1, 2, 4, ..., n with 95%% intervals, and paired differences between "
+        "the tables. Writes curve.png, curve.svg, curve.md and curve.json.",
+    )
+    parser.add_argument(
+        "tables", nargs="+", metavar="TABLE", help="rollout tables written by `tailgrad sample`"
+    )
+    parser.add_argument("--out", required=True, help="folder for the report")
+    parser.add_argument(
+        "--names",
+        nargs="+",
+        help="one name a table; tables that share a name are training seeds of one method",
+    )
+    parser.add_argument("--reference", help="name to take paired differences to (default: the first)")
+    parser.add_argument(
+        "--budgets", nargs="+", type=int, metavar="N", help="values of N (default: 1 2 4 ... n)"
+    )
+    parser.add_argument("--m", type=int, help="rollouts a prompt in training, to mark in the figure")
+    parser.add_argument("--deploy_n", type=int, help="the N trained for, to mark in the figure")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report and print its table."""
+    from tailgrad.evaluation import Run, write_report
+    from tailgrad.rollouts.table import read_table
+
+    names = _names(args.tables) if args.names is None else args.names
+    if len(names) != len(args.tables):
+        raise ValueError(f"--names has {len(names)} names for {len(args.tables)} tables: give one a table.")
+    runs = [Run.from_table(name, read_table(path)) for name, path in zip(names, args.tables, strict=True)]
+    write_report(
+        runs,
+        args.out,
+        budgets=args.budgets,
+        reference=args.reference,
+        m=args.m,
+        deploy_n=args.deploy_n,
+        seed=args.seed,
+    )
+    print((Path(args.out) / "curve.md").read_text(encoding="utf-8"), end="")
+    print(f"\nFigure, table and JSON: {Path(args.out) / 'curve'}.{{png,svg,md,json}}")
+    return 0
+
+
+def _names(tables: list[str]) -> list[str]:
+    """Name each table after its file, with as many folders before it as it takes to tell the tables apart."""
+    paths = [Path(table).with_suffix("").parts for table in tables]
+    for depth in range(1, max(map(len, paths)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise ValueError("a table is given twice: give each once, or name them with --names.")

@@ -1,0 +1,51 @@
+"""The `tailgrad` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from tailgrad import __version__
+from tailgrad.cli import curve, quickstart, sample, train
+
+COMMANDS = (train, sample, curve, quickstart)
+"""The subcommands; each module has `add_parser(subparsers)`, which sets the function to `run`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="tailgrad", description="Train for best-of-N, and measure what it bought."
+    )
+    parser.add_argument("--version", action="version", version=f"tailgrad {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    given = list(sys.argv[1:] if argv is None else argv)
+    known = subparsers.choices.get(given[0]) if given else None
+    if known is not None and known.get_default("passes_rest"):
+        args = parser.parse_args(given[:1])
+        args.rest = given[1:]
+    else:
+        args = parser.parse_args(given)
+    try:
+        return int(args.run(args) or 0)
+    except ModuleNotFoundError as error:
+        return _fail(args.command, f"{error}. Install what it needs: pip install 'tailgrad[all]'")
+    except (ValueError, TypeError, OSError) as error:
+        if os.environ.get("TAILGRAD_TRACEBACK"):
+            raise
+        return _fail(args.command, str(error))
+    except KeyboardInterrupt:
+        return _fail(args.command, "interrupted; the same command goes on where it stopped", code=130)
+
+
+def _fail(command: str, message: str, code: int = 2) -> int:
+    print(f"tailgrad {command}: error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

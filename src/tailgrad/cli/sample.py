@@ -1,0 +1,86 @@
+"""`tailgrad sample`: responses to the prompts of a data set, scored, as a rollout table."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the parser.
+
+    Args:
+        subparsers: What `ArgumentParser.add_subparsers` returned.
+    """
+    parser = subparsers.add_parser(
+        "sample", help="sample n responses a prompt, score them, write a rollout table", description=__doc__
+    )
+    parser.set_defaults(run=run)
+    add = parser.add_argument
+    add("--model", required=True, help="policy: hub name or local folder")
+    add("--dataset", required=True, help="hub name, folder, or .jsonl, .json, .parquet, .csv file")
+    add(
+        "--reward",
+        required=True,
+        nargs="+",
+        help="package.module.function, or hub name or folder of a reward model",
+    )
+    add("--out", required=True, help="rollout table to write (Parquet)")
+    add("--n", type=int, default=256, help="responses a prompt (default 256)")
+    add("--reward_weights", type=float, nargs="+", help="one weight a reward (default 1 each)")
+    add("--temperature", type=float, default=1.0, help="sampling temperature (default 1.0)")
+    add("--top_p", type=float, default=1.0, help="nucleus; 1 is off (default)")
+    add("--top_k", type=int, default=0, help="only the k most likely tokens; 0 is off (default)")
+    add("--max_new_tokens", type=int, default=256, help="most tokens of a response (default 256)")
+    add("--batch_size", type=int, default=256, help="responses sampled at once (default 256)")
+    add("--seed", type=int, default=0, help="seed of the responses (default 0)")
+    add("--limit", type=int, help="only the first so many prompts")
+    add("--prompt_column", default="prompt", help="column with the prompts (default prompt)")
+    add("--dataset_split", default="test", help="split, where the data set has splits (default test)")
+    add("--dataset_config", help="configuration of a hub data set")
+    add("--revision", help="revision of the policy on the hub")
+    add("--dtype", default="float32", help="float32 (default), bfloat16, float16, or auto (as saved)")
+    add("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    add("--reference_model", help="reference policy, for the KL of the responses")
+    add("--trust_remote_code", action="store_true", help="run the code that comes with the models")
+    _add_reward_options(parser)
+
+
+def _add_reward_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("options of reward models")
+    group.add_argument("--reward_revision", help="revision on the hub")
+    group.add_argument("--reward_batch_size", type=int, help="rollouts in one forward pass (default 16)")
+    group.add_argument(
+        "--reward_max_length", type=int, help="most tokens of prompt and response (default: the model's)"
+    )
+    group.add_argument("--reward_dtype", help="float32 (default), bfloat16, float16, or auto (as saved)")
+    group.add_argument("--reward_device", help="cpu, cuda, ... (default: the policy's)")
+    group.add_argument(
+        "--reward_input_format",
+        choices=("auto", "chat", "text"),
+        help="chat template or plain text (default auto)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sample, and say where the table is.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        The exit code.
+    """
+    from tailgrad.rollouts import SampleConfig, sample
+
+    options = {name: value for name, value in vars(args).items() if name in SampleConfig.__dataclass_fields__}
+    reward_options = {
+        "revision": args.reward_revision,
+        "batch_size": args.reward_batch_size,
+        "max_length": args.reward_max_length,
+        "dtype": args.reward_dtype,
+        "device": args.reward_device,
+        "input_format": args.reward_input_format,
+    }
+    print(sample(SampleConfig(**options, reward_options=reward_options)))
+    return 0

@@ -1,0 +1,19 @@
+"""`tailgrad train`: post-train a policy for best-of-N; takes the options of `trl grpo` and ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command; its options, `--help` included, are those of `tailgrad.training.launch`."""
+    parser = subparsers.add_parser("train", help="post-train a policy for best-of-N", add_help=False)
+    parser.set_defaults(run=run, passes_rest=True)
+
+
+def run(args: Any) -> int:
+    """Train."""
+    from tailgrad.training.launch import train
+
+    train(args.rest)
+    return 0

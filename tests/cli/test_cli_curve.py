@@ -1,0 +1,100 @@
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+from tailgrad.cli import curve
+from tailgrad.evaluation import best_of_n
+from tailgrad.rollouts.table import write_table
+
+PROMPTS, N = 6, 4
+
+
+def write_rollouts(path, shift, *, temperature=1.0, prompt="prompt"):
+    rng = np.random.default_rng(0)
+    rewards = shift + rng.normal(size=(PROMPTS, N))
+    rows = [(number, index) for number in range(PROMPTS) for index in range(N)]
+    columns = {
+        "prompt_id": [number for number, _ in rows],
+        "prompt": [f"{prompt} {number}" for number, _ in rows],
+        "response": [f"response {index // 2}" for _, index in rows],
+        "response_index": [index for _, index in rows],
+        "reward": rewards.ravel().tolist(),
+        "num_tokens": [5 + index for _, index in rows],
+        "finished": [index > 0 for _, index in rows],
+        "logprob": [-4.0] * len(rows),
+        "reference_logprob": [-4.25] * len(rows),
+    }
+    sampling = {"n": N, "temperature": temperature, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
+    write_table(
+        path, columns, {"sampling": sampling, "reward": "length", "dataset": {"name": "sums"}, "seed": 0}
+    )
+    return rewards
+
+
+def tailgrad_curve(*arguments):
+    parser = argparse.ArgumentParser()
+    curve.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["curve", *map(str, arguments)])
+    return args.run(args)
+
+
+@pytest.fixture
+def tables(tmp_path):
+    paths = [tmp_path / name for name in ("base.parquet", "tea.parquet", "tea2.parquet")]
+    return paths, [write_rollouts(path, shift) for path, shift in zip(paths, (0.0, 0.5, 0.7), strict=True)]
+
+
+def test_compares_tables_and_prints_what_it_writes(tables, tmp_path, capsys):
+    paths, rewards = tables
+    assert tailgrad_curve(*paths[:2], "--out", tmp_path / "report") == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "report" / "curve.md").read_text() in printed
+    assert str(tmp_path / "report" / "curve.{png,svg,md,json}") in printed
+    base, tea = json.loads((tmp_path / "report" / "curve.json").read_text())["runs"]
+    assert (base["name"], tea["name"]) == ("base", "tea")
+    expected = best_of_n(rewards[1], [1, 2, 4]).mean(axis=0)
+    np.testing.assert_allclose([point["mean"] for point in tea["v_n"]], expected, rtol=1e-12)
+    np.testing.assert_allclose([point["mean"] for point in tea["difference"]], 0.5, rtol=1e-12)
+    measures = {key: value["mean"] for key, value in tea["measures"].items()}
+    assert measures == {"kl": 0.25, "response_length": 6.5, "distinct": 0.5, "cut_off": 0.25, "unscored": 0.0}
+
+
+def test_tables_that_share_a_name_are_seeds(tables, tmp_path):
+    paths, _ = tables
+    options = ("--budgets", 1, 3, "--reference", "ours", "--m", 2, "--deploy_n", 4, "--seed", 5)
+    tailgrad_curve(*paths, "--out", tmp_path / "report", "--names", "base", "ours", "ours", *options)
+    document = json.loads((tmp_path / "report" / "curve.json").read_text())
+    assert [(run["name"], run["seeds"]) for run in document["runs"]] == [("base", 1), ("ours", 2)]
+    assert (document["budgets"], document["reference"]) == ([1, 3], "ours")
+    difference = [point["mean"] for point in document["runs"][0]["difference"]]
+    np.testing.assert_allclose(difference, -0.6, rtol=1e-12)
+
+
+def test_files_of_one_name_in_different_folders_stay_apart(tmp_path):
+    for folder in ("a", "b"):
+        write_rollouts(tmp_path / folder / "rollouts.parquet", 0.0)
+    paths = [tmp_path / folder / "rollouts.parquet" for folder in ("a", "b")]
+    tailgrad_curve(*paths, "--out", tmp_path / "report")
+    document = json.loads((tmp_path / "report" / "curve.json").read_text())
+    assert [run["name"] for run in document["runs"]] == ["a/rollouts", "b/rollouts"]
+
+
+def test_says_what_is_wrong(tables, tmp_path):
+    paths, _ = tables
+    with pytest.raises(ValueError, match="--names has 1 names for 2 tables"):
+        tailgrad_curve(*paths[:2], "--out", tmp_path / "report", "--names", "base")
+    with pytest.raises(ValueError, match="a table is given twice"):
+        tailgrad_curve(paths[0], paths[0], "--out", tmp_path / "report")
+    with pytest.raises(FileNotFoundError, match=r"missing\.parquet"):
+        tailgrad_curve(tmp_path / "missing.parquet", "--out", tmp_path / "report")
+    write_rollouts(tmp_path / "cold.parquet", 0.0, temperature=0.5)
+    with pytest.raises(
+        ValueError, match=r"'base' and 'cold' were sampled differently: temperature is 1\.0 and 0\.5"
+    ):
+        tailgrad_curve(paths[0], tmp_path / "cold.parquet", "--out", tmp_path / "report")
+    write_rollouts(tmp_path / "other.parquet", 0.0, prompt="other")
+    with pytest.raises(ValueError, match="prompt_id 0 is 'prompt 0' and 'other 0'"):
+        tailgrad_curve(paths[0], tmp_path / "other.parquet", "--out", tmp_path / "report")
+    assert not (tmp_path / "report").exists()

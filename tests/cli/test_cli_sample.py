@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tailgrad.cli.main import main
+from tailgrad.rollouts import read_table
+
+WORDS = ["[UNK]", "[PAD]", "</s>", "one", "two", "three"]
+REWARDS = """
+def length(completions, **columns):
+    return [float(len(text.split())) for text in completions]
+
+def right(completions, answer, **columns):
+    return [float(right in text) for text, right in zip(completions, answer)]
+
+def broken(completions, **columns):
+    return "good"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with a policy, questions and rewards."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(vocab_size=len(WORDS), bos_token_id=None, eos_token_id=2, **sizes)
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "policy")
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    words.pre_tokenizer = WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="[UNK]", eos_token="</s>", pad_token="[PAD]"
+    )
+    tokenizer.save_pretrained(tmp_path / "policy")
+    rows = [{"question": "one two", "answer": "three"}, {"question": "three", "answer": "one"}]
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "cli_rewards.py").write_text(REWARDS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(**changes: str) -> list[str]:
+    options = {
+        "model": "./policy",
+        "dataset": "questions.jsonl",
+        "prompt_column": "question",
+        "reward": "cli_rewards.length",
+        "n": "3",
+        "max_new_tokens": "5",
+        "out": "rollouts.parquet",
+    }
+    return [
+        "sample",
+        *(part for name, value in (options | changes).items() for part in (f"--{name}", *value.split())),
+    ]
+
+
+def test_sample_writes_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewards = "cli_rewards.length cli_rewards:right"
+    arguments = command(
+        reward=rewards, reward_weights="1 -2.5", temperature="0.8", seed="4", reward_batch_size="2"
+    )
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "rollouts.parquet\n"
+    table = read_table(folder / "rollouts.parquet")
+    assert table.prompts == ["one two", "three"]
+    for answer, responses, scores in zip(["three", "one"], table.responses, table.rewards, strict=True):
+        assert [len(text.split()) - 2.5 * (answer in text) for text in responses] == list(scores)
+    sampling = {"n": 3, "temperature": 0.8, "top_p": 1.0, "top_k": 0, "max_new_tokens": 5}
+    assert table.metadata["sampling"] == sampling
+    assert table.metadata["seed"] == 4
+    assert table.metadata["reward"] == "1*cli_rewards.length + -2.5*cli_rewards:right"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "./none"}, "model './none': there is no such folder"),
+        ({"dataset": "none.jsonl"}, "data set 'none.jsonl': there is no such file or folder"),
+        ({"prompt_column": "prompt"}, "has no column 'prompt'; it has question, answer"),
+        ({"reward": "cli_rewards.lenght"}, "module 'cli_rewards' has no 'lenght'"),
+        ({"reward": "cli_rewards.broken"}, "reward 'broken' returned a str 'good'"),
+        ({"reward": "./policy"}, "is not a sequence-classification model"),
+        ({"temperature": "0"}, "temperature is 0.0; it must be above 0"),
+        ({"out": "questions.jsonl"}, "'questions.jsonl' exists already"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, str], message: str
+) -> None:
+    assert main(command(**changes)) == 2
+    error = capsys.readouterr().err
+    assert "tailgrad sample: error: " in error
+    assert message in error
+    assert not (folder / "rollouts.parquet").exists()
