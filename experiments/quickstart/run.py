@@ -1,0 +1,116 @@
+"""GRPO against TEA on the embedded task: tune both with equal effort, then compare over seeds on unseen prompts.
+
+    python experiments/quickstart/run.py --out DIR
+
+1. Every estimator is trained at each learning rate and KL weight with the tuning seeds, and judged by V_N at the
+   deployment N on the validation prompts.
+2. Each estimator, at its own best setting, is trained with the final seeds and sampled on the test prompts.
+
+An interrupted run goes on where it stopped. Writes `tuning.json`, `frontier.png` and the report of `tailgrad curve`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailgrad.evaluation import Run, best_of_n, write_report
+from tailgrad.quickstart.run import QuickstartConfig, quickstart
+from tailgrad.rollouts.table import read_table
+
+ESTIMATORS = ("grpo", "tea", "prefix_tea")
+LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+KL_WEIGHTS = (0.005, 0.02)
+TUNING_SEEDS = (100, 101)
+FINAL_SEEDS = (0, 1, 2, 3, 4)
+DEPLOY_N = 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for models, tables and reports")
+    out = parser.parse_args().out
+    rows = tune(out)
+    (out / "tuning.json").write_text(json.dumps(rows, indent=1) + "\n")
+    draw_frontier(rows, out / "frontier")
+    for estimator in ESTIMATORS:
+        print(estimator, best_setting(rows, estimator))
+    compare(out, rows)
+
+
+def tune(out: Path) -> list[dict[str, Any]]:
+    """Train every estimator at every setting and return V_1, V_N and KL on the validation prompts, a row a run."""
+    rows = []
+    for learning_rate, beta in product(LEARNING_RATES, KL_WEIGHTS):
+        folder = out / "tuning" / f"lr{learning_rate:g}-beta{beta:g}"
+        config = settings(out, folder, learning_rate, beta, seeds=TUNING_SEEDS, split="validation", n=DEPLOY_N)
+        quickstart(config)
+        for estimator, seed in product(ESTIMATORS, TUNING_SEEDS):
+            values = measure(folder / "rollouts" / f"{estimator}-seed{seed}.parquet")
+            rows.append(
+                {"estimator": estimator, "learning_rate": learning_rate, "beta": beta, "seed": seed} | values
+            )
+    return rows
+
+
+def settings(out: Path, folder: Path, learning_rate: float, beta: float, **changes: Any) -> QuickstartConfig:
+    fixed = {"deploy_n": DEPLOY_N, "estimators": ESTIMATORS, "base": str(out / "base")}
+    return QuickstartConfig(out=str(folder), learning_rate=learning_rate, beta=beta, **(fixed | changes))
+
+
+def measure(path: Path) -> dict[str, float]:
+    run = Run.from_table("run", read_table(path))
+    v_1, v_n = best_of_n(run.rewards, [1, DEPLOY_N]).mean(axis=0)
+    return {"v_1": float(v_1), "v_n": float(v_n), "kl": float(np.mean(run.kl))}
+
+
+def best_setting(rows: list[dict[str, Any]], estimator: str) -> tuple[float, float]:
+    """Return the learning rate and the KL weight with the best mean V_N over the tuning seeds."""
+    means = {
+        setting: np.mean([row["v_n"] for row in rows if matches(row, estimator, *setting)])
+        for setting in product(LEARNING_RATES, KL_WEIGHTS)
+    }
+    return max(means, key=lambda setting: means[setting])
+
+
+def matches(row: dict[str, Any], estimator: str, learning_rate: float, beta: float) -> bool:
+    return (row["estimator"], row["learning_rate"], row["beta"]) == (estimator, learning_rate, beta)
+
+
+def draw_frontier(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw V_N against KL for every tuning run: methods move at different speeds, so equal steps alone mislead."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    for estimator, marker in zip(ESTIMATORS, "osD", strict=True):
+        points = sorted((row["kl"], row["v_n"]) for row in rows if row["estimator"] == estimator)
+        axes.plot(*zip(*points, strict=True), marker, label=estimator, alpha=0.8)
+    axes.set(xscale="log", xlabel="KL to the base policy (nats a response)", ylabel=f"V_{DEPLOY_N}, validation prompts")
+    axes.legend(frameon=False)
+    figure.savefig(path.with_suffix(".png"), dpi=160)
+    plt.close(figure)
+
+
+def compare(out: Path, rows: list[dict[str, Any]]) -> None:
+    """Train each estimator at its best setting with the final seeds, and report on the test prompts."""
+    runs = []
+    for estimator in ESTIMATORS:
+        learning_rate, beta = best_setting(rows, estimator)
+        folder = out / "final" / estimator
+        config = settings(out, folder, learning_rate, beta, seeds=FINAL_SEEDS, estimators=(estimator,))
+        quickstart(config)
+        tables = [("base", folder / "rollouts" / "base.parquet")] if not runs else []
+        tables += [(estimator, folder / "rollouts" / f"{estimator}-seed{seed}.parquet") for seed in FINAL_SEEDS]
+        runs += [Run.from_table(name, read_table(path)) for name, path in tables]
+    write_report(runs, out / "report", m=16, deploy_n=DEPLOY_N)
+    write_report(runs, out / "report-against-grpo", reference="grpo", m=16, deploy_n=DEPLOY_N)
+    print((out / "report-against-grpo" / "curve.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

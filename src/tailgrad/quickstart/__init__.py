@@ -1,0 +1,1 @@
+"""tailgrad.quickstart."""

@@ -1,0 +1,54 @@
+"""The quickstart from start to finish, at a fraction of its length."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tailgrad.cli.main import main
+from tailgrad.quickstart.jobs import Job, run_side_by_side, sampling_progress, training_progress
+
+
+def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(
+    base_policy: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "quickstart"
+    shutil.copytree(base_policy, out / "base")
+    command = ["quickstart", "--out", str(out), "--steps", "2", "--n", "16"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "Best of the first" in printed
+    report = json.loads((out / "report" / "curve.json").read_text())
+    assert {"base", "grpo", "tea"} == {curve["name"] for curve in report["curves"]}
+    assert (out / "report" / "curve.png").stat().st_size > 10_000
+
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("rollouts/*.parquet")}
+    shutil.rmtree(out / "models" / "tea-seed0")
+    next(out.glob("rollouts/tea*.parquet")).unlink()
+    assert main(command) == 0
+    unchanged = [path for path, written in kept.items() if path.stat().st_mtime_ns == written]
+    assert len(unchanged) == 2
+
+    assert main([*command[:-1], "8"]) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_a_job_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:
+    job = Job(
+        "broken",
+        ["curve", str(tmp_path / "no.parquet"), "--out", "x"],
+        tmp_path / "log",
+        1,
+        sampling_progress,
+    )
+    with pytest.raises(RuntimeError, match=r"(?s)broken failed \(exit code 2.*no\.parquet"):
+        run_side_by_side([job], processes=2)
+
+
+def test_progress_is_read_from_the_output() -> None:
+    line = "{'loss': '0.1', 'reward': '4.5', 'kl': '0.01', 'tail/forecast_best_of_128': '6.25'}\n"
+    assert training_progress("noise\n") == (0, "starting")
+    assert training_progress(line * 3) == (3, "reward 4.5, best-of-N forecast 6.25, KL 0.01")
+    assert training_progress("The training goes on from step 50.\n" + line)[0] == 51
+    assert sampling_progress("  0%| | 0/50 [00:00<?\r 40%|x | 20/50 [00:01<00:02]") == (20, "")
