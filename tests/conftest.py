@@ -13,9 +13,7 @@ import jaxtyping
 
 # Under test, and only there, the core's shape annotations are checked at every call. The hook acts on what
 # is imported after it, so it stands before any import of these packages.
-jaxtyping.install_import_hook(
-    ["tailgrad.estimators", "tailgrad.tails", "tailgrad.evaluation"], "beartype.beartype"
-)
+jaxtyping.install_import_hook(["tailgrad.estimators", "tailgrad.tails", "tailgrad.evaluation"], "beartype.beartype")
 
 
 @pytest.fixture

@@ -187,7 +187,6 @@ MUTATIONS = [
         (".where(std > 0, 0.0)", ".clone()"),
         ("tail_fraction, ddof=ddof)", "tail_fraction)"),
         ("if center else advantages", "if not center else advantages"),
-        ("centred(advantages.where(~torch.isnan(rewards), torch.nan))", "centred(advantages)"),
         ("deploy_n <= rollouts", "deploy_n < rollouts"),
         ("tail_size(rollouts, tail_fraction) < 2", "tail_size(rollouts, tail_fraction) < 1"),
         ("math.floor((1 + 1e-9) / tail_fraction) + 1", "math.floor(2 / tail_fraction)"),
@@ -244,9 +243,7 @@ def faults() -> list[str]:
         count = (PACKAGE / mutation.file).read_text().count(mutation.old)
         if count != 1:
             found.append(f"{mutation}: the text stands there {count} times")
-        found += [
-            f"{mutation}: no tests/{test}" for test in mutation.tests if not (ROOT / "tests" / test).exists()
-        ]
+        found += [f"{mutation}: no tests/{test}" for test in mutation.tests if not (ROOT / "tests" / test).exists()]
     return found
 
 
@@ -305,9 +302,7 @@ def main(selection: str = "") -> int:
         copy = Path(folder)
         shutil.copytree(PACKAGE, copy / "tailgrad", ignore=shutil.ignore_patterns("__pycache__"))
         (copy / "guard.py").write_text(GUARD)
-        code, output = run_tests(
-            copy, tuple(sorted({test for mutation in chosen for test in mutation.tests}))
-        )
+        code, output = run_tests(copy, tuple(sorted({test for mutation in chosen for test in mutation.tests})))
         if code != 0:
             print(f"the tests fail without any mutation:\n{output}")
             return 1

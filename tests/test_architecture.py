@@ -128,9 +128,7 @@ def test_only_the_seam_touches_the_private_names_of_trl() -> None:
     trainers = [Path(origin).with_name("trainer") / f"{name}_trainer.py" for name in ("grpo", "rloo")]
     theirs = set().union(*(private_members(ast.parse(trainer.read_text())) for trainer in trainers))
     assert {"_calculate_rewards", "_generate_and_score_completions", "_logs"} <= theirs
-    touched = {
-        module for module, path in MODULES.items() if private_members(ast.parse(path.read_text())) & theirs
-    }
+    touched = {module for module, path in MODULES.items() if private_members(ast.parse(path.read_text())) & theirs}
     hidden = {module for module in MODULES if any(re.match(r"trl\b.*\._", n) for n in imports_of(module))}
     assert touched | hidden == {"tailgrad.training.seam"}
 

@@ -42,9 +42,7 @@ def test_extras_are_the_documented_ones() -> None:
     assert set(extras) == {"train", "plot", "serve", "dev", "all"}
     names = {re.split(r"[><=\[]", requirement)[0] for requirement in PROJECT["dependencies"]}
     assert names == {"torch", "numpy", "scipy", "jaxtyping"}
-    assert {"trl", "transformers", "datasets", "accelerate", "peft"} <= {
-        r.split(">=")[0] for r in extras["train"]
-    }
+    assert {"trl", "transformers", "datasets", "accelerate", "peft"} <= {r.split(">=")[0] for r in extras["train"]}
 
 
 def test_every_dependency_has_a_lower_bound() -> None:
@@ -52,10 +50,6 @@ def test_every_dependency_has_a_lower_bound() -> None:
     program = [sys.executable, str(ROOT / "tools" / "lowest.py")]
     pins = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
     groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    declared = {
-        requirement for group in groups for requirement in group if not requirement.startswith("tailgrad[")
-    }
+    declared = {requirement for group in groups for requirement in group if not requirement.startswith("tailgrad[")}
     assert len(pins) == len(declared)
-    assert {pin.replace("==", ">=") for pin in pins} == {
-        requirement.split(",")[0] for requirement in declared
-    }
+    assert {pin.replace("==", ">=") for pin in pins} == {requirement.split(",")[0] for requirement in declared}

@@ -23,9 +23,9 @@ from tailgrad.evaluation import Run, best_of_n, write_report
 from tailgrad.quickstart.run import QuickstartConfig, quickstart
 from tailgrad.rollouts.table import read_table
 
-ESTIMATORS = ("grpo", "tea", "prefix_tea")
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
-KL_WEIGHTS = (0.005, 0.02)
+ESTIMATORS = ("grpo", "tea")
+LEARNING_RATES = (1e-4, 3e-4, 1e-3)
+KL_WEIGHTS = (0.02, 0.1)
 TUNING_SEEDS = (100, 101)
 FINAL_SEEDS = (0, 1, 2, 3, 4)
 DEPLOY_N = 128
@@ -52,9 +52,7 @@ def tune(out: Path) -> list[dict[str, Any]]:
         quickstart(config)
         for estimator, seed in product(ESTIMATORS, TUNING_SEEDS):
             values = measure(folder / "rollouts" / f"{estimator}-seed{seed}.parquet")
-            rows.append(
-                {"estimator": estimator, "learning_rate": learning_rate, "beta": beta, "seed": seed} | values
-            )
+            rows.append({"estimator": estimator, "learning_rate": learning_rate, "beta": beta, "seed": seed} | values)
     return rows
 
 
@@ -87,7 +85,7 @@ def draw_frontier(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(5.5, 4), layout="constrained")
-    for estimator, marker in zip(ESTIMATORS, "osD", strict=True):
+    for estimator, marker in zip(ESTIMATORS, "os", strict=True):
         points = sorted((row["kl"], row["v_n"]) for row in rows if row["estimator"] == estimator)
         axes.plot(*zip(*points, strict=True), marker, label=estimator, alpha=0.8)
     axes.set(xscale="log", xlabel="KL to the base policy (nats a response)", ylabel=f"V_{DEPLOY_N}, validation prompts")

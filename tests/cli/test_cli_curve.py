@@ -27,9 +27,7 @@ def write_rollouts(path, shift, *, temperature=1.0, prompt="prompt"):
         "reference_logprob": [-4.25] * len(rows),
     }
     sampling = {"n": N, "temperature": temperature, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8}
-    write_table(
-        path, columns, {"sampling": sampling, "reward": "length", "dataset": {"name": "sums"}, "seed": 0}
-    )
+    write_table(path, columns, {"sampling": sampling, "reward": "length", "dataset": {"name": "sums"}, "seed": 0})
     return rewards
 
 
@@ -90,9 +88,7 @@ def test_says_what_is_wrong(tables, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.parquet"):
         tailgrad_curve(tmp_path / "missing.parquet", "--out", tmp_path / "report")
     write_rollouts(tmp_path / "cold.parquet", 0.0, temperature=0.5)
-    with pytest.raises(
-        ValueError, match=r"'base' and 'cold' were sampled differently: temperature is 1\.0 and 0\.5"
-    ):
+    with pytest.raises(ValueError, match=r"'base' and 'cold' were sampled differently: temperature is 1\.0 and 0\.5"):
         tailgrad_curve(paths[0], tmp_path / "cold.parquet", "--out", tmp_path / "report")
     write_rollouts(tmp_path / "other.parquet", 0.0, prompt="other")
     with pytest.raises(ValueError, match="prompt_id 0 is 'prompt 0' and 'other 0'"):

@@ -33,9 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     LlamaForCausalLM(config).save_pretrained(tmp_path / "policy")
     words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="[UNK]", eos_token="</s>", pad_token="[PAD]"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", eos_token="</s>", pad_token="[PAD]")
     tokenizer.save_pretrained(tmp_path / "policy")
     rows = [{"question": "one two", "answer": "three"}, {"question": "three", "answer": "one"}]
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -62,9 +60,7 @@ def command(**changes: str) -> list[str]:
 
 def test_sample_writes_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewards = "cli_rewards.length cli_rewards:right"
-    arguments = command(
-        reward=rewards, reward_weights="1 -2.5", temperature="0.8", seed="4", reward_batch_size="2"
-    )
+    arguments = command(reward=rewards, reward_weights="1 -2.5", temperature="0.8", seed="4", reward_batch_size="2")
     assert main(arguments) == 0
     assert capsys.readouterr().out == "rollouts.parquet\n"
     table = read_table(folder / "rollouts.parquet")

@@ -49,9 +49,7 @@ def assert_spread(estimates: Tensor, expected: tuple[float, float]) -> None:
     assert_within(sd, torch.tensor(expected).double(), 0.005 / 4 + 1.5 * error)
 
 
-@pytest.mark.parametrize(
-    ("m", "groups"), [(16, 200_000), (32, 100_000), (64, 50_000), (128, 25_000), (256, 12_000)]
-)
+@pytest.mark.parametrize(("m", "groups"), [(16, 200_000), (32, 100_000), (64, 50_000), (128, 25_000), (256, 12_000)])
 def test_tea(m: int, groups: int) -> None:
     """Standard errors here: 0.002 to 0.0036 for mu, 0.005 to 0.011 for log sigma."""
     rewards = draw(groups, m)
@@ -74,9 +72,7 @@ def test_prefix_tea_with_all_shifts(m: int, groups: int) -> None:
     That leaves standard errors of 0.0025 for mu and 0.004 for log sigma, besides those of the two tables.
     """
     rewards = draw(groups, m)
-    estimates = (
-        torch.cat([gradients(prefix_tea(part, deploy_n=128), part) for part in rewards.split(32)]) - TRUTH
-    )
+    estimates = torch.cat([gradients(prefix_tea(part, deploy_n=128), part) for part in rewards.split(32)]) - TRUTH
     control = gradients(tea(rewards, deploy_n=128), rewards) - TRUTH
     assert_spread(estimates, PREFIX_SD[m])
     deviation = control - control.mean(0)

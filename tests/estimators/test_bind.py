@@ -22,26 +22,20 @@ def test_an_option_that_is_none_is_left_at_its_default() -> None:
 
 @pytest.mark.parametrize("function", [bind, accepted_options, smallest_group])
 def test_an_unknown_name_lists_the_names_and_suggests_one(function: object) -> None:
-    with pytest.raises(
-        ValueError, match=r"unknown estimator 'prefixtea', did you mean 'prefix_tea'\?.*grpo, dr_grpo"
-    ):
+    with pytest.raises(ValueError, match=r"unknown estimator 'prefixtea', did you mean 'prefix_tea'\?.*grpo, dr_grpo"):
         function("prefixtea")  # type: ignore[operator]
     with pytest.raises(ValueError, match=r"unknown estimator 'ppo'\. Choose one of: tea, prefix_tea"):
         function("ppo")  # type: ignore[operator]
 
 
 def test_an_option_of_another_estimator_names_its_takers() -> None:
-    with pytest.raises(
-        ValueError, match=r"dr_grpo takes no option 'tail_fraction', .*belongs to tea, prefix_tea"
-    ):
+    with pytest.raises(ValueError, match=r"dr_grpo takes no option 'tail_fraction', .*belongs to tea, prefix_tea"):
         bind("dr_grpo", tail_fraction=0.25)
     with pytest.raises(ValueError, match=r"tea takes no option 'temperature', .*no estimator takes it"):
         bind("tea", deploy_n=64, temperature=1.0)
 
 
-@pytest.mark.parametrize(
-    ("name", "missing"), [("max_at_k", "k"), ("tea", "deploy_n"), ("prefix_tea", "deploy_n")]
-)
+@pytest.mark.parametrize(("name", "missing"), [("max_at_k", "k"), ("tea", "deploy_n"), ("prefix_tea", "deploy_n")])
 def test_a_missing_option_is_named(name: str, missing: str) -> None:
     with pytest.raises(ValueError, match=f"{name} needs the option {missing}"):
         bind(name)
@@ -68,7 +62,7 @@ def test_smallest_groups() -> None:
     """tail_fraction 0.25 puts two of five in the tail; prefixes of 8 and 12; `loo` needs one besides k."""
     assert smallest_group("tea", deploy_n=128) == 5
     assert smallest_group("prefix_tea", deploy_n=128, order=3, validate=False) == 16
-    assert smallest_group("max_at_k", k=4) == 4
+    assert smallest_group("max_at_k", k=4, validate=True) == 4
     assert smallest_group("max_at_k", k=1) == 2
     assert smallest_group("max_at_k", k=4, baseline="loo") == 5
     assert [smallest_group(name) for name in ("grpo", "dr_grpo", "rloo")] == [2, 2, 2]

@@ -78,6 +78,9 @@ def test_a_group_with_fewer_scored_rollouts_than_k_has_no_signal() -> None:
     """The other group by hand: 3 adds 1, 1 and 2 to {3,2,1}, {3,2,0} and {3,1,0}; 2 adds 1 to {2,1,0}."""
     rewards = torch.tensor([[3.0, torch.nan, 1.0, torch.nan], [3.0, 2.0, 1.0, 0.0]])
     assert max_at_k(rewards, k=3).tolist() == [[0, 0, 0, 0], [4.0, 1.0, 0, 0]]
+    assert not max_at_k(rewards[:1], k=2, baseline="loo").any(), "two scored rollouts, and `loo` needs three"
+    assert not max_at_k(rewards[:1], k=3, baseline="none").any()
+    assert max_at_k(rewards[:1], k=1, baseline="loo").tolist() == [[4.0, 0, -4.0, 0]]
 
 
 # A softmax policy over four responses, two of them with equal rewards; all tuples of rollouts are enumerated.
@@ -109,9 +112,7 @@ def test_exactly_unbiased_for_a_softmax_policy(m: int, baseline: str) -> None:
         if k == m and (baseline == "loo" or k == 1):
             continue
         advantages = max_at_k(REWARDS[tuples], k=k, baseline=baseline)
-        torch.testing.assert_close(
-            expected_gradient(advantages, tuples), gradient_of_v(k), rtol=0, atol=1e-13
-        )
+        torch.testing.assert_close(expected_gradient(advantages, tuples), gradient_of_v(k), rtol=0, atol=1e-13)
 
 
 def test_the_mean_baselines_on_the_softmax_policy() -> None:

@@ -39,9 +39,7 @@ def test_weights_by_algebra(sizes: tuple[int, ...], order: int) -> None:
         left_over = sum(w * Fraction(sizes[-1], n) ** order for w, n in zip(weights, sizes, strict=True))
         assert abs(float(left_over)) > 1e-3
     constraints = np.array([[n**-power for n in sizes] for power in np.arange(float(order))])
-    shorter = null_space(constraints / constraints.max(axis=1, keepdims=True)).T @ jackknife_weights(
-        sizes, order
-    )
+    shorter = null_space(constraints / constraints.max(axis=1, keepdims=True)).T @ jackknife_weights(sizes, order)
     np.testing.assert_allclose(shorter, 0, atol=1e-11)
 
 

@@ -29,16 +29,12 @@ def weighted_forecast(rewards: np.ndarray, weights: np.ndarray, deploy_n: float,
 @pytest.mark.parametrize(("m", "alpha"), [(8, 0.25), (16, 0.25), (20, 0.1), (12, 0.5), (6, 1.0), (30, 0.1)])
 @pytest.mark.parametrize("deploy_n", [2.0, 64.0, 512.0])
 @pytest.mark.filterwarnings("ignore:deploy_n = 2.0 is not larger")
-def test_advantage_is_the_one_sided_weight_derivative_of_the_forecast(
-    m: int, alpha: float, deploy_n: float
-) -> None:
+def test_advantage_is_the_one_sided_weight_derivative_of_the_forecast(m: int, alpha: float, deploy_n: float) -> None:
     rewards = np.random.default_rng(m).normal(3.0, 2.0, size=m)
     advantages = tea(torch.from_numpy(rewards)[None], deploy_n=deploy_n, tail_fraction=alpha)[0]
     uniform = np.full(m, 1 / m)
     forecast = weighted_forecast(rewards, uniform, deploy_n, alpha)
-    one_prompt = gaussian_tail_forecast(
-        torch.from_numpy(rewards)[None], deploy_n=deploy_n, tail_fraction=alpha
-    )
+    one_prompt = gaussian_tail_forecast(torch.from_numpy(rewards)[None], deploy_n=deploy_n, tail_fraction=alpha)
     assert one_prompt.item() == pytest.approx(forecast, abs=1e-12)
 
     def slope(rollout: int, step: float) -> float:
@@ -116,8 +112,7 @@ def test_not_monotone_above_n_13() -> None:
     constants = [torch.tensor([x], dtype=torch.float64) for x in gaussian_tail(0.25)]
     tail = TailStatistics(*constants, size=torch.tensor([2]))
     smallest = {
-        n: tail_influence(u, tail, extrapolation_coefficient(n, 0.25), 0.25).min().item()
-        for n in (8, 12, 13, 15, 128)
+        n: tail_influence(u, tail, extrapolation_coefficient(n, 0.25), 0.25).min().item() for n in (8, 12, 13, 15, 128)
     }
     assert smallest[12] >= 0
     assert smallest[8] >= 0
@@ -138,9 +133,7 @@ def test_center_subtracts_the_mean_over_the_scored() -> None:
 def test_one_budget_a_prompt() -> None:
     rewards = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     budgets = torch.tensor([64, 128, 512])
-    expected = torch.cat(
-        [tea(group[None], deploy_n=n) for group, n in zip(rewards, [64, 128, 512], strict=True)]
-    )
+    expected = torch.cat([tea(group[None], deploy_n=n) for group, n in zip(rewards, [64, 128, 512], strict=True)])
     torch.testing.assert_close(tea(rewards, deploy_n=budgets), expected)
     torch.testing.assert_close(tea(rewards, deploy_n=budgets, validate=False), expected)
     torch.testing.assert_close(tea(rewards, deploy_n=torch.tensor(64)), tea(rewards, deploy_n=64))
@@ -148,9 +141,7 @@ def test_one_budget_a_prompt() -> None:
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_budgets_of_another_shape_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"deploy_n must be one number or have shape \[P\] = \[3\], got \[2\]"
-    ):
+    with pytest.raises(ValueError, match=r"deploy_n must be one number or have shape \[P\] = \[3\], got \[2\]"):
         tea(torch.zeros(3, 16), deploy_n=torch.tensor([64, 128]))
 
 

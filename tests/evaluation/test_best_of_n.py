@@ -70,9 +70,7 @@ def test_whole_number_rewards_are_taken_as_numbers():
     np.testing.assert_allclose(best_of_n(np.array([[1, 0, 0, 0]]), [2]), [[0.5]], rtol=1e-15)
 
 
-@pytest.mark.parametrize(
-    ("n", "budgets"), [(1, (1,)), (2, (1, 2)), (12, (1, 2, 4, 8, 12)), (16, (1, 2, 4, 8, 16))]
-)
+@pytest.mark.parametrize(("n", "budgets"), [(1, (1,)), (2, (1, 2)), (12, (1, 2, 4, 8, 12)), (16, (1, 2, 4, 8, 16))])
 def test_budgets_double_up_to_n(n, budgets):
     assert budgets_up_to(n) == budgets
 

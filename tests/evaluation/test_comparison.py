@@ -24,9 +24,7 @@ def run_of(name, seed=0, prompts=6, n=4, **changes):
 
 
 def permuted(run, order):
-    take = {
-        key: getattr(run, key)[order] for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl")
-    }
+    take = {key: getattr(run, key)[order] for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl")}
     lists = {key: [getattr(run, key)[row] for row in order] for key in ("prompts", "responses")}
     return replace(run, **take, **lists)
 
@@ -107,9 +105,7 @@ def test_seeds_of_one_name_are_averaged_and_paired_in_order():
     ]
     np.testing.assert_allclose(by_name["tea"].v_n.mean, values["tea"].mean(axis=(0, 1)), rtol=1e-12)
     np.testing.assert_allclose(by_name["tea"].per_seed, values["tea"].mean(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(
-        by_name["tea"].difference, mean_interval(values["tea"] - values["grpo"]), rtol=1e-12
-    )
+    np.testing.assert_allclose(by_name["tea"].difference, mean_interval(values["tea"] - values["grpo"]), rtol=1e-12)
     alone = best_of_n(base.rewards, (1, 2, 4))
     np.testing.assert_allclose(by_name["base"].difference, mean_interval(alone - values["grpo"]), rtol=1e-12)
 

@@ -88,9 +88,7 @@ def test_with_very_few_seeds_the_interval_is_not_too_narrow(seeds, seed_scale):
 def test_differences_of_methods_with_five_seeds_cover_the_known_value():
     rng = np.random.default_rng(6)
     prompt = rng.normal(size=(1, 50, K))
-    methods = [
-        prompt + 0.1 * rng.normal(size=(5, 1, K)) + 0.4 * rng.exponential(size=(5, 50, K)) for _ in range(2)
-    ]
+    methods = [prompt + 0.1 * rng.normal(size=(5, 1, K)) + 0.4 * rng.exponential(size=(5, 50, K)) for _ in range(2)]
     assert 0.93 <= coverage(paired_difference(*methods), 0.0) <= 0.97
     base = prompt + 0.4 * rng.normal(size=(1, 50, K))
     assert 0.93 <= coverage(paired_difference(methods[0], base), 0.4) <= 0.97

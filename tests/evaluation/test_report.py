@@ -90,10 +90,7 @@ def test_what_is_unknown_is_null_in_json_and_said_in_the_table(runs):
     markdown = markdown_text(comparison)
     assert cells(markdown, "Beside V_N")[1][:3] == ["base", "1", "unknown"]
     counted = "counted: N = 1 (19), N = 2 (19), N = 4 (19), N = 8 (19), N = 16 (18)."
-    assert (
-        f"base: some prompts have fewer than N scored responses and are left out; prompts {counted}"
-        in markdown
-    )
+    assert f"base: some prompts have fewer than N scored responses and are left out; prompts {counted}" in markdown
 
 
 def test_the_table_shows_the_numbers_of_the_json(runs):
@@ -111,9 +108,7 @@ def test_the_table_shows_the_numbers_of_the_json(runs):
 
 
 def test_a_difference_beyond_noise_gets_a_star_and_one_within_gets_none(runs):
-    equal = replace(
-        runs[0], name="again", rewards=runs[0].rewards[:, ::-1] + 0.01 * (-1.0) ** np.arange(20)[:, None]
-    )
+    equal = replace(runs[0], name="again", rewards=runs[0].rewards[:, ::-1] + 0.01 * (-1.0) ** np.arange(20)[:, None])
     lower = replace(runs[0], name="lower", rewards=runs[0].rewards - 1 + 0.1 * runs[1].rewards)
     rows = cells(markdown_text(compare([runs[0], equal, lower])), "Paired difference")[1:]
     assert all("*" not in again and lower.endswith("*") for _, again, lower in rows)

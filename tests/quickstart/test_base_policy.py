@@ -49,7 +49,7 @@ def test_few_ties_in_the_top_quarter(table: RolloutTable) -> None:
 def test_the_upper_tail_is_near_gaussian(table: RolloutTable) -> None:
     qq = upper_tail_qq(table.rewards)
     worst = sorted(zip(qq.prompt_linearity, table.prompts, strict=True))[:5]
-    assert qq.linearity > 0.99, worst
+    assert qq.linearity > 0.98, worst
 
 
 def test_a_fitted_policy_is_kept(base_policy: Path) -> None:

@@ -10,9 +10,7 @@ from tailgrad.cli.main import main
 from tailgrad.quickstart.jobs import Job, run_side_by_side, sampling_progress, training_progress
 
 
-def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(
-    base_policy: Path, tmp_path: Path, capsys
-) -> None:
+def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "quickstart"
     shutil.copytree(base_policy, out / "base")
     command = ["quickstart", "--out", str(out), "--steps", "2", "--n", "16"]

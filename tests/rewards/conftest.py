@@ -65,9 +65,7 @@ def saved_reward_model(
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     model: Any
     if architecture == "gpt2":
-        config = GPT2Config(
-            n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=2, **common
-        )
+        config = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=2, **common)
         model = GPT2ForSequenceClassification(config)
     elif architecture == "bert":
         model = BertForSequenceClassification(BertConfig(max_position_embeddings=64, **sizes, **common))

@@ -176,9 +176,7 @@ def test_weighted_sum_is_the_nansum_of_trl() -> None:
     expected = (table * torch.tensor(weights, dtype=torch.float64)).nansum(dim=1)
     expected[table.isnan().all(dim=1)] = math.nan
     assert 0 < expected.isnan().sum() < 40
-    total = WeightedSum([returns(list(row)) for row in scores], weights)(
-        prompts=["p"] * 40, completions=["c"] * 40
-    )
+    total = WeightedSum([returns(list(row)) for row in scores], weights)(prompts=["p"] * 40, completions=["c"] * 40)
     assert [one is None for one in total] == expected.isnan().tolist()
     given = torch.tensor([math.nan if one is None else one for one in total], dtype=torch.float64)
     torch.testing.assert_close(given, expected, rtol=1e-14, atol=1e-14, equal_nan=True)
@@ -215,9 +213,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     folder = tmp_path / name
     folder.mkdir()
     (folder / "__init__.py").write_text("limit = 3\n")
-    (folder / "style.py").write_text(
-        "def short(completions, **_):\n    return [-len(c) for c in completions]\n"
-    )
+    (folder / "style.py").write_text("def short(completions, **_):\n    return [-len(c) for c in completions]\n")
     (folder / "broken.py").write_text("import a_module_that_is_not_there\n")
     (folder / "raising.py").write_text("raise RuntimeError('no key')\n")
     monkeypatch.chdir(tmp_path)
@@ -242,9 +238,7 @@ def test_a_dotted_path_from_the_current_directory(module: str, separator: str) -
         (":", ValueError, "is not a dotted path"),
     ],
 )
-def test_what_is_wrong_with_a_dotted_path(
-    module: str, rest: str, error: type[Exception], message: str
-) -> None:
+def test_what_is_wrong_with_a_dotted_path(module: str, rest: str, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         import_reward(module + rest)
 

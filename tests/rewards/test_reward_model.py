@@ -22,8 +22,7 @@ def manual_scores(path: Path, texts: list[str], **tokenizer_options: Any) -> lis
     tokenizer = AutoTokenizer.from_pretrained(path)
     with torch.no_grad():
         return [
-            model(**tokenizer(text, return_tensors="pt", **tokenizer_options)).logits[0, 0].item()
-            for text in texts
+            model(**tokenizer(text, return_tensors="pt", **tokenizer_options)).logits[0, 0].item() for text in texts
         ]
 
 
@@ -54,9 +53,7 @@ def test_scores_equal_an_unbatched_forward(
 
 def test_chats_go_through_the_models_own_template(make_reward_model: MakeModel) -> None:
     path = make_reward_model(begin=True)
-    texts = [
-        f"<user> {p} </s> <assistant> {r.strip()} </s> " for p, r in zip(PROMPTS, RESPONSES, strict=True)
-    ]
+    texts = [f"<user> {p} </s> <assistant> {r.strip()} </s> " for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     expected = torch.tensor(manual_scores(path, texts, add_special_tokens=False))
     chats = RewardModel(str(path))(prompts=CHATS, completions=ANSWERS)
     torch.testing.assert_close(torch.tensor(chats), expected, rtol=1e-5, atol=1e-5)
@@ -87,9 +84,7 @@ def test_chats_without_a_template_are_refused(make_reward_model: MakeModel) -> N
 def test_truncation_keeps_the_response_and_warns_once(make_reward_model: MakeModel) -> None:
     path = make_reward_model()
     reward = RewardModel(str(path), max_length=4)
-    assert reward(prompts=["one"], completions=[" two three"]) == pytest.approx(
-        manual_scores(path, ["one two three"])
-    )
+    assert reward(prompts=["one"], completions=[" two three"]) == pytest.approx(manual_scores(path, ["one two three"]))
     with pytest.warns(UserWarning, match="of 8 tokens are cut to the last 4") as caught:
         scores = reward(prompts=PROMPTS[:1] * 2, completions=[" one", " two"])
     assert len(caught) == 1

@@ -66,8 +66,7 @@ def save_policy(
 
 def save_prompts(path: Path, prompts: list[Any], column: str = "prompt", **columns: list[Any]) -> Path:
     rows = [
-        {column: prompt, **{name: values[i] for name, values in columns.items()}}
-        for i, prompt in enumerate(prompts)
+        {column: prompt, **{name: values[i] for name, values in columns.items()}} for i, prompt in enumerate(prompts)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

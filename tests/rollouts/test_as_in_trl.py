@@ -39,9 +39,7 @@ def trainer_of(path: Path, prompts: list[Any], reward: Any, out: Path) -> GRPOTr
         use_cpu=True,
         bf16=False,
     )
-    return GRPOTrainer(
-        str(path), reward_funcs=reward, args=args, train_dataset=Dataset.from_dict({"prompt": prompts})
-    )
+    return GRPOTrainer(str(path), reward_funcs=reward, args=args, train_dataset=Dataset.from_dict({"prompt": prompts}))
 
 
 @pytest.fixture(scope="module", params=["plain", "chat"])
@@ -88,9 +86,7 @@ def test_the_same_responses_from_the_same_random_numbers(case: Any) -> None:
 def test_a_checked_reward_in_the_trainer(case: Any) -> None:
     _, prompts, trainer, seen = case
     inputs = [{"prompt": prompt, "answer": i} for i, prompt in enumerate(prompts)]
-    completions = (
-        ["a", "b", "c", "d"] if isinstance(prompts[0], str) else [[{"role": "assistant", "content": "a"}]] * 4
-    )
+    completions = ["a", "b", "c", "d"] if isinstance(prompts[0], str) else [[{"role": "assistant", "content": "a"}]] * 4
     scores = trainer._calculate_rewards(inputs, prompts, completions, [[5], [6], [7], [8]])
     np.testing.assert_array_equal(scores[:, 0].numpy(), [np.nan, 1.0, 2.0, np.nan])
     assert trainer.reward_func_names == ["keeps"]
@@ -108,7 +104,5 @@ def test_the_same_logprobs(case: Any) -> None:
     for ids, expected in zip(prompt_ids, ours, strict=True):
         row = torch.tensor([ids + response])
         with torch.no_grad():
-            theirs = trainer._get_per_token_logps_and_entropies(trainer.model, row, torch.ones_like(row), 3)[
-                0
-            ]
+            theirs = trainer._get_per_token_logps_and_entropies(trainer.model, row, torch.ones_like(row), 3)[0]
         assert theirs.sum().item() == pytest.approx(expected, rel=1e-5)

@@ -134,9 +134,7 @@ def test_end_tokens_are_those_of_tokenizer_and_model(policy: Path) -> None:
     tokenizer.eos_token = None
     model.generation_config.eos_token_id = None
     assert end_token_ids(model, tokenizer) == []
-    assert {
-        len(response) for response in generate(model, tokenizer, [[6], [6, 7]], n=9, max_new_tokens=4)[0]
-    } == {4}
+    assert {len(response) for response in generate(model, tokenizer, [[6], [6, 7]], n=9, max_new_tokens=4)[0]} == {4}
 
 
 def test_a_tokenizer_without_pad_token(make_policy: Callable[..., Path]) -> None:
@@ -155,9 +153,7 @@ def test_a_model_that_is_no_policy(tmp_path: Path, policy: Path) -> None:
     config = LlamaConfig.from_pretrained(policy, num_labels=1)
     LlamaForSequenceClassification(config).save_pretrained(tmp_path / "rm")
     AutoTokenizer.from_pretrained(policy).save_pretrained(tmp_path / "rm")
-    with pytest.raises(
-        ValueError, match=r"is not a causal language model: it has no weights for lm_head\.weight"
-    ):
+    with pytest.raises(ValueError, match=r"is not a causal language model: it has no weights for lm_head\.weight"):
         load_policy(str(tmp_path / "rm"))
 
 
@@ -167,14 +163,10 @@ def test_a_peft_adapter_is_a_policy(tmp_path: Path, policy: Path) -> None:
     from transformers import AutoTokenizer
 
     base, _ = load_policy(str(policy))
-    adapted = get_peft_model(
-        base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    )
+    adapted = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     adapted.save_pretrained(tmp_path / "adapter")
     AutoTokenizer.from_pretrained(policy).save_pretrained(tmp_path / "adapter")
     model, _ = load_policy(str(tmp_path / "adapter"))
     expected = [manual_logprob(adapted.eval(), p, r, 1.0) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     np.testing.assert_allclose(response_logprobs(model, PROMPTS, RESPONSES), expected, rtol=1e-5)
-    assert not np.allclose(
-        expected, response_logprobs(load_policy(str(policy))[0], PROMPTS, RESPONSES), rtol=1e-2
-    )
+    assert not np.allclose(expected, response_logprobs(load_policy(str(policy))[0], PROMPTS, RESPONSES), rtol=1e-2)

@@ -62,9 +62,7 @@ def test_no_reference_policy(tmp_path: Path) -> None:
     values["reference_logprob"] = [None] * 4
     write_table(tmp_path / "a.parquet", values, {})
     assert read_table(tmp_path / "a.parquet").reference_logprobs is None
-    table = (
-        pq.read_table(tmp_path / "a.parquet").drop_columns("reference_logprob").replace_schema_metadata(None)
-    )
+    table = pq.read_table(tmp_path / "a.parquet").drop_columns("reference_logprob").replace_schema_metadata(None)
     pq.write_table(table, tmp_path / "b.parquet")
     assert read_table(tmp_path / "b.parquet").reference_logprobs is None
     assert read_table(tmp_path / "b.parquet").metadata == {}
@@ -80,9 +78,7 @@ def test_merging_keeps_every_row(tmp_path: Path) -> None:
     write_table(tmp_path / "b.parquet", columns((2, 3)), {"part": 1})
     merge_tables([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "c.parquet", METADATA)
     write_table(tmp_path / "d.parquet", columns((0, 1, 2, 3)), METADATA)
-    assert pq.read_table(tmp_path / "c.parquet").equals(
-        pq.read_table(tmp_path / "d.parquet"), check_metadata=True
-    )
+    assert pq.read_table(tmp_path / "c.parquet").equals(pq.read_table(tmp_path / "d.parquet"), check_metadata=True)
 
 
 def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
@@ -130,8 +126,6 @@ def test_prompts_with_different_numbers_of_responses(tmp_path: Path) -> None:
 
 
 def test_a_response_that_is_there_twice(tmp_path: Path) -> None:
-    write_table(
-        tmp_path / "a.parquet", {name: column + column[-1:] for name, column in columns().items()}, {}
-    )
+    write_table(tmp_path / "a.parquet", {name: column + column[-1:] for name, column in columns().items()}, {})
     with pytest.raises(ValueError, match="has response 1 of prompt 3 more than once"):
         read_table(tmp_path / "a.parquet")

@@ -8,9 +8,7 @@ from tailgrad.tails import expected_max_normal, gaussian_tail_forecast, tail_sta
 from tailgrad.tails.statistics import tail_size
 
 
-@pytest.mark.parametrize(
-    ("tail_fraction", "rollouts", "size"), [(0.07, 100, 7), (0.25, 16, 4), (0.25, 17, 5)]
-)
+@pytest.mark.parametrize(("tail_fraction", "rollouts", "size"), [(0.07, 100, 7), (0.25, 16, 4), (0.25, 17, 5)])
 def test_tail_size(tail_fraction: float, rollouts: int, size: int) -> None:
     """0.07 * 100 is 7.000000000000001 in floating point and still seven."""
     assert tail_size(rollouts, tail_fraction) == size

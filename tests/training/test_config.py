@@ -45,9 +45,7 @@ def test_a_plain_grpo_config_is_refused(policy, prompts, options) -> None:
     from trl import GRPOConfig
 
     with pytest.raises(TypeError, match="TailGRPOConfig"):
-        TailGRPOTrainer(
-            model=str(policy), reward_funcs=len, args=GRPOConfig(**options()), train_dataset=prompts
-        )
+        TailGRPOTrainer(model=str(policy), reward_funcs=len, args=GRPOConfig(**options()), train_dataset=prompts)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +74,7 @@ def test_what_no_longer_acts_is_said_once(policy, prompts, options, caplog, chan
         (lambda texts: 1 / 0, RuntimeError, "raised ZeroDivisionError"),
     ],
 )
-def test_a_bad_reward_stops_the_training_with_its_name(
-    policy, prompts, options, values, error, message
-) -> None:
+def test_a_bad_reward_stops_the_training_with_its_name(policy, prompts, options, values, error, message) -> None:
     def my_reward(completions: list[str], **_: object) -> object:
         return values(completions)
 

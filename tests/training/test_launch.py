@@ -56,15 +56,11 @@ def test_a_reward_model_beside_a_function(config, tmp_path: Path, capsys) -> Non
         "num_labels": 1,
     }
     reward_model = LlamaForSequenceClassification(
-        LlamaConfig(
-            vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, bos_token_id=None, **sizes
-        )
+        LlamaConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, bos_token_id=None, **sizes)
     )
     reward_model.save_pretrained(tmp_path / "judge")
     tokenizer.save_pretrained(tmp_path / "judge")
-    assert (
-        main([*config(reward_model_name_or_path=tmp_path / "judge"), "--reward_weights", "0.1", "1.0"]) == 0
-    )
+    assert main([*config(reward_model_name_or_path=tmp_path / "judge"), "--reward_weights", "0.1", "1.0"]) == 0
     printed = capsys.readouterr().out
     assert "rewards/judge/mean" in printed
     assert "rewards/verifier/mean" in printed

@@ -84,9 +84,7 @@ def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(tmp_path: Path
         if state is not None:
             (folder / "trainer_state.json").write_text(state)
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-10"
-    assert (
-        resolve_resume("last", tmp_path) == resolve_resume(True, tmp_path) == str(tmp_path / "checkpoint-10")
-    )
+    assert resolve_resume("last", tmp_path) == resolve_resume(True, tmp_path) == str(tmp_path / "checkpoint-10")
     assert resolve_resume("last", tmp_path / "nothing") is None
     assert resolve_resume(None, tmp_path / "nothing") is None
     with pytest.raises(ValueError, match="--resume_from_checkpoint last"):

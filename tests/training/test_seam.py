@@ -44,9 +44,7 @@ class Recorder(TailGRPOTrainer):
 
 
 @pytest.mark.parametrize("reward", [uneven_reward, verifier])
-@pytest.mark.parametrize(
-    "changes", [{}, {"num_iterations": 2, "loss_type": "grpo", "gradient_accumulation_steps": 2}]
-)
+@pytest.mark.parametrize("changes", [{}, {"num_iterations": 2, "loss_type": "grpo", "gradient_accumulation_steps": 2}])
 def test_grpo_ends_with_bitwise_the_weights_of_trl(policy, prompts, options, reward, changes) -> None:
     ends = []
     for trainer_class, config_class, own in [
@@ -140,9 +138,7 @@ def test_lora_adapters_train(policy, prompts, options) -> None:
 
     args = TailGRPOConfig(**options(max_steps=1))
     adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    trainer = Recorder(
-        model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts, peft_config=adapter
-    )
+    trainer = Recorder(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts, peft_config=adapter)
     before = weights(trainer)
     trainer.train()
     changed = {name for name, tensor in weights(trainer).items() if not torch.equal(tensor, before[name])}
@@ -224,9 +220,7 @@ def test_two_processes_give_the_advantages_of_one(policy, tmp_path: Path) -> Non
     script.write_text(TWO_PROCESSES)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    subprocess.run(
-        [*torchrun, str(script), str(policy), str(tmp_path)], env=environment, check=True, timeout=300
-    )
+    subprocess.run([*torchrun, str(script), str(policy), str(tmp_path)], env=environment, check=True, timeout=300)
     seen = [json.loads((tmp_path / f"{rank}-of-2.json").read_text()) for rank in (0, 1)]
     assert seen[0]["rewards"] == seen[1]["rewards"]
     raw = tea(torch.tensor(seen[0]["rewards"]).view(2, 8), deploy_n=64)

@@ -13,9 +13,7 @@ def add_parser(subparsers: Any) -> None:
         description="Exact V_N for N = 1, 2, 4, ..., n with 95%% intervals, and paired differences between "
         "the tables. Writes curve.png, curve.svg, curve.md and curve.json.",
     )
-    parser.add_argument(
-        "tables", nargs="+", metavar="TABLE", help="rollout tables written by `tailgrad sample`"
-    )
+    parser.add_argument("tables", nargs="+", metavar="TABLE", help="rollout tables written by `tailgrad sample`")
     parser.add_argument("--out", required=True, help="folder for the report")
     parser.add_argument(
         "--names",
@@ -23,9 +21,7 @@ def add_parser(subparsers: Any) -> None:
         help="one name a table; tables that share a name are training seeds of one method",
     )
     parser.add_argument("--reference", help="name to take paired differences to (default: the first)")
-    parser.add_argument(
-        "--budgets", nargs="+", type=int, metavar="N", help="values of N (default: 1 2 4 ... n)"
-    )
+    parser.add_argument("--budgets", nargs="+", type=int, metavar="N", help="values of N (default: 1 2 4 ... n)")
     parser.add_argument("--m", type=int, help="rollouts a prompt in training, to mark in the figure")
     parser.add_argument("--deploy_n", type=int, help="the N trained for, to mark in the figure")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")

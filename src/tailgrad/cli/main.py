@@ -16,9 +16,7 @@ COMMANDS = (train, sample, curve, quickstart)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="tailgrad", description="Train for best-of-N, and measure what it bought."
-    )
+    parser = argparse.ArgumentParser(prog="tailgrad", description="Train for best-of-N, and measure what it bought.")
     parser.add_argument("--version", action="version", version=f"tailgrad {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for command in COMMANDS:

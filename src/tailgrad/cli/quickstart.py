@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
         "held-out prompts, and draws the best-of-N curves. A few minutes on two cores. An interrupted run goes on.",
     )
     parser.add_argument(
-        "--out", default="quickstart", help="folder for models, tables and figures (%(default)s)"
+        "--out", default="tailgrad-quickstart", help="folder for models, tables and figures (%(default)s)"
     )
     parser.add_argument("--base", help="folder of the base policy (default: <out>/base)")
     parser.add_argument("--estimators", nargs="+", default=["grpo", "tea"], help="estimators to train with")

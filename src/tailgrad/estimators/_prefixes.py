@@ -144,13 +144,9 @@ def smallest_prefix_group(
     return longest + 1 if evaluation == "held_out" else longest
 
 
-def _check_options(
-    order: int, num_prefixes: int, prefix_sizes: tuple[int, ...] | None, evaluation: str
-) -> None:
+def _check_options(order: int, num_prefixes: int, prefix_sizes: tuple[int, ...] | None, evaluation: str) -> None:
     if evaluation not in get_args(Evaluation):
-        raise ValueError(
-            f"unknown evaluation {evaluation!r}: choose one of {', '.join(get_args(Evaluation))}"
-        )
+        raise ValueError(f"unknown evaluation {evaluation!r}: choose one of {', '.join(get_args(Evaluation))}")
     available = num_prefixes if prefix_sizes is None else len(prefix_sizes)
     if not 1 <= order <= available:
         raise ValueError(

@@ -86,9 +86,7 @@ def smallest_subset_group(*, k: int, baseline: Baseline = "subset") -> int:
     return k + 1 if baseline == "loo" or (baseline == "subset" and k == 1) else k
 
 
-def _subset_differences(
-    ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int
-) -> Float[Tensor, "P M"]:
+def _subset_differences(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
     """Mean, times n, over k-subsets of what rollout i adds, as a sum over gaps of the sorted rewards.
 
     The i-th smallest adds the gap between ranks j and j + 1 (j < i) in the subsets whose other k - 1 members

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, num_scored, relative_rewards
+from tailgrad.estimators._groups import centred, finish, num_scored, relative_rewards
 from tailgrad.estimators._prefixes import Evaluation, prefix_plan
-from tailgrad.estimators.tea import center_scored, check_tail, tail_coefficient, tail_influence
+from tailgrad.estimators.tea import check_tail, tail_coefficient, tail_influence
 from tailgrad.tails.statistics import tail_statistics
 from tailgrad.types import Advantages, Rewards, check_rewards
 
@@ -104,7 +104,7 @@ def prefix_tea(
         combined += scale[:, None, None] * part
     averaged = _average_over_shifts(combined, shift, counts)
     advantages = torch.zeros_like(relative).scatter(1, front, averaged)
-    return finish(center_scored(advantages, relative) if center else advantages, rewards)
+    return finish(centred(advantages) if center else advantages, rewards)
 
 
 def _rotate(
@@ -128,9 +128,7 @@ def _prefix_influence(
     """Influence on the tail of one prefix of every shift; 0 for the rollouts that are not evaluated."""
     shifts = shifted.shape[1]
     inside = torch.arange(shifted.shape[2], device=shifted.device) < size[:, None, None]
-    tail = tail_statistics(
-        shifted.where(inside, torch.nan).flatten(0, 1), tail_fraction=tail_fraction, ddof=ddof
-    )
+    tail = tail_statistics(shifted.where(inside, torch.nan).flatten(0, 1), tail_fraction=tail_fraction, ddof=ddof)
     if isinstance(coefficient, Tensor):
         coefficient = coefficient.repeat_interleave(shifts)
     influence = tail_influence(shifted.flatten(0, 1), tail, coefficient, tail_fraction).view_as(shifted)

@@ -71,7 +71,7 @@ def tea(
     relative = relative_rewards(rewards)
     tail = tail_statistics(relative, tail_fraction=tail_fraction, ddof=ddof)
     advantages = tail_influence(relative, tail, coefficient, tail_fraction)
-    return finish(center_scored(advantages, relative) if center else advantages, rewards)
+    return finish(centred(advantages) if center else advantages, rewards)
 
 
 def tail_influence(
@@ -82,7 +82,7 @@ def tail_influence(
 ) -> Float[Tensor, "P M"]:
     """Influence of rewards on the forecast mean + coefficient * std of a fitted tail.
 
-    0 below the threshold (no excess) and where the tail has no spread; NaN where a reward is NaN.
+    0 below the threshold (no excess) and where the tail has no spread; else NaN where a reward is NaN.
     """
     threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
     if isinstance(coefficient, Tensor):
@@ -100,9 +100,7 @@ def tail_coefficient(
     prompts, rollouts = rewards.shape
     if isinstance(deploy_n, Tensor):
         if deploy_n.shape not in ((), (prompts,)):
-            raise ValueError(
-                f"deploy_n must be one number or have shape [P] = [{prompts}], got {list(deploy_n.shape)}"
-            )
+            raise ValueError(f"deploy_n must be one number or have shape [P] = [{prompts}], got {list(deploy_n.shape)}")
         deploy_n = deploy_n.to(rewards.device).expand(prompts)
     coefficient = extrapolation_coefficient(deploy_n, tail_fraction, validate=validate)
     if validate and bool(torch.as_tensor(deploy_n <= rollouts).any()):
@@ -129,8 +127,3 @@ def check_tail(rewards: Rewards, tail_fraction: float) -> None:
 def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int:
     """The fewest scored rollouts that leave two in the tail; takes and ignores TEA's other options."""
     return math.floor((1 + 1e-9) / tail_fraction) + 1
-
-
-def center_scored(advantages: Float[Tensor, "P M"], rewards: Float[Tensor, "P M"]) -> Float[Tensor, "P M"]:
-    """Advantages minus their mean over the scored rollouts of the group."""
-    return centred(advantages.where(~torch.isnan(rewards), torch.nan))

@@ -95,9 +95,7 @@ def compare(
     reference = runs[0].name if reference is None else reference
     if reference not in groups:
         raise ValueError(f"reference {reference!r} is not among the runs: choose from {', '.join(groups)}.")
-    values = {
-        name: np.stack([best_of_n(run.rewards, chosen) for run in group]) for name, group in groups.items()
-    }
+    values = {name: np.stack([best_of_n(run.rewards, chosen) for run in group]) for name, group in groups.items()}
     curves = []
     for name, group in groups.items():
         difference = None
@@ -114,9 +112,7 @@ def _difference(values: dict[str, np.ndarray], name: str, reference: str, seed: 
         raise ValueError(f"{name!r} and {reference!r}: {error}") from error
 
 
-def _curve(
-    name: str, group: tuple[Run, ...], values: np.ndarray, difference: Interval | None, seed: int
-) -> Curve:
+def _curve(name: str, group: tuple[Run, ...], values: np.ndarray, difference: Interval | None, seed: int) -> Curve:
     v_n = mean_interval(values, seed=seed)
     known = ~np.isnan(values).any(axis=0)
     sums = np.where(known, values, 0.0).sum(axis=1)
@@ -125,7 +121,6 @@ def _curve(
     stacked = np.stack([np.stack(list(measures.values()), axis=-1) for measures in by_run])
     intervals = mean_interval(stacked, seed=seed)
     measures = {
-        key: Interval(*(part[column : column + 1] for part in intervals))
-        for column, key in enumerate(by_run[0])
+        key: Interval(*(part[column : column + 1] for part in intervals)) for column, key in enumerate(by_run[0])
     }
     return Curve(name, len(group), v_n, per_seed, measures, difference)

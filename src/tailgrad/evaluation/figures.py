@@ -117,9 +117,7 @@ def _draw_values(panel: Axes, comparison: Comparison, styles: dict[str, dict[str
 
 
 def _draw_differences(panel: Axes, comparison: Comparison, styles: dict[str, dict[str, Any]]) -> None:
-    differences = {
-        curve.name: curve.difference for curve in comparison.curves if curve.difference is not None
-    }
+    differences = {curve.name: curve.difference for curve in comparison.curves if curve.difference is not None}
     offsets = (np.arange(len(differences)) - (len(differences) - 1) / 2) * 0.09  # in octaves
     panel.axhline(0.0, color=_REFERENCE_COLOUR, linewidth=1.2)
     for offset, (name, difference) in zip(offsets, differences.items(), strict=True):

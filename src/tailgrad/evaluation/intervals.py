@@ -103,9 +103,7 @@ def _bootstrap_means(values: Float[np.ndarray, "S P K"], seed: int) -> Float[np.
     means = []
     for start in range(0, RESAMPLES, chunk):
         size = min(chunk, RESAMPLES - start)
-        prompts = (
-            generator.multinomial(num_prompts, np.full(num_prompts, 1 / num_prompts), size) / num_prompts
-        )
+        prompts = generator.multinomial(num_prompts, np.full(num_prompts, 1 / num_prompts), size) / num_prompts
         seeds = generator.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size) / num_seeds
         over_prompts = (prompts @ by_prompt).reshape(size, num_seeds, num_values)
         means.append(np.einsum("bs,bsk->bk", seeds, over_prompts))

@@ -91,8 +91,7 @@ class Run:
         shape = np.shape(self.rewards)
         if len(shape) != 2 or 0 in shape:
             raise ValueError(
-                f"run {self.name!r}: rewards must be [P, n] with at least one prompt and one "
-                f"response, got {shape}."
+                f"run {self.name!r}: rewards must be [P, n] with at least one prompt and one response, got {shape}."
             )
         if np.isinf(self.rewards).any():
             raise ValueError(f"run {self.name!r}: a reward is infinite; use NaN for an unscored response.")

@@ -64,9 +64,7 @@ def _difference_table(comparison: Comparison) -> str:
     decimals = _decimals([difference for _, difference in others])
     rows = [["N", *(f"{name} - {comparison.reference}" for name, _ in others)]]
     for column, budget in enumerate(comparison.budgets):
-        cells = [
-            _cell(difference, column, decimals, "+") + _star(difference, column) for _, difference in others
-        ]
+        cells = [_cell(difference, column, decimals, "+") + _star(difference, column) for _, difference in others]
         rows.append([str(budget), *cells])
     return _aligned(rows)
 
@@ -110,8 +108,7 @@ def _aligned(rows: list[list[str]]) -> str:
     rule = ["-" * width for width in widths]
     lines = [escaped[0], rule, *escaped[1:]]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in lines
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     )
 
 

@@ -35,11 +35,7 @@ def write_response(row: Row, rng: random.Random) -> str:
     """Write a middling response to one prompt, at most 31 tokens long."""
     care = rng.betavariate(3.0, 2.0)
     length = max(4, round(rng.gauss(0.9 * row["length"], 0.25 * row["length"])))
-    tokens = (
-        _write_list(row, rng, care, length)
-        if row["kind"] == "list"
-        else _write_sentence(row, rng, care, length)
-    )
+    tokens = _write_list(row, rng, care, length) if row["kind"] == "list" else _write_sentence(row, rng, care, length)
     return " ".join([*tokens[: MAX_RESPONSE_TOKENS - 2], "."])
 
 

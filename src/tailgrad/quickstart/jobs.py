@@ -91,9 +91,7 @@ def _show(job: Job, bar: Any) -> None:
 def _check(job: Job, returncode: int) -> None:
     if returncode:
         lines = re.split(r"[\r\n]+", job.log.read_text(errors="replace").strip())
-        raise RuntimeError(
-            f"{job.name} failed (exit code {returncode}; log: {job.log}):\n" + "\n".join(lines[-8:])
-        )
+        raise RuntimeError(f"{job.name} failed (exit code {returncode}; log: {job.log}):\n" + "\n".join(lines[-8:]))
 
 
 def training_progress(output: str) -> tuple[int, str]:

@@ -83,9 +83,7 @@ def build_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    plain_words = re.findall(
-        r"[a-z]+", " ".join(re.sub(r"\{\w+\}", " ", text) for text in TEMPLATES.values())
-    )
+    plain_words = re.findall(r"[a-z]+", " ".join(re.sub(r"\{\w+\}", " ", text) for text in TEMPLATES.values()))
     numbers = [str(n) for n in sorted({*LENGTHS, *LIST_LENGTHS})]
     words = [*CLASS_OF, *plain_words, *numbers, *LETTERS, "winter", "answer", ":"]
     from tailgrad.quickstart.lexicon import TOPICS

@@ -39,7 +39,7 @@ class QuickstartConfig:
         processes: How many trainings run side by side.
     """
 
-    out: str = "quickstart"
+    out: str = "tailgrad-quickstart"
     base: str | None = None
     estimators: tuple[str, ...] = ("grpo", "tea")
     seeds: tuple[int, ...] = (0,)
@@ -78,13 +78,9 @@ def quickstart(config: QuickstartConfig) -> Comparison:
         flush=True,
     )
     run_side_by_side(_training_jobs(out, base, prompts["train"], runs, config), processes=config.processes)
-    print(
-        f"3/4  Sampling {config.n} responses to each of {SPLITS[config.split]} held-out prompts", flush=True
-    )
+    print(f"3/4  Sampling {config.n} responses to each of {SPLITS[config.split]} held-out prompts", flush=True)
     models = {"base": base} | {_label(*run): out / "models" / _label(*run) for run in runs}
-    run_side_by_side(
-        _sampling_jobs(out, models, prompts[config.split], base, config), processes=config.processes
-    )
+    run_side_by_side(_sampling_jobs(out, models, prompts[config.split], base, config), processes=config.processes)
     print("4/4  Curves", flush=True)
     tables = {label: read_table(_table_path(out, label)) for label in models}
     comparison = write_report(

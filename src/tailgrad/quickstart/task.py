@@ -104,9 +104,7 @@ def verifier(*, completions: Sequence[str], **columns: Any) -> list[float]:
         B rewards in [0, 10].
     """
     names = ("kind", "topic", "other_topic", "keywords", "letter", "length")
-    rows = [
-        dict(zip(names, values, strict=True)) for values in zip(*(columns[n] for n in names), strict=True)
-    ]
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*(columns[n] for n in names), strict=True)]
     return [grade(completion, row) for completion, row in zip(completions, rows, strict=True)]
 
 
@@ -147,9 +145,7 @@ def both_topics(tokens: list[str], row: Row) -> float:
 def grammar(tokens: list[str], row: Row) -> float:
     """Share of neighbouring words whose classes may follow each other, the start of the response included."""
     classes = ["start", *(CLASS_OF.get(token, "unknown") for token in tokens)]
-    legal = sum(
-        after in MAY_FOLLOW.get(before, ()) for before, after in pairwise(classes)
-    )
+    legal = sum(after in MAY_FOLLOW.get(before, ()) for before, after in pairwise(classes))
     return legal / max(2, len(tokens)) * (classes[-1] == "stop" or 0.8)
 
 

@@ -33,9 +33,7 @@ def check_model_name(name: str, what: str) -> None:
     if path.is_file():
         raise FileNotFoundError(f"{what} {name!r} is a file. Give the folder that save_pretrained wrote.")
     if not name or name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1:
-        raise FileNotFoundError(
-            f"{what} {name!r}: there is no such folder. Give an existing path or a hub name."
-        )
+        raise FileNotFoundError(f"{what} {name!r}: there is no such folder. Give an existing path or a hub name.")
 
 
 @contextmanager
@@ -55,9 +53,7 @@ def model_errors(name: str, what: str) -> Iterator[None]:
     except OSError as error:
         reason = str(error).strip().split("\n")[0]
         if Path(name).expanduser().is_dir():
-            raise FileNotFoundError(
-                f"{what} {name!r} could not be loaded from that folder: {reason}"
-            ) from error
+            raise FileNotFoundError(f"{what} {name!r} could not be loaded from that folder: {reason}") from error
         raise FileNotFoundError(
             f"{what} {name!r} is not a local folder and the hub did not give it: {reason}"
         ) from error
@@ -129,9 +125,7 @@ def torch_device(device: str | None) -> torch.device:
     try:
         resolved = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(
-            f"device {device!r} is unknown to torch; allowed: cpu, cuda, cuda:1, mps, ..."
-        ) from error
+        raise ValueError(f"device {device!r} is unknown to torch; allowed: cpu, cuda, cuda:1, mps, ...") from error
     if resolved.type == "cuda" and (resolved.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"device {device!r}: torch sees {torch.cuda.device_count()} CUDA devices here. Use device 'cpu'."

@@ -124,7 +124,7 @@ class CheckedReward:
             ) from error
         return [self._number(value, i) for i, value in enumerate(self._sequence(values, len(completions)))]
 
-    def _sequence(self, values: Any, count: int) -> Sequence[Any]:
+    def _sequence(self, values: Any, count: int) -> list[Any]:
         shape = getattr(values, "shape", None)
         if isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
             is_sequence = False
@@ -141,8 +141,7 @@ class CheckedReward:
                 f"reward {self.__name__!r} returned {len(values)} values for {count} rollouts; "
                 "it must return one number or None for each."
             )
-        sequence: Sequence[Any] = values.tolist() if isinstance(values, torch.Tensor) else values
-        return sequence
+        return values.tolist() if isinstance(values, torch.Tensor) else list(values)
 
     def _number(self, value: Any, position: int) -> float | None:
         if value is None:
@@ -225,9 +224,7 @@ class WeightedSum:
             raise ValueError("no rewards given; a weighted sum needs at least one.")
         weights = [1.0] * len(rewards) if weights is None else [float(weight) for weight in weights]
         if len(weights) != len(rewards):
-            raise ValueError(
-                f"{len(weights)} reward weights given for {len(rewards)} rewards; give one for each."
-            )
+            raise ValueError(f"{len(weights)} reward weights given for {len(rewards)} rewards; give one for each.")
         if not all(math.isfinite(weight) for weight in weights):
             raise ValueError(f"reward weights {weights} must be finite numbers.")
         self.rewards = [checked(reward) for reward in rewards]

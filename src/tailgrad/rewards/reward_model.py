@@ -69,9 +69,7 @@ class RewardModel:
         if max_length is not None and max_length < 1:
             raise ValueError(f"max_length of the reward model is {max_length}; it must be at least 1.")
         if input_format not in INPUT_FORMATS:
-            raise ValueError(
-                f"input_format {input_format!r} is unknown; allowed: {', '.join(INPUT_FORMATS)}."
-            )
+            raise ValueError(f"input_format {input_format!r} is unknown; allowed: {', '.join(INPUT_FORMATS)}.")
         self.name = model_name_or_path
         self.batch_size = batch_size
         self.input_format = input_format
@@ -224,9 +222,7 @@ def _load(name: str, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple
         tokenizer = AutoTokenizer.from_pretrained(path, truncation_side="left", **options)
     check_loaded(info, name, what, "sequence-classification model")
     if model.config.num_labels != 1:
-        raise ValueError(
-            f"reward model {name!r} has {model.config.num_labels} labels; a reward model has one."
-        )
+        raise ValueError(f"reward model {name!r} has {model.config.num_labels} labels; a reward model has one.")
     return model.eval(), tokenizer
 
 

@@ -55,9 +55,7 @@ def load_policy(
 
     with model_errors(name, what):
         model, info = load(path, dtype=resolved_dtype, output_loading_info=True, **options)
-        tokenizer = AutoTokenizer.from_pretrained(
-            path, padding_side="left", truncation_side="left", **options
-        )
+        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options)
     check_loaded(info, name, what, "causal language model")
     return model.to(resolved_device).eval(), tokenizer
 
@@ -128,9 +126,7 @@ def generate(
     with torch.no_grad(), _generation_config(model, generation_config):
         for start in range(0, len(rows), batch_size):
             input_ids, mask = _pad(rows[start : start + batch_size], pad, model.device, side="left")
-            tokens = model.generate(
-                input_ids=input_ids, attention_mask=mask, generation_config=generation_config
-            )
+            tokens = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=generation_config)
             new_tokens = tokens[:, input_ids.shape[1] :].tolist()
             responses += [_up_to_end(row, set(end_ids)) for row in new_tokens]
     return [responses[start : start + n] for start in range(0, len(rows), n)]
@@ -177,9 +173,7 @@ def _batch_logprobs(
     model: Any, prompts: list[list[int]], responses: list[list[int]], temperature: float
 ) -> Float[Tensor, " b"]:
     rows = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
-    input_ids, mask = _pad(
-        rows, 0, model.device, side="right"
-    )  # a causal model does not see what is on the right
+    input_ids, mask = _pad(rows, 0, model.device, side="right")  # a causal model does not see what is on the right
     length = input_ids.shape[1]
     kept = length - min(map(len, prompts)) + 1
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask}
@@ -201,9 +195,7 @@ def _pad(
 ) -> tuple[Int[Tensor, "b L"], Int[Tensor, "b L"]]:
     """Return padded token ids and the mask of the ones that are not padding."""
     length = max(map(len, rows))
-    ids = [
-        ([pad] * (length - len(r)) + r) if side == "left" else (r + [pad] * (length - len(r))) for r in rows
-    ]
+    ids = [([pad] * (length - len(r)) + r) if side == "left" else (r + [pad] * (length - len(r))) for r in rows]
     fill = [([0] * (length - len(r)) + [1] * len(r)) for r in rows]
     mask = fill if side == "left" else [row[::-1] for row in fill]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

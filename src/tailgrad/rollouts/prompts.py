@@ -67,8 +67,7 @@ def load_prompts(
     if isinstance(rows, dict):
         if split not in rows:
             raise ValueError(
-                f"data set {dataset!r} has no split {split!r}; it has {', '.join(rows)}. "
-                "Choose one: --dataset_split."
+                f"data set {dataset!r} has no split {split!r}; it has {', '.join(rows)}. Choose one: --dataset_split."
             )
         return _prompts(rows[split], dataset, split, prompt_column, limit)
     return _prompts(rows, dataset, None, prompt_column, limit)
@@ -89,9 +88,7 @@ def _prompts(rows: Any, dataset: str, split: str | None, prompt_column: str, lim
     columns = {name: column for name, column in values.items() if name not in RESERVED_COLUMNS}
     clash = [name for name in ("prompts", "completions") if name in columns]
     if clash:
-        raise ValueError(
-            f"data set {dataset!r} has a column {clash[0]!r}: rewards get the rollouts so. Rename it."
-        )
+        raise ValueError(f"data set {dataset!r} has a column {clash[0]!r}: rewards get the rollouts so. Rename it.")
     digest = hashlib.sha256(json.dumps([prompts, columns], sort_keys=True, default=str).encode()).hexdigest()
     return Prompts(prompts, columns, split, digest)
 
@@ -147,9 +144,7 @@ def tokenize_prompts(tokenizer: Any, prompts: list[Any]) -> list[list[int]]:
                 "the prompts are chats (lists of messages), and the model's tokenizer has no chat template. "
                 "Use a model with one, save one with its tokenizer, or give prompts that are plain strings."
             )
-        encoded = tokenizer.apply_chat_template(
-            prompts, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
+        encoded = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True, return_dict=True)
     else:
         encoded = tokenizer(text=prompts)
     token_ids: list[list[int]] = encoded["input_ids"]
@@ -240,9 +235,7 @@ def _load_dataset(dataset: str, config: str | None) -> Any:
             return _load_file(path, FILE_FORMATS[suffix])
     is_saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
     local = (*FILE_FORMATS, ".gz")
-    if not path.exists() and (
-        dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or path.suffix in local
-    ):
+    if not path.exists() and (dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or path.suffix in local):
         raise FileNotFoundError(f"data set {dataset!r}: there is no such file or folder.")
     if is_saved:
         _check_saved(path, dataset)

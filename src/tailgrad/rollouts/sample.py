@@ -58,9 +58,7 @@ def sample(config: SampleConfig) -> Path:
 
 def _sampler(config: SampleConfig, prompts: Prompts, training_temperature: float | None) -> Sampler:
     """Load policy, reference policy and rewards, and describe them in the table's metadata."""
-    options: dict[str, Any] = {
-        name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")
-    }
+    options: dict[str, Any] = {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")}
     rewards = _rewards(config)
     model, tokenizer = load_policy(config.model, revision=config.revision, **options)
     reference = None
@@ -173,7 +171,5 @@ def _fingerprint(name: str) -> str | None:
     path = Path(name).expanduser()
     if not path.is_dir():
         return None
-    files = [
-        (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.is_file()
-    ]
+    files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.is_file()]
     return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()[:16]

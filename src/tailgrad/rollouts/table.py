@@ -101,9 +101,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"rollout table {str(path)!r}: there is no such file. `tailgrad sample` writes one."
-        )
+        raise FileNotFoundError(f"rollout table {str(path)!r}: there is no such file. `tailgrad sample` writes one.")
     try:
         schema = pq.read_schema(path)
     except pa.ArrowInvalid as error:
@@ -158,9 +156,7 @@ def _groups(ids: np.ndarray, indices: np.ndarray, path: str | Path) -> tuple[np.
     repeated = (np.diff(ids) == 0) & (np.diff(indices) == 0)
     if repeated.any():
         at = int(np.flatnonzero(repeated)[0])
-        raise ValueError(
-            f"rollout table {str(path)!r} has response {indices[at]} of prompt {ids[at]} more than once."
-        )
+        raise ValueError(f"rollout table {str(path)!r} has response {indices[at]} of prompt {ids[at]} more than once.")
     prompt_ids, counts = np.unique(ids, return_counts=True)
     if counts.min() != counts.max():
         few, many = int(counts.argmin()), int(counts.argmax())

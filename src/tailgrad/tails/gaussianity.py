@@ -89,9 +89,7 @@ def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Residuals of each prompt; NaN for unscored rollouts and for prompts without spread."""
     scored = ~np.isnan(values)
     count = np.maximum(scored.sum(axis=1, keepdims=True), 1)
-    shifted = values - np.max(
-        np.where(scored, values, -np.inf), axis=1, keepdims=True, initial=-np.finfo(float).max
-    )
+    shifted = values - np.max(np.where(scored, values, -np.inf), axis=1, keepdims=True, initial=-np.finfo(float).max)
     centred = shifted - np.where(scored, shifted, 0.0).sum(axis=1, keepdims=True) / count
     std = np.sqrt(np.where(scored, centred**2, 0.0).sum(axis=1, keepdims=True) / count)
     return np.where(std > 0, centred, np.nan) / np.where(std > 0, std, 1.0)

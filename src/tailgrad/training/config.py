@@ -42,19 +42,11 @@ class TailGRPOConfig(GRPOConfig):
     baseline: str | None = _option(None, "max_at_k: none, loo or subset (default).")
     order: int | None = _option(None, "prefix_tea: order of the debiasing (default 2).")
     num_prefixes: int | None = _option(None, "prefix_tea: how many prefix sizes (default 4).")
-    prefix_sizes: list[int] | None = field(
-        default=None, metadata={"help": "prefix_tea: the prefix sizes themselves."}
-    )
+    prefix_sizes: list[int] | None = field(default=None, metadata={"help": "prefix_tea: the prefix sizes themselves."})
     evaluation: str | None = _option(None, "prefix_tea: in_sample (default) or held_out.")
-    cyclic_shifts: bool | None = _option(
-        None, "prefix_tea: average over all cyclic shifts of a group (default)."
-    )
-    ddof: int | None = _option(
-        None, "tea, prefix_tea: 0 (default) divides the tail's sum of squares by k, 1 by k - 1."
-    )
-    center: bool | None = _option(
-        None, "tea, prefix_tea: subtract the group's mean advantage (default: do not)."
-    )
+    cyclic_shifts: bool | None = _option(None, "prefix_tea: average over all cyclic shifts of a group (default).")
+    ddof: int | None = _option(None, "tea, prefix_tea: 0 (default) divides the tail's sum of squares by k, 1 by k - 1.")
+    center: bool | None = _option(None, "tea, prefix_tea: subtract the group's mean advantage (default: do not).")
 
     def __post_init__(self) -> None:
         """Check TRL's options, then ours."""

@@ -28,9 +28,7 @@ from tailgrad.training.trainer import TailGRPOTrainer
 TRL_REWARDS: dict[str, Reward] = {
     "accuracy_reward": accuracy_reward,
     "think_format_reward": think_format_reward,
-    "get_soft_overlong_punishment": get_soft_overlong_punishment(
-        max_completion_len=1280, soft_punish_cache=256
-    ),
+    "get_soft_overlong_punishment": get_soft_overlong_punishment(max_completion_len=1280, soft_punish_cache=256),
 }
 """Rewards that `trl grpo` knows by a bare name."""
 
@@ -49,9 +47,7 @@ class TrainArguments(GRPOScriptArguments):
     )
     prompt_column: str = _option("prompt", "Column with the prompts: strings, or lists of messages.")
     reward_model_batch_size: int = _option(16, "Rollouts a reward model scores in one forward pass.")
-    reward_model_max_length: int | None = _option(
-        None, "Most tokens of prompt and response a reward model reads."
-    )
+    reward_model_max_length: int | None = _option(None, "Most tokens of prompt and response a reward model reads.")
     reward_model_dtype: str = _option("float32", "float32, bfloat16, float16 or auto, for a reward model.")
     reward_model_input_format: str = _option("auto", "auto, chat or text: how a reward model sees a rollout.")
 
@@ -93,9 +89,7 @@ def train(argv: Sequence[str]) -> Path:
         reward_funcs=load_rewards(script),
         args=config,
         train_dataset=load_split(script, mixture, script.dataset_train_split),
-        eval_dataset=load_split(script, mixture, script.dataset_test_split)
-        if config.eval_strategy != "no"
-        else None,
+        eval_dataset=load_split(script, mixture, script.dataset_test_split) if config.eval_strategy != "no" else None,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )

@@ -25,9 +25,7 @@ class AdvantageSeam(_Host):
     _gathered_rewards: Tensor | None = None
     _host_transformed: bool = False
 
-    def estimate_advantages(
-        self, rewards_per_func: Float[Tensor, "B F"], num_generations: int
-    ) -> Float[Tensor, " B"]:
+    def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
         """Return the advantages of all processes' rollouts, given their rewards (NaN where not scored)."""
         raise NotImplementedError
 

@@ -65,9 +65,7 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
         funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         super().__init__(model=model, reward_funcs=[_check_function(f) for f in funcs], args=args, **kwargs)
 
-    def estimate_advantages(
-        self, rewards_per_func: Float[Tensor, "B F"], num_generations: int
-    ) -> Float[Tensor, " B"]:
+    def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
         """Sum the rewards, estimate and scale the advantages, and log what is worth watching."""
         rewards = sum_rewards(rewards_per_func, self.reward_weights, num_generations)
         advantages = scale_advantages(self._estimate(rewards), self.args.advantage_scaling)
@@ -83,9 +81,7 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             record = training_record(self.args)
-            Path(output_dir or self.args.output_dir, TRAINING_RECORD).write_text(
-                json.dumps(record, indent=2) + "\n"
-            )
+            Path(output_dir or self.args.output_dir, TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def training_record(args: TailGRPOConfig) -> dict[str, Any]:
