@@ -7,10 +7,9 @@
 #   make clean        remove what these targets made
 #
 # PYTHON       the interpreter .venv is made from (default: the first of 3.11, 3.12, 3.13, python3 that will do)
-# TORCH_INDEX  the package index that has torch without CUDA
+# TORCH_INDEX  an extra package index to take torch from, where pip's own choice would be a build for GPUs
 
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-TORCH_CPU := --no-deps --retries 1 torch==2.13.0 --extra-index-url $(TORCH_INDEX)
+TORCH_CPU := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \

@@ -233,6 +233,43 @@ MUTATIONS = [
         ('given.pop("validate", None)', "pass"),
         ('if option != "validate"', ""),
     ),
+    *group(
+        "evaluation/best_of_n.py",
+        ("evaluation/test_best_of_n.py",),
+        ("[[budget / n]", "[[1 / n]"),
+        ("(rank - budget) / (rank - 1)", "(rank - budget) / rank"),
+        ("ordered[prompts, budget - 1 : count] @ weights", "ordered[prompts, budget - 1 : count] @ weights[::-1]"),
+        ("if budget <= count:", "if budget < count:"),
+    ),
+    *group(
+        "evaluation/intervals.py",
+        ("evaluation/test_intervals.py",),
+        ("stats.t.isf(tail, num_seeds - 1) ** 2 * of_seeds", "stats.t.isf(tail, num_seeds - 1) * of_seeds"),
+        ("np.maximum(of_prompts - of_residual, 0.0)", "of_prompts * 0.0"),
+    ),
+    *group(
+        "training/advantages.py",
+        ("training/test_advantages.py",),
+        ("rewards_per_func * weights", "rewards_per_func / weights"),
+        (".all(dim=1)] = math.nan", ".any(dim=1)] = math.nan"),
+        ("mean_square.sqrt()", "mean_square"),
+        ('squares.mean(dim=1, keepdim=True) if scaling == "group"', 'squares.mean(dim=0) if scaling == "group"'),
+        ("(rewards.shape[1] - unscored.sum(dim=1)) <", "unscored.sum(dim=1) <"),
+    ),
+    *group(
+        "training/seam.py",
+        ("training/test_seam.py",),
+        ("self.accelerator.process_index * len(inputs)", "0 * len(inputs)"),
+        ("advantages[start : start + len(inputs)]", "output['advantages']"),
+        ("            self._rewrite_log(advantages)\n", ""),
+    ),
+    *group(
+        "quickstart/task.py",
+        ("quickstart/test_task.py",),
+        ("part(tokens, row) ** 2", "part(tokens, row)"),
+        ("2.0 * sum(a < b for a, b in pairs)", "2.0 * sum(a > b for a, b in pairs)"),
+        ("words[::-1].index(last)", "words.index(last)"),
+    ),
 ]
 
 

@@ -25,8 +25,8 @@ from tailgrad.rollouts.table import read_table
 HERE = Path(__file__).parent
 ESTIMATORS = ("grpo", "tea")
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
-CHOICE_STEPS = 60
-STEPS = 240
+CHOICE_STEPS = 30
+STEPS = 100
 DEPLOY_N = 128
 SEED = 0
 EXAMPLES = 8

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from tailgrad.rollouts.table import read_table
 ESTIMATORS = ("grpo", "tea")
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 KL_WEIGHTS = (0.02, 0.1)
-TUNING_SEEDS = (100, 101)
+TUNING_SEEDS = (100,)
 FINAL_SEEDS = (0, 1, 2, 3, 4)
 DEPLOY_N = 128
 
@@ -49,7 +50,7 @@ def tune(out: Path) -> list[dict[str, Any]]:
     for learning_rate, beta in product(LEARNING_RATES, KL_WEIGHTS):
         folder = out / "tuning" / f"lr{learning_rate:g}-beta{beta:g}"
         config = settings(out, folder, learning_rate, beta, seeds=TUNING_SEEDS, split="validation", n=DEPLOY_N)
-        quickstart(config)
+        run_sharing_base(config, out / "base-validation.parquet")
         for estimator, seed in product(ESTIMATORS, TUNING_SEEDS):
             values = measure(folder / "rollouts" / f"{estimator}-seed{seed}.parquet")
             rows.append({"estimator": estimator, "learning_rate": learning_rate, "beta": beta, "seed": seed} | values)
@@ -59,6 +60,16 @@ def tune(out: Path) -> list[dict[str, Any]]:
 def settings(out: Path, folder: Path, learning_rate: float, beta: float, **changes: Any) -> QuickstartConfig:
     fixed = {"deploy_n": DEPLOY_N, "estimators": ESTIMATORS, "base": str(out / "base")}
     return QuickstartConfig(out=str(folder), learning_rate=learning_rate, beta=beta, **(fixed | changes))
+
+
+def run_sharing_base(config: QuickstartConfig, shared: Path) -> None:
+    """Run a quickstart; the base policy's rollouts are the same in all of them and sampled only once."""
+    table = Path(config.out) / "rollouts" / "base.parquet"
+    if shared.exists() and not table.exists():
+        table.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shared, table)
+    quickstart(config)
+    shutil.copy(table, shared)
 
 
 def measure(path: Path) -> dict[str, float]:
@@ -101,7 +112,7 @@ def compare(out: Path, rows: list[dict[str, Any]]) -> None:
         learning_rate, beta = best_setting(rows, estimator)
         folder = out / "final" / estimator
         config = settings(out, folder, learning_rate, beta, seeds=FINAL_SEEDS, estimators=(estimator,))
-        quickstart(config)
+        run_sharing_base(config, out / "base-test.parquet")
         tables = [("base", folder / "rollouts" / "base.parquet")] if not runs else []
         tables += [(estimator, folder / "rollouts" / f"{estimator}-seed{seed}.parquet") for seed in FINAL_SEEDS]
         runs += [Run.from_table(name, read_table(path)) for name, path in tables]

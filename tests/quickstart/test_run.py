@@ -18,7 +18,7 @@ def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: P
     printed = capsys.readouterr().out
     assert "Best of the first" in printed
     report = json.loads((out / "report" / "curve.json").read_text())
-    assert {"base", "grpo", "tea"} == {curve["name"] for curve in report["curves"]}
+    assert {"base", "grpo", "tea"} == {run["name"] for run in report["runs"]}
     assert (out / "report" / "curve.png").stat().st_size > 10_000
 
     kept = {path: path.stat().st_mtime_ns for path in out.glob("rollouts/*.parquet")}

@@ -37,9 +37,10 @@ def test_an_unknown_scaling_is_refused() -> None:
 def test_metrics_by_hand() -> None:
     rewards = torch.tensor([[0.0, 1.0, 3.0, 5.0], [2.0, 2.0, 2.0, NAN]])
     advantages = torch.tensor([[-2.0, 0.0, 0.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
-    metrics = advantage_metrics(rewards, advantages, deploy_n=2, tail_fraction=0.5)
+    metrics = advantage_metrics(rewards, advantages, deploy_n=2, tail_fraction=0.5, smallest_group=4)
     assert metrics["tail/advantage_scale"] == pytest.approx(1.0)
     assert metrics["tail/groups_without_signal"] == 0.5
+    assert metrics["tail/groups_too_small"] == 0.5
     assert metrics["tail/unscored"] == 0.125
     # Tails (3, 5) and (2, 2): standard deviations 1 and 0, means 4 and 2.
     assert metrics["tail/spread"] == pytest.approx(0.5)
@@ -49,6 +50,8 @@ def test_metrics_by_hand() -> None:
 
 
 def test_metrics_without_a_single_scored_rollout() -> None:
-    metrics = advantage_metrics(torch.full((2, 4), NAN), torch.zeros(2, 4), deploy_n=8, tail_fraction=0.5)
+    metrics = advantage_metrics(
+        torch.full((2, 4), NAN), torch.zeros(2, 4), deploy_n=8, tail_fraction=0.5, smallest_group=3
+    )
     assert metrics["tail/unscored"] == 1.0
     assert math.isnan(metrics["tail/spread"])

@@ -127,7 +127,14 @@ def test_every_step_logs_the_tail(policy, prompts, options) -> None:
     trainer.train()
     steps = [entry for entry in trainer.state.log_history if "reward" in entry]
     assert len(steps) == 2
-    names = {"advantage_scale", "groups_without_signal", "unscored", "spread", "forecast_best_of_64"}
+    names = {
+        "advantage_scale",
+        "groups_without_signal",
+        "groups_too_small",
+        "unscored",
+        "spread",
+        "forecast_best_of_64",
+    }
     for entry in steps:
         assert {f"tail/{name}" for name in names} | {"kl", "reward"} <= entry.keys()
         assert entry["tail/forecast_best_of_64"] > entry["reward"]

@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--m", type=int, help="rollouts a prompt in training, to mark in the figure")
     parser.add_argument("--deploy_n", type=int, help="the N trained for, to mark in the figure")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, extra="train,plot")
 
 
 def run(args: argparse.Namespace) -> int:

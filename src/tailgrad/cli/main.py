@@ -31,11 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args) or 0)
     except ModuleNotFoundError as error:
-        return _fail(args.command, f"{error}. Install what it needs: pip install 'tailgrad[all]'")
-    except (ValueError, TypeError, OSError) as error:
+        return _fail(args.command, f"{error}. Install what it needs: pip install 'tailgrad[{args.extra}]'")
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise
-        return _fail(args.command, str(error))
+        return _fail(args.command, f"{error}\n(TAILGRAD_TRACEBACK=1 shows where this was raised.)")
     except KeyboardInterrupt:
         return _fail(args.command, "interrupted; the same command goes on where it stopped", code=130)
 

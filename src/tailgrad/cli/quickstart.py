@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--split", choices=("test", "validation"), help="held-out prompts for the curves")
     parser.add_argument("--n", type=int, help="responses a held-out prompt")
     parser.add_argument("--processes", type=int, help="trainings side by side")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, extra="train,plot")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 def add_parser(subparsers: Any) -> None:
     """Add the command; its options, `--help` included, are those of `tailgrad.training.launch`."""
     parser = subparsers.add_parser("train", help="post-train a policy for best-of-N", add_help=False)
-    parser.set_defaults(run=run, passes_rest=True)
+    parser.set_defaults(run=run, extra="train", passes_rest=True)
 
 
 def run(args: Any) -> int:

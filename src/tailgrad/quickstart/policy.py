@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tailgrad._version import __version__
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS, build_corpus
-from tailgrad.quickstart.lexicon import CLASS_OF
+from tailgrad.quickstart.lexicon import CLASS_OF, TOPICS
 from tailgrad.quickstart.task import LENGTHS, LETTERS, LIST_LENGTHS, TEMPLATES
 
 FIT: Final[dict[str, Any]] = {
@@ -85,10 +85,8 @@ def build_tokenizer() -> Any:
 
     plain_words = re.findall(r"[a-z]+", " ".join(re.sub(r"\{\w+\}", " ", text) for text in TEMPLATES.values()))
     numbers = [str(n) for n in sorted({*LENGTHS, *LIST_LENGTHS})]
-    words = [*CLASS_OF, *plain_words, *numbers, *LETTERS, "winter", "answer", ":"]
-    from tailgrad.quickstart.lexicon import TOPICS
-
-    entries = list(dict.fromkeys(["<pad>", "<end>", "<unk>", *TOPICS, *words]))
+    words = [*TOPICS, *CLASS_OF, *plain_words, *numbers, *LETTERS, "answer", ":"]
+    entries = list(dict.fromkeys(["<pad>", "<end>", "<unk>", *words]))
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(entries)}, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

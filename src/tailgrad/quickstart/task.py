@@ -31,7 +31,7 @@ TASK_SEED: Final = 20260522
 
 TEMPLATES: Final[dict[str, str]] = {
     "describe": "describe the {topic} in about {length} words and use {keywords} early .",
-    "story": "tell a story about the {topic} in about {length} words that starts with {keywords} .",
+    "story": "tell a story about the {topic} in about {length} words that starts with {first} and ends with {last} .",
     "list": "list {length} things that belong to the {topic} in alphabetical order .",
     "letter": "write about the {topic} in about {length} words , most of them with the letter {letter} in front .",
     "growth": "write about the {topic} in about {length} words that grow longer and longer .",
@@ -89,8 +89,8 @@ def draw_row(rng: random.Random) -> Row:
         "letter": rng.choice(LETTERS) if kind == "letter" else "",
         "length": rng.choice(LIST_LENGTHS if kind == "list" else LENGTHS),
     }
-    shown = row | {"keywords": " and ends with ".join(keywords)} if kind == "story" else row
-    return row | {"prompt": TEMPLATES[kind].format(**shown) + " answer :"}
+    first, last = keywords or ("", "")
+    return row | {"prompt": TEMPLATES[kind].format(**row, first=first, last=last) + " answer :"}
 
 
 def verifier(*, completions: Sequence[str], **columns: Any) -> list[float]:

@@ -72,7 +72,12 @@ def scale_advantages(advantages: Float[Tensor, "P M"], scaling: str) -> Float[Te
 
 
 def advantage_metrics(
-    rewards: Float[Tensor, "P M"], advantages: Float[Tensor, "P M"], *, deploy_n: float, tail_fraction: float
+    rewards: Float[Tensor, "P M"],
+    advantages: Float[Tensor, "P M"],
+    *,
+    deploy_n: float,
+    tail_fraction: float,
+    smallest_group: int,
 ) -> dict[str, float]:
     """What to watch at every step beside the mean reward.
 
@@ -81,10 +86,12 @@ def advantage_metrics(
         advantages: The advantages that train the policy, `[P, M]`.
         deploy_n: N of the forecast.
         tail_fraction: alpha of the tail's spread and of the forecast.
+        smallest_group: The fewest scored rollouts that the estimator can use.
 
     Returns:
         - `tail/advantage_scale`: root mean square of the advantages;
         - `tail/groups_without_signal`: share of the groups whose advantages are all 0;
+        - `tail/groups_too_small`: share of the groups with too few scored rollouts, which get zeros;
         - `tail/unscored`: share of the rollouts;
         - `tail/spread`: mean sigma_hat of the groups' tails, in units of the reward;
         - `tail/forecast_best_of_N`: mean forecast of V_N.
@@ -93,10 +100,13 @@ def advantage_metrics(
     """
     spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
     forecast = gaussian_tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction)
+    unscored = torch.isnan(rewards).double()
+    too_small = (rewards.shape[1] - unscored.sum(dim=1)) < smallest_group
     return {
         "tail/advantage_scale": advantages.double().square().mean().sqrt().item(),
         "tail/groups_without_signal": (advantages == 0).all(dim=1).double().mean().item(),
-        "tail/unscored": torch.isnan(rewards).double().mean().item(),
+        "tail/groups_too_small": too_small.double().mean().item(),
+        "tail/unscored": unscored.mean().item(),
         "tail/spread": spread.nanmean().item(),
         f"tail/forecast_best_of_{deploy_n:g}": forecast.nanmean().item(),
     }

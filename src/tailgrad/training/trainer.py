@@ -15,7 +15,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from tailgrad._version import __version__
-from tailgrad.estimators import bind
+from tailgrad.estimators import bind, smallest_group
 from tailgrad.rewards import checked
 from tailgrad.training.advantages import advantage_metrics, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig
@@ -61,6 +61,7 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
                 f"not {type(args).__name__}."
             )
         self._estimate: Callable[[Tensor], Tensor] = bind(args.estimator, **args.estimator_options())
+        self._smallest_group = smallest_group(args.estimator, **args.estimator_options())
         _say_what_no_longer_acts(args)
         funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         super().__init__(model=model, reward_funcs=[_check_function(f) for f in funcs], args=args, **kwargs)
@@ -70,7 +71,11 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
         rewards = sum_rewards(rewards_per_func, self.reward_weights, num_generations)
         advantages = scale_advantages(self._estimate(rewards), self.args.advantage_scaling)
         metrics = advantage_metrics(
-            rewards, advantages, deploy_n=self.args.deploy_n, tail_fraction=self.args.tail_fraction
+            rewards,
+            advantages,
+            deploy_n=self.args.deploy_n,
+            tail_fraction=self.args.tail_fraction,
+            smallest_group=self._smallest_group,
         )
         for name, value in metrics.items():
             self.record_metric(name, value)
