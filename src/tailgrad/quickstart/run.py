@@ -47,7 +47,7 @@ class QuickstartConfig:
     prompts_a_step: int = 8
     num_generations: int = 16
     deploy_n: int = 128
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     beta: float = 0.02
     n: int = 256
     split: str = "test"

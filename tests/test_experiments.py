@@ -1,0 +1,92 @@
+"""The experiments' scripts load, and the parts that a conclusion rests on do what their READMEs say."""
+
+import gzip
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
+SCRIPTS = ["quickstart/run.py", "first-real-run/run.py"]
+
+
+def load(script: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"experiment_{Path(script).stem}", EXPERIMENTS / script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_command_says_what_it_needs(script: str) -> None:
+    command = [sys.executable, str(EXPERIMENTS / script)]
+    assert "--out" in subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 2
+
+
+def test_both_estimators_are_tuned_with_equal_effort() -> None:
+    run = load("quickstart/run.py")
+    assert set(run.ESTIMATORS) == {"grpo", "tea"}
+    assert len(run.LEARNING_RATES) >= 3
+    assert len(run.KL_WEIGHTS) >= 2
+    assert len(run.FINAL_SEEDS) >= 5
+    assert not set(run.TUNING_SEEDS) & set(run.FINAL_SEEDS)
+    rows = [
+        {"estimator": name, "learning_rate": rate, "beta": beta, "v_n": rate * (1 - beta) * (-1) ** (name == "tea")}
+        for name in run.ESTIMATORS
+        for rate in run.LEARNING_RATES
+        for beta in run.KL_WEIGHTS
+    ]
+    assert run.best_setting(rows, "grpo") == (1e-3, 0.02)
+    assert run.best_setting(rows, "tea") == (1e-4, 0.1)
+
+
+def test_the_real_prompts_are_split_without_overlap(tmp_path: Path) -> None:
+    prompts = load("first-real-run/make_prompts.py")
+    words = [f"word{i}" for i in range(1200)]
+    instructions = [f"Write about {w} and {w[::-1]} with the letters {i} and {i * 7}" for i, w in enumerate(words)]
+    rows = [{"instruction": text, "input": "", "output": "An answer of a few words."} for text in instructions]
+    rows += [row | {"instruction": row["instruction"].upper() + "!"} for row in rows[:300]]
+    with gzip.open(tmp_path / "alpaca.jsonl.gz", "wt") as lines:
+        lines.writelines(json.dumps(row) + "\n" for row in rows)
+    prompts.make_prompts(tmp_path, tmp_path / "out", seed=0)
+
+    def texts(name: str) -> list[str]:
+        parts = (json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines())
+        return [prompts.normalised(part["prompt"][0]["content"]) for part in parts]
+
+    test, choose, rl, fit = (texts(name) for name in ("test", "choose", "rl", "fit"))
+    assert (len(test), len(choose), len(rl)) == (96, 48, 640)
+    assert len({*test, *choose, *rl, *fit}) == len(test) + len(choose) + len(rl) + len(fit) == 1200
+
+
+def test_the_real_verifier_prefers_an_answer_to_ways_around_it() -> None:
+    verifier = load("first-real-run/verifier.py")
+    instruction = "Describe the taste of dark chocolate."
+    responses = [
+        "Dark chocolate has a bitter and intense taste, with a smooth texture that slowly leaves a sweet note.",
+        instruction,
+        "taste dark chocolate taste dark chocolate taste dark chocolate",
+        "",
+    ]
+    rewards = verifier.score(completions=responses, instruction=[instruction] * 4)
+    assert rewards == sorted(rewards, reverse=True)
+    assert rewards[0] > rewards[1] + 2.0
+    assert rewards[3] == 0.0
+    assert verifier.MAXIMUM == 10.0
+
+
+def test_a_verifier_part_by_hand() -> None:
+    verifier = load("first-real-run/verifier.py")
+    parts = verifier.parts("Chocolate tastes bitter.", "Name three fruits.")
+    # 3 words of 13 asked for; no function words; letters (9 + 6 + 6) / 3 = 7
+    assert parts["length"] == pytest.approx(3 / 13)
+    assert parts["wording"] == pytest.approx(4 / 7)
+    assert parts["balance"] == pytest.approx(2.718281828459045 ** -((0.42 / 0.25) ** 2))
+    assert (parts["novelty"], parts["variety"], parts["form"]) == (1.0, 1.0, 1.0)
