@@ -25,7 +25,7 @@ def table(base_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Rollou
         reward="tailgrad.quickstart.task.verifier",
         out=folder / "base.parquet",
         max_new_tokens=MAX_RESPONSE_TOKENS,
-        batch_size=1280,
+        batch_size=512,
     )
     return read_table(sample(config))
 

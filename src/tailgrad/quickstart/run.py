@@ -195,7 +195,7 @@ def _sampling_jobs(
             "reference_model": base,
             "n": config.n,
             "max_new_tokens": MAX_RESPONSE_TOKENS,
-            "batch_size": 1280,
+            "batch_size": 512,
             "out": table,
         }
         argv = ["sample", *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
