@@ -5,10 +5,8 @@
 1. Every estimator is trained at each learning rate and KL weight with the tuning seeds, and judged by V_N at the
    deployment N on the validation prompts.
 2. Each estimator, at its own best setting, is trained with the final seeds and sampled on the test prompts.
-3. Is it noise? Both are trained with four times the prompts a step at one setting of the grid.
 
-An interrupted run goes on where it stopped. Writes `tuning.json`, `frontier.png`, the report of `tailgrad curve` and
-`larger_batch.json`.
+An interrupted run goes on where it stopped. Writes `tuning.json`, `frontier.png`, and the report of `tailgrad curve`.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ KL_WEIGHTS = (0.02, 0.1)
 TUNING_SEEDS = (100,)
 FINAL_SEEDS = (0, 1, 2, 3, 4)
 DEPLOY_N = 128
-LARGER_BATCH, LARGER_BATCH_SETTING = 32, (3e-4, 0.02)
 
 
 def main() -> None:
@@ -45,8 +42,6 @@ def main() -> None:
     for estimator in ESTIMATORS:
         print(estimator, best_setting(rows, estimator))
     compare(out, rows)
-    larger = try_larger_batch(out)
-    (out / "larger_batch.json").write_text(json.dumps(larger, indent=1) + "\n")
 
 
 def tune(out: Path) -> list[dict[str, Any]]:
@@ -65,19 +60,6 @@ def tune(out: Path) -> list[dict[str, Any]]:
 def settings(out: Path, folder: Path, learning_rate: float, beta: float, **changes: Any) -> QuickstartConfig:
     fixed = {"deploy_n": DEPLOY_N, "estimators": ESTIMATORS, "base": str(out / "base")}
     return QuickstartConfig(out=str(folder), learning_rate=learning_rate, beta=beta, **(fixed | changes))
-
-
-def try_larger_batch(out: Path) -> list[dict[str, Any]]:
-    """Train both with four times the prompts a step, at one setting of the grid and its seed."""
-    learning_rate, beta = LARGER_BATCH_SETTING
-    folder = out / "larger-batch"
-    changes = {"seeds": TUNING_SEEDS, "split": "validation", "n": DEPLOY_N, "prompts_a_step": LARGER_BATCH}
-    run_sharing_base(settings(out, folder, learning_rate, beta, **changes), out / "base-validation.parquet")
-    return [
-        {"estimator": estimator, "seed": seed, "prompts_a_step": LARGER_BATCH}
-        | measure(folder / "rollouts" / f"{estimator}-seed{seed}.parquet")
-        for estimator, seed in product(ESTIMATORS, TUNING_SEEDS)
-    ]
 
 
 def run_sharing_base(config: QuickstartConfig, shared: Path) -> None:
