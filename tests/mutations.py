@@ -297,6 +297,7 @@ def run_tests(copy: Path, tests: tuple[str, ...]) -> tuple[int, str]:
             os.chdir(ROOT)
             sys.dont_write_bytecode = True
             sys.path.insert(0, str(copy))
+            os.environ["PYTHONPATH"] = str(copy)  # for the processes that tests start
             with output.open("w") as stream, redirect_stdout(stream), redirect_stderr(stream):
                 files = [f"tests/{test}" for test in tests]
                 code = int(pytest.main(["-x", "-q", "-p", "guard", "-p", "no:cacheprovider", *files]))
