@@ -28,6 +28,7 @@ LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 CHOICE_STEPS = 30
 STEPS = 70
 DEPLOY_N = 128
+CURVE_PROMPTS = 48
 SEED = 0
 EXAMPLES = 8
 TRAINING = shlex.split(
@@ -82,12 +83,13 @@ class Run:
         self.tailgrad(name, "train", options, folder / "model.safetensors")
         return folder
 
-    def sample(self, name: str, model: Path, prompts: str, n: int) -> Path:
-        """Fill a rollout table of one policy on held-out prompts."""
+    def sample(self, name: str, model: Path, prompts: str, n: int, limit: int = 1000) -> Path:
+        """Fill a rollout table of one policy on the first `limit` of the held-out prompts."""
         table = self.out / f"{name}.parquet"
         data_set = self.out / f"{prompts}.jsonl"
         options = ["--model", str(model), "--dataset", str(data_set), "--reward", "verifier.score"]
         options += ["--reference_model", str(self.out / "policy"), "--n", str(n), "--max_new_tokens", "48"]
+        options += ["--limit", str(limit)]
         self.tailgrad(name, "sample", [*options, "--seed", str(SEED), "--out", str(table)], table)
         return table
 
@@ -141,12 +143,16 @@ def first_real_run(run: Run) -> None:
     run.call("check_task", check, run.out / "qq.png")
     rates = choose_learning_rates(run)
 
-    def trained(estimator: str) -> Path:
-        model = run.train(f"{estimator}-model", estimator, rates[estimator], STEPS)
-        return run.sample(estimator, model, "test", 256)
+    def model_of(name: str) -> Path:
+        return run.out / "policy" if name == "base" else run.train(f"{name}-model", name, rates[name], STEPS)
 
+    def table_of(name: str) -> Path:
+        return run.sample(f"curve-{name}", model_of(name), "test", DEPLOY_N, CURVE_PROMPTS)
+
+    names = (*ESTIMATORS, "base")
     with ThreadPoolExecutor(2) as pool:
-        tables = {"base": base} | dict(zip(ESTIMATORS, pool.map(trained, ESTIMATORS), strict=True))
+        tables = dict(zip(names, pool.map(table_of, names), strict=True))
+    tables = {name: tables[name] for name in ("base", *ESTIMATORS)}
     options = [*map(str, tables.values()), "--names", *tables, "--out", str(run.out / "report")]
     options += ["--m", "16", "--deploy_n", str(DEPLOY_N)]
     run.tailgrad("curve", "curve", options, run.out / "report" / "curve.json")
