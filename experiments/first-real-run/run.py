@@ -1,125 +1,84 @@
 """The whole first real run, from the instructions to the curves.
 
-    python experiments/first-real-run/run.py --data DIR --out DIR
+    python experiments/first-real-run/run.py --data DIR --out DIR [--reward verifier|model]
 
-Stages: prompts, policy, learning-rate choice, training by GRPO and TEA, rollouts on the held-out prompts,
-curves, examples. A stage whose result stands in `--out` is skipped and an interrupted one is taken up again,
-so that the same command continues the run. Output and run time of each command stand in `--out`/logs.
+Stages: prompts, policy, (reward model,) choice of the learning rates, training by GRPO and TEA, rollouts on the
+held-out prompts, curves, examples. A stage whose result stands in `--out` is skipped and an interrupted one is
+taken up again, so that the same command continues the run. Output and run time of each command stand in the
+folders `logs`.
 """
 
 import argparse
 import json
-import os
-import shlex
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from stages import DEPLOY_N, Stages, Training
 
+from tailgrad.evaluation import Run, best_of_n, write_report
 from tailgrad.rollouts.table import read_table
 
-HERE = Path(__file__).parent
 ESTIMATORS = ("grpo", "tea")
-LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 CHOICE_STEPS = 30
 STEPS = 70
-DEPLOY_N = 128
 CURVE_PROMPTS = 48
-SEED = 0
 EXAMPLES = 8
-TRAINING = shlex.split(
-    """--reward_funcs verifier.score --num_generations 16 --per_device_train_batch_size 128 --temperature 1.0
-    --max_completion_length 48 --beta 0.04 --advantage_scaling batch --warmup_steps 5
-    --lr_scheduler_type linear --bf16 false --gradient_checkpointing false --use_cpu true
-    --report_to none --disable_tqdm true --logging_steps 5 --save_strategy steps --save_steps 20
-    --save_total_limit 1 --resume_from_checkpoint last"""
-)
+PROCESSES = 2
 
 
-class Run:
-    """The folder of the run, its commands and their times."""
+@dataclass(frozen=True)
+class Plan:
+    """What is tried with a reward: every rate at every KL weight, then the best rate of each with every seed."""
 
-    def __init__(self, data: Path, out: Path) -> None:
-        self.data, self.out = data.resolve(), out.resolve()
-        self.out.mkdir(parents=True, exist_ok=True)
-
-    def call(self, name: str, command: list[str], result: Path) -> None:
-        """Run a command unless its result is there, log it to `logs/<name>.log` and keep its time."""
-        if result.exists():
-            return
-        log = self.out / "logs" / f"{name}.log"
-        log.parent.mkdir(exist_ok=True)
-        print(f"{name}: {shlex.join(command)}", flush=True)
-        start = time.time()
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        with log.open("a") as lines:
-            done = subprocess.run(
-                command, cwd=HERE, env=environment, stdout=lines, stderr=subprocess.STDOUT, check=False
-            )
-        if done.returncode:
-            raise SystemExit(f"{name} failed with exit code {done.returncode}; see {log}")
-        (log.with_suffix(".json")).write_text(json.dumps({"command": command, "seconds": round(time.time() - start)}))
-
-    def tailgrad(self, name: str, command: str, options: list[str], result: Path) -> None:
-        """Run a command of the `tailgrad` console script that stands beside this Python."""
-        self.call(name, [str(Path(sys.executable).with_name("tailgrad")), command, *options], result)
-
-    def script(self, name: str, result: Path) -> None:
-        """Run a script of this folder."""
-        options = ["--data", str(self.data), "--out", str(self.out)]
-        self.call(name, [sys.executable, str(HERE / f"{name}.py"), *options], result)
-
-    def train(self, name: str, estimator: str, learning_rate: float, steps: int) -> Path:
-        """Train one policy, from its last checkpoint where there is one."""
-        folder = self.out / name
-        options = ["--model_name_or_path", str(self.out / "policy")]
-        options += ["--dataset_name", str(self.out / "rl.jsonl"), "--output_dir", str(folder)]
-        options += ["--estimator", estimator, "--deploy_n", str(DEPLOY_N), *TRAINING]
-        options += ["--learning_rate", str(learning_rate), "--max_steps", str(steps), "--seed", str(SEED)]
-        self.tailgrad(name, "train", options, folder / "model.safetensors")
-        return folder
-
-    def sample(self, name: str, model: Path, prompts: str, n: int, limit: int = 1000) -> Path:
-        """Fill a rollout table of one policy on the first `limit` of the held-out prompts."""
-        table = self.out / f"{name}.parquet"
-        data_set = self.out / f"{prompts}.jsonl"
-        options = ["--model", str(model), "--dataset", str(data_set), "--reward", "verifier.score"]
-        options += ["--reference_model", str(self.out / "policy"), "--n", str(n), "--max_new_tokens", "48"]
-        options += ["--limit", str(limit)]
-        self.tailgrad(name, "sample", [*options, "--seed", str(SEED), "--out", str(table)], table)
-        return table
+    learning_rates: tuple[float, ...]
+    kl_weights: tuple[float, ...]
+    seeds: tuple[int, ...]
 
 
-def mean_best(table: Path) -> float:
-    """Mean over prompts of the best reward of all rollouts of a table."""
-    return float(np.nanmax(read_table(table).rewards, axis=1).mean())
+PLANS = {
+    "verifier": Plan((1e-4, 3e-4, 1e-3, 3e-3), (0.04, 0.2), (0, 1, 2)),
+    "model": Plan((3e-4, 1e-3), (0.04,), (0, 1, 2)),
+}
 
 
-def choose_learning_rates(run: Run) -> dict[str, float]:
-    """The learning rate of each estimator: the same rates, steps and choosing prompts for both, by V_128."""
-    path = run.out / "choice.json"
-    if not path.exists():
-
-        def value(trial: tuple[str, float]) -> float:
-            estimator, learning_rate = trial
-            name = f"choice-{estimator}-{learning_rate:g}"
-            model = run.train(name, estimator, learning_rate, CHOICE_STEPS)
-            return mean_best(run.sample(f"{name}-rollouts", model, "choose", DEPLOY_N))
-
-        trials = list(product(ESTIMATORS, LEARNING_RATES))
-        with ThreadPoolExecutor(2) as pool:
-            values = dict(zip(trials, pool.map(value, trials), strict=True))
-        chosen = {name: max(LEARNING_RATES, key=lambda rate: values[name, rate]) for name in ESTIMATORS}
-        table = [{"estimator": name, "learning_rate": rate, "v_128": v} for (name, rate), v in values.items()]
-        path.write_text(json.dumps({"chosen": chosen, "trials": table}, indent=1) + "\n")
-    return dict(json.loads(path.read_text())["chosen"])
+def in_parallel(function: Any, items: list[Any]) -> list[Any]:
+    """Apply a function to every item, two at a time, in order."""
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        return list(pool.map(function, items))
 
 
-def write_examples(run: Run, tables: dict[str, Path]) -> None:
+def choose_learning_rates(stages: Stages, plan: Plan) -> dict[tuple[str, float], float]:
+    """The learning rate of each estimator at each KL weight: the same trials for both, judged by V_128."""
+
+    def trial(setting: tuple[str, float, float]) -> dict[str, Any]:
+        estimator, kl_weight, rate = setting
+        name = f"choice-{estimator}-kl{kl_weight:g}-lr{rate:g}"
+        model = stages.train(Training(name, estimator, rate, kl_weight, CHOICE_STEPS, seed=0))
+        run = Run.from_table(name, read_table(stages.sample(name, model, "choose", DEPLOY_N)))
+        value = float(best_of_n(run.rewards, [DEPLOY_N]).mean())
+        return {
+            "estimator": estimator,
+            "kl_weight": kl_weight,
+            "learning_rate": rate,
+            "v_128": value,
+            "kl": float(np.mean(run.kl)),
+        }
+
+    rows = in_parallel(trial, list(product(ESTIMATORS, plan.kl_weights, plan.learning_rates)))
+    (stages.out / "choice.json").write_text(json.dumps(rows, indent=1) + "\n")
+    best: dict[tuple[str, float], dict[str, Any]] = {}
+    for row in rows:
+        key = row["estimator"], row["kl_weight"]
+        if key not in best or row["v_128"] > best[key]["v_128"]:
+            best[key] = row
+    return {key: row["learning_rate"] for key, row in best.items()}
+
+
+def write_examples(path: Path, tables: dict[str, Path]) -> None:
     """The first rollout and the best of the first 128 of each policy on the first held-out prompts."""
     read = {name: read_table(path) for name, path in tables.items()}
     lines = ["# Example responses on held-out prompts (reward in brackets)", ""]
@@ -131,41 +90,65 @@ def write_examples(run: Run, tables: dict[str, Path]) -> None:
                 response = table.responses[row][at].strip().replace("\n", " / ")
                 lines.append(f"- {name}, {kind} [{table.rewards[row, at]:.2f}]: {response}")
         lines.append("")
-    (run.out / "examples.md").write_text("\n".join(lines))
+    path.write_text("\n".join(lines))
 
 
-def first_real_run(run: Run) -> None:
-    """All stages in order; two processes side by side where two policies are trained or sampled."""
-    run.script("make_prompts", run.out / "test.jsonl")
-    run.script("fit_policy", run.out / "policy" / "fit.json")
-    base = run.sample("base", run.out / "policy", "test", 256)
-    check = [sys.executable, str(HERE / "check_task.py"), "--rollouts", str(base), "--out", str(run.out)]
-    run.call("check_task", check, run.out / "qq.png")
-    rates = choose_learning_rates(run)
+def prepare(data: Path, out: Path) -> None:
+    """Prompts, base policy and the check of the verifier's tail."""
+    stages = Stages(out, out, "verifier.score")
+    options = ["--data", str(data), "--out", str(out)]
+    stages.script("make_prompts", options, out / "test.jsonl")
+    stages.script("fit_policy", options, out / "policy" / "fit.json")
+    base = stages.sample("base", out / "policy", "test", 256)
+    stages.script("check_task", ["--rollouts", str(base), "--out", str(out)], out / "qq.png")
 
-    def model_of(name: str) -> Path:
-        return run.out / "policy" if name == "base" else run.train(f"{name}-model", name, rates[name], STEPS)
 
-    def table_of(name: str) -> Path:
-        return run.sample(f"curve-{name}", model_of(name), "test", DEPLOY_N, CURVE_PROMPTS)
+def reward_of(name: str, data: Path, out: Path) -> str:
+    """The reward as the commands take it; the reward model is trained where it is asked for and missing."""
+    if name == "verifier":
+        return "verifier.score"
+    model = out / "reward-model"
+    options = ["--data", str(data), "--out", str(out)]
+    Stages(out, out).script("reward_model", options, model / "accuracy.json")
+    return str(model)
 
-    names = (*ESTIMATORS, "base")
-    with ThreadPoolExecutor(2) as pool:
-        tables = dict(zip(names, pool.map(table_of, names), strict=True))
-    tables = {name: tables[name] for name in ("base", *ESTIMATORS)}
-    options = [*map(str, tables.values()), "--names", *tables, "--out", str(run.out / "report")]
-    options += ["--m", "16", "--deploy_n", str(DEPLOY_N)]
-    run.tailgrad("curve", "curve", options, run.out / "report" / "curve.json")
-    write_examples(run, tables)
+
+def compare(stages: Stages, plan: Plan) -> None:
+    """Train with every seed at the chosen settings, sample the held-out prompts and write the reports."""
+    rates = choose_learning_rates(stages, plan)
+    finals = [
+        Training(f"{name}-kl{weight:g}-seed{seed}", name, rates[name, weight], weight, STEPS, seed)
+        for seed, weight, name in product(plan.seeds, plan.kl_weights, ESTIMATORS)
+    ]
+
+    def table_of(training: Training) -> Path:
+        model = stages.train(training)
+        return stages.sample(training.name, model, "test", DEPLOY_N, limit=CURVE_PROMPTS)
+
+    base = stages.sample("base", stages.shared / "policy", "test", DEPLOY_N, limit=CURVE_PROMPTS)
+    tables = dict(zip(finals, in_parallel(table_of, finals), strict=True))
+    for weight in plan.kl_weights:
+        chosen = {training: path for training, path in tables.items() if training.kl_weight == weight}
+        runs = [Run.from_table("base", read_table(base))]
+        runs += [Run.from_table(training.estimator, read_table(path)) for training, path in chosen.items()]
+        for reference in ("base", "grpo"):
+            folder = stages.out / f"report-kl{weight:g}-against-{reference}"
+            write_report(runs, folder, reference=reference, m=16, deploy_n=DEPLOY_N)
+        first = {training.estimator: path for training, path in chosen.items() if training.seed == 0}
+        write_examples(stages.out / f"examples-kl{weight:g}.md", {"base": base, **first})
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with alpaca.jsonl.gz")
-    parser.add_argument("--out", type=Path, required=True, help="folder for prompts, policies, rollouts and report")
+    parser.add_argument("--out", type=Path, required=True, help="folder for prompts, policies, rollouts and reports")
+    parser.add_argument("--reward", choices=PLANS, default="verifier", help="a graded verifier, or a reward model")
     args = parser.parse_args()
-    first_real_run(Run(args.data, args.out))
+    data, out = args.data.resolve(), args.out.resolve()
+    prepare(data, out)
+    stages = Stages(out, out / args.reward, reward_of(args.reward, data, out))
+    compare(stages, PLANS[args.reward])
 
 
 if __name__ == "__main__":

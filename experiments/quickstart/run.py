@@ -5,8 +5,10 @@
 1. Every estimator is trained at each learning rate and KL weight with the tuning seeds, and judged by V_N at the
    deployment N on the validation prompts.
 2. Each estimator, at its own best setting, is trained with the final seeds and sampled on the test prompts.
+3. The same again with four times the prompts in a step, which halves the noise of the gradient.
 
-An interrupted run goes on where it stopped. Writes `tuning.json`, `frontier.png`, and the report of `tailgrad curve`.
+An interrupted run goes on where it stopped. Writes `tuning.json`, `frontier.png`, and reports as of
+`tailgrad curve` for 2 (`report`, `report-against-grpo`) and 3 (`large-batch-report-against-grpo`).
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 KL_WEIGHTS = (0.02, 0.1)
 TUNING_SEEDS = (100,)
 FINAL_SEEDS = (0, 1, 2, 3, 4)
+LARGE_BATCH = 32
+LARGE_BATCH_SEEDS = (0, 1, 2)
 DEPLOY_N = 128
 
 
@@ -41,7 +45,16 @@ def main() -> None:
     draw_frontier(rows, out / "frontier")
     for estimator in ESTIMATORS:
         print(estimator, best_setting(rows, estimator))
-    compare(out, rows)
+    runs = train_best(out, rows, "final", FINAL_SEEDS)
+    write_report(runs, out / "report", m=16, deploy_n=DEPLOY_N)
+    report_against_grpo(runs, out / "report-against-grpo")
+    runs = train_best(out, rows, "large-batch", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
+    report_against_grpo(runs, out / "large-batch-report-against-grpo")
+
+
+def report_against_grpo(runs: list[Run], folder: Path) -> None:
+    write_report(runs, folder, reference="grpo", m=16, deploy_n=DEPLOY_N)
+    print((folder / "curve.md").read_text())
 
 
 def tune(out: Path) -> list[dict[str, Any]]:
@@ -105,20 +118,18 @@ def draw_frontier(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def compare(out: Path, rows: list[dict[str, Any]]) -> None:
-    """Train each estimator at its best setting with the final seeds, and report on the test prompts."""
+def train_best(out: Path, rows: list[dict[str, Any]], part: str, seeds: tuple[int, ...], **changes: Any) -> list[Run]:
+    """Train each estimator at its best setting with the seeds, and return the runs on the test prompts, base first."""
     runs = []
     for estimator in ESTIMATORS:
         learning_rate, beta = best_setting(rows, estimator)
-        folder = out / "final" / estimator
-        config = settings(out, folder, learning_rate, beta, seeds=FINAL_SEEDS, estimators=(estimator,))
+        folder = out / part / estimator
+        config = settings(out, folder, learning_rate, beta, seeds=seeds, estimators=(estimator,), **changes)
         run_sharing_base(config, out / "base-test.parquet")
         tables = [("base", folder / "rollouts" / "base.parquet")] if not runs else []
-        tables += [(estimator, folder / "rollouts" / f"{estimator}-seed{seed}.parquet") for seed in FINAL_SEEDS]
+        tables += [(estimator, folder / "rollouts" / f"{estimator}-seed{seed}.parquet") for seed in seeds]
         runs += [Run.from_table(name, read_table(path)) for name, path in tables]
-    write_report(runs, out / "report", m=16, deploy_n=DEPLOY_N)
-    write_report(runs, out / "report-against-grpo", reference="grpo", m=16, deploy_n=DEPLOY_N)
-    print((out / "report-against-grpo" / "curve.md").read_text())
+    return runs
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ Progress = Callable[[str], tuple[int, str]]
 
 @dataclass(frozen=True)
 class Job:
-    """One `tailgrad` command.
+    """One `tailgrad` command, or another module that runs as a program.
 
     Attributes:
         name: Shown at its progress bar.
@@ -27,6 +27,7 @@ class Job:
         log: Where its output goes.
         total: Steps of its progress bar.
         progress: Reads the progress from the output.
+        module: What `python -m` runs.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Job:
     log: Path
     total: int
     progress: Progress
+    module: str = "tailgrad.cli.main"
 
 
 def run_side_by_side(jobs: Sequence[Job], *, processes: int) -> None:
@@ -75,7 +77,7 @@ def run_side_by_side(jobs: Sequence[Job], *, processes: int) -> None:
 def _start(job: Job, threads: int) -> subprocess.Popen[bytes]:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-m", "tailgrad.cli.main", *job.argv]
+    command = [sys.executable, "-m", job.module, *job.argv]
     with job.log.open("wb") as log:
         return subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment
@@ -106,7 +108,11 @@ def training_progress(output: str) -> tuple[int, str]:
     return done, f"reward {last['reward']}, best-of-N forecast {forecast}, KL {last.get('kl', 'off')}"
 
 
-def sampling_progress(output: str) -> tuple[int, str]:
-    """Read the prompts done from the progress bar that `tailgrad sample` printed."""
-    counts = re.findall(r"(\d+)/\d+ \[", output)
-    return (int(counts[-1]) if counts else 0), ""
+def bar_progress(total: int) -> Progress:
+    """Return a reader of the progress bar of `total` steps among all that a command printed."""
+
+    def progress(output: str) -> tuple[int, str]:
+        counts = re.findall(rf"(\d+)/{total} \[", output)
+        return (int(counts[-1]) if counts else 0), ""
+
+    return progress

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,14 @@ FIT: Final[dict[str, Any]] = {
     "seed": 0,
 }
 """How the base policy is fitted; part of the cache's key."""
+FIT_STEPS: Final[int] = FIT["pairs"] * FIT["epochs"] // FIT["batch_size"]
+_RECORD: Final = "tailgrad_fit.json"
+
+
+def is_fitted(folder: Path, *, fit: dict[str, Any] = FIT) -> bool:
+    """Return whether `folder` holds a base policy fitted in this way by this version."""
+    record = folder / _RECORD
+    return record.is_file() and json.loads(record.read_text()) == {"tailgrad_version": __version__, **fit}
 
 
 def fit_base_policy(folder: Path, *, fit: dict[str, Any] = FIT) -> Path:
@@ -34,14 +43,12 @@ def fit_base_policy(folder: Path, *, fit: dict[str, Any] = FIT) -> Path:
     Returns:
         `folder`.
     """
-    record = folder / "tailgrad_fit.json"
-    wanted = {"tailgrad_version": __version__, **fit}
-    if record.is_file() and json.loads(record.read_text()) == wanted:
+    if is_fitted(folder, fit=fit):
         return folder
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     _fit(unfinished, fit)
-    (unfinished / record.name).write_text(json.dumps(wanted))
+    (unfinished / _RECORD).write_text(json.dumps({"tailgrad_version": __version__, **fit}))
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(unfinished, folder)
     return folder
@@ -118,3 +125,7 @@ def build_model(tokenizer: Any) -> Any:
         bos_token_id=None,
     )
     return LlamaForCausalLM(config)
+
+
+if __name__ == "__main__":  # `tailgrad quickstart` fits in a process of its own, whose memory goes back when it ends
+    fit_base_policy(Path(sys.argv[1]))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tailgrad._version import __version__
 from tailgrad.evaluation import Comparison, Run, write_report
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
-from tailgrad.quickstart.jobs import Job, run_side_by_side, sampling_progress, training_progress
-from tailgrad.quickstart.policy import fit_base_policy
+from tailgrad.quickstart.jobs import Job, bar_progress, run_side_by_side, training_progress
+from tailgrad.quickstart.policy import FIT_STEPS, is_fitted
 from tailgrad.quickstart.task import SPLITS, build_prompts
-from tailgrad.rollouts.table import RolloutTable, read_table
+
+if TYPE_CHECKING:
+    from tailgrad.rollouts.table import RolloutTable
 
 VERIFIER: Final = "tailgrad.quickstart.task.verifier"
 SAVE_STEPS: Final = 25
@@ -71,7 +73,8 @@ def quickstart(config: QuickstartConfig) -> Comparison:
     _claim(out, config)
     print("1/4  The task: prompts, verifier, and a base policy fitted to its reference corpus", flush=True)
     prompts = {split: _write_prompts(out, split) for split in ("train", config.split)}
-    base = fit_base_policy(Path(config.base) if config.base else out / "base")
+    base = Path(config.base) if config.base else out / "base"
+    run_side_by_side(_fitting_jobs(out, base), processes=1)
     runs = [(estimator, seed) for seed in config.seeds for estimator in config.estimators]
     print(
         f"2/4  Training, m = {config.num_generations} rollouts a prompt, for best-of-{config.deploy_n}",
@@ -82,6 +85,8 @@ def quickstart(config: QuickstartConfig) -> Comparison:
     models = {"base": base} | {_label(*run): out / "models" / _label(*run) for run in runs}
     run_side_by_side(_sampling_jobs(out, models, prompts[config.split], base, config), processes=config.processes)
     print("4/4  Curves", flush=True)
+    from tailgrad.rollouts.table import read_table  # loads torch, whose memory the trainings had better have
+
     tables = {label: read_table(_table_path(out, label)) for label in models}
     comparison = write_report(
         [Run.from_table(label.split("-seed")[0], table) for label, table in tables.items()],
@@ -137,6 +142,13 @@ def _write_prompts(out: Path, split: str) -> Path:
     path = out / f"{split}.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in build_prompts(split)))
     return path
+
+
+def _fitting_jobs(out: Path, base: Path) -> list[Job]:
+    if is_fitted(base):
+        return []
+    log = out / "logs" / "fit-base.log"
+    return [Job("base policy", [str(base)], log, FIT_STEPS, bar_progress(FIT_STEPS), "tailgrad.quickstart.policy")]
 
 
 def _training_jobs(
@@ -200,5 +212,5 @@ def _sampling_jobs(
         }
         argv = ["sample", *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
         log = out / "logs" / f"sample-{label}.log"
-        jobs.append(Job(label, argv, log, SPLITS[config.split], sampling_progress))
+        jobs.append(Job(label, argv, log, SPLITS[config.split], bar_progress(SPLITS[config.split])))
     return jobs
