@@ -38,9 +38,9 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_pairs(data: Path) -> list[Pair]:
-    """Human pairs with a clear majority and a prompt of at most 60 words: `prompt`, `chosen`, `rejected`."""
+    """Human pairs with a clear majority: `prompt` (the last human turn, at most 60 words), `chosen`, `rejected`."""
     pairs = [
-        {"prompt": row["prompt"], "chosen": row["chosen"], "rejected": row["rejected"]}
+        {"prompt": row["turns"][-1][1], "chosen": row["chosen"], "rejected": row["rejected"]}
         for row in read_lines(data / "hh_helpful_pairs.jsonl.gz")
     ]
     for row in read_lines(data / "human_pairs_misc.jsonl.gz"):
