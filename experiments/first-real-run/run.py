@@ -32,16 +32,16 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried with a reward: every rate at every KL weight, then the best rate of each with every seed."""
+    """What is tried with a reward: every rate at every KL weight, then the best rate of each with its seeds."""
 
     learning_rates: tuple[float, ...]
-    kl_weights: tuple[float, ...]
-    seeds: tuple[int, ...]
+    seeds: dict[float, tuple[int, ...]]
+    """Training seeds of each KL weight."""
 
 
 PLANS = {
-    "verifier": Plan((1e-4, 3e-4, 1e-3, 3e-3), (0.04, 0.2), (0, 1, 2)),
-    "model": Plan((3e-4, 1e-3), (0.04,), (0, 1, 2)),
+    "verifier": Plan((1e-4, 3e-4, 1e-3, 3e-3), {0.04: (0,), 0.2: (0, 1, 2)}),
+    "model": Plan((3e-4, 1e-3), {0.2: (0, 1)}),
 }
 
 
@@ -68,7 +68,7 @@ def choose_learning_rates(stages: Stages, plan: Plan) -> dict[tuple[str, float],
             "kl": float(np.mean(run.kl)),
         }
 
-    rows = in_parallel(trial, list(product(ESTIMATORS, plan.kl_weights, plan.learning_rates)))
+    rows = in_parallel(trial, list(product(ESTIMATORS, plan.seeds, plan.learning_rates)))
     (stages.out / "choice.json").write_text(json.dumps(rows, indent=1) + "\n")
     best: dict[tuple[str, float], dict[str, Any]] = {}
     for row in rows:
@@ -116,10 +116,12 @@ def reward_of(name: str, data: Path, out: Path) -> str:
 def compare(stages: Stages, plan: Plan) -> None:
     """Train with every seed at the chosen settings, sample the held-out prompts and write the reports."""
     rates = choose_learning_rates(stages, plan)
-    finals = [
-        Training(f"{name}-kl{weight:g}-seed{seed}", name, rates[name, weight], weight, STEPS, seed)
-        for seed, weight, name in product(plan.seeds, plan.kl_weights, ESTIMATORS)
-    ]
+    finals = []
+    for weight, seeds in plan.seeds.items():
+        for seed, name in product(seeds, ESTIMATORS):
+            rate = rates[name, weight]
+            label = f"{name}-kl{weight:g}-lr{rate:g}-seed{seed}"
+            finals.append(Training(label, name, rate, weight, STEPS, seed))
 
     def table_of(training: Training) -> Path:
         model = stages.train(training)
@@ -127,7 +129,7 @@ def compare(stages: Stages, plan: Plan) -> None:
 
     base = stages.sample("base", stages.shared / "policy", "test", DEPLOY_N, limit=CURVE_PROMPTS)
     tables = dict(zip(finals, in_parallel(table_of, finals), strict=True))
-    for weight in plan.kl_weights:
+    for weight in plan.seeds:
         chosen = {training: path for training, path in tables.items() if training.kl_weight == weight}
         runs = [Run.from_table("base", read_table(base))]
         runs += [Run.from_table(training.estimator, read_table(path)) for training, path in chosen.items()]
