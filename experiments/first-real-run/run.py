@@ -32,7 +32,10 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Plan:
-    """What is tried with a reward: every rate at every KL weight, then the best rate of each with its seeds."""
+    """What is tried with a reward: every rate at every KL weight, then the best rate of each with its seeds.
+
+    A single rate is taken as it is.
+    """
 
     learning_rates: tuple[float, ...]
     seeds: dict[float, tuple[int, ...]]
@@ -41,7 +44,7 @@ class Plan:
 
 PLANS = {
     "verifier": Plan((1e-4, 3e-4, 1e-3, 3e-3), {0.04: (0,), 0.2: (0, 1, 2)}),
-    "model": Plan((3e-4, 1e-3), {0.2: (0, 1)}),
+    "model": Plan((1e-3,), {0.2: (0, 1)}),
 }
 
 
@@ -53,6 +56,8 @@ def in_parallel(function: Any, items: list[Any]) -> list[Any]:
 
 def choose_learning_rates(stages: Stages, plan: Plan) -> dict[tuple[str, float], float]:
     """The learning rate of each estimator at each KL weight: the same trials for both, judged by V_128."""
+    if len(plan.learning_rates) == 1:
+        return dict.fromkeys(product(ESTIMATORS, plan.seeds), plan.learning_rates[0])
 
     def trial(setting: tuple[str, float, float]) -> dict[str, Any]:
         estimator, kl_weight, rate = setting
