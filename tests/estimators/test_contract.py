@@ -1,8 +1,11 @@
 """What every estimator promises, checked row by row: an estimator is a row that declares its properties."""
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,8 +26,10 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     permutations: str = "all"  # equivariant under "all" permutations, "cyclic" ones, or "none"
     offsets: bool = True  # A(R + b) = A(R), bit for bit where R + b is exact
-    scales: bool = True  # A(a R) = a A(R) for a > 0; False: A(a R) = A(R) up to eps
+    scales: str = "linear"  # A(a R) = a A(R) for a > 0; "invariant": A(a R) = A(R) up to eps; or "none"
     zero_when_equal: bool = True  # equal rewards give no signal
+    independent: bool = True  # a prompt's advantages do not depend on the other prompts
+    binary: bool = False  # takes rewards 0 and 1 only
 
     def __str__(self) -> str:
         return "-".join([self.name, *(f"{key}={value}" for key, value in self.options.items())])
@@ -32,6 +37,12 @@ class Row:
     @property
     def estimate(self) -> Callable[[Tensor], Tensor]:
         return bind(self.name, **self.options)
+
+    def allowed(self, rewards: Tensor) -> Tensor:
+        """The rewards themselves, or whether they are positive for a row that takes 0 and 1 only."""
+        if not self.binary or not rewards.is_floating_point():
+            return (rewards != 0).to(rewards.dtype) if self.binary else rewards
+        return (rewards > 0).to(rewards.dtype).masked_fill(torch.isnan(rewards), math.nan)
 
 
 HELD_OUT = {"deploy_n": 128, "tail_fraction": 0.5, "evaluation": "held_out"}
@@ -43,13 +54,26 @@ ROWS = [
     Row("prefix_tea", {"deploy_n": 128, "order": 3, "center": True}, permutations="cyclic"),
     Row("prefix_tea", {"deploy_n": 128, "tail_fraction": 0.3, "cyclic_shifts": False}, permutations="none"),
     Row("prefix_tea", HELD_OUT, permutations="cyclic"),
-    Row("grpo", scales=False),
+    Row("cvar"),
+    Row("cvar", {"tail_fraction": 0.5}),
+    Row("grpo", scales="invariant"),
     Row("dr_grpo"),
     Row("rloo"),
     Row("max_at_k", {"k": 8}),
     Row("max_at_k", {"k": 1}),
     Row("max_at_k", {"k": 5, "baseline": "loo"}),
     Row("max_at_k", {"k": 5, "baseline": "none"}, offsets=False, zero_when_equal=False),
+    Row("bon_max_mean"),
+    Row("bon_max_second"),
+    Row("bon_rl", {"deploy_n": 128}),
+    Row("bon_rl", {"deploy_n": 16, "binary": False}),
+    Row("cat_bon", {"deploy_n": 128}, scales="invariant", independent=False),
+    Row("cat_bon", {"deploy_n": 4, "normalize": False}, scales="invariant"),
+    Row("pass_at_k", {"k": 4}, binary=True),
+    Row("rs_grpo", {"risk_beta": 2.0}, scales="none"),
+    Row("rs_grpo", {"risk_beta": -0.5}, scales="none"),
+    Row("qae", scales="invariant"),
+    Row("qae", {"quantile": 0.75, "eps": 1e-3}, scales="invariant"),
 ]
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
@@ -85,7 +109,7 @@ def test_every_estimator_has_a_row() -> None:
     ],
 )
 def test_dtype_is_promoted_and_never_truncated(row: Row, given: torch.dtype, returned: torch.dtype) -> None:
-    rewards = eighths(3).mul(4).round().to(given)
+    rewards = row.allowed(eighths(3).mul(4).round().to(given))
     advantages = row.estimate(rewards)
     assert advantages.dtype == returned
     assert advantages.shape == (3, M)
@@ -99,14 +123,14 @@ def test_no_prompts_give_no_advantages(row: Row) -> None:
 
 @every_row
 def test_prompts_do_not_see_each_other(row: Row) -> None:
-    rewards = eighths(5)
+    rewards = row.allowed(eighths(5))
     alone = torch.cat([row.estimate(group[None]) for group in rewards])
-    assert torch.equal(row.estimate(rewards), alone)
+    assert torch.equal(row.estimate(rewards), alone) == row.independent
 
 
 @every_row
 def test_order_of_the_rollouts(row: Row) -> None:
-    rewards = torch.randn(4, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rewards = row.allowed(torch.randn(4, M, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
     permutation = torch.randperm(M, generator=torch.Generator().manual_seed(2))
     expected = row.estimate(rewards)
     cyclic = torch.allclose(row.estimate(rewards.roll(7, dims=1)), expected.roll(7, dims=1), atol=1e-10)
@@ -120,7 +144,10 @@ def test_offset_does_not_matter(row: Row, offset: float) -> None:
     rewards = eighths(200)
     shifted = rewards + offset
     assert torch.equal(shifted.double() - offset, rewards.double()), "the offset must be exact"
-    if not row.offsets:
+    if row.binary:
+        with pytest.raises(ValueError, match="takes rewards 0 and 1 only"):
+            row.estimate(shifted)
+    elif not row.offsets:
         assert not torch.allclose(row.estimate(shifted), row.estimate(rewards))
     elif row.name == "grpo":  # float32 inside: the last bits of the mean may differ
         close(row.estimate(shifted), row.estimate(rewards), rtol=4e-6)
@@ -130,33 +157,39 @@ def test_offset_does_not_matter(row: Row, offset: float) -> None:
 
 @every_row
 def test_small_spread_on_a_large_offset(row: Row) -> None:
-    rewards = (18.93 + 0.01 * torch.randn(200, M, generator=torch.Generator().manual_seed(3))).float()
+    rewards = row.allowed(18.93 + 0.01 * torch.randn(200, M, generator=torch.Generator().manual_seed(3)))
     close(row.estimate(rewards).double(), row.estimate(rewards.double()), rtol=4e-6)
 
 
 @every_row
 def test_scale_of_the_rewards(row: Row) -> None:
     rewards = eighths(5).double()
+    if row.binary:
+        with pytest.raises(ValueError, match="takes rewards 0 and 1 only"):
+            row.estimate(1024 * row.allowed(rewards))
+        return
     for factor in (0.25, 1024.0):
-        if row.scales:
-            close(row.estimate(factor * rewards), factor * row.estimate(rewards), rtol=1e-13)
-        else:
-            close(row.estimate(factor * rewards), row.estimate(rewards), rtol=1e-3)
+        scaled, plain = row.estimate(factor * rewards), row.estimate(rewards)
+        scale = plain.abs().amax(dim=1, keepdim=True)
+        linear = bool(((scaled - factor * plain).abs() <= 1e-12 * factor * scale).all())
+        invariant = bool(((scaled - plain).abs() <= 5e-3 * scale).all())
+        assert (linear, invariant) == (row.scales == "linear", row.scales == "invariant")
 
 
 @every_row
 @pytest.mark.parametrize("value", [0.0, 0.3, -18.93, 1e4])
 def test_equal_rewards_give_no_signal(row: Row, value: float) -> None:
-    rewards = torch.full((2, M), value)
+    rewards = torch.full((2, M), float(value > 0) if row.binary else value)
     advantages = row.estimate(rewards)
     assert bool((advantages == 0).all()) == (row.zero_when_equal or value == 0)
-    rewards[1, :] = torch.arange(M)
+    rewards[1, :] = row.allowed(torch.arange(float(M)) - M // 2)
     assert torch.equal(row.estimate(rewards)[0], advantages[0])
+    assert bool((row.estimate(rewards)[1] != 0).any())
 
 
 @every_row
 def test_unscored_rollouts_are_left_out_of_the_group(row: Row) -> None:
-    rewards = eighths(6).double()
+    rewards = row.allowed(eighths(6).double())
     for prompt, unscored in enumerate([[], [0], [M - 1], [3, 4, 11], [2, 20]]):
         rewards[prompt, unscored] = math.nan
     rewards[5] = math.nan
@@ -165,27 +198,28 @@ def test_unscored_rollouts_are_left_out_of_the_group(row: Row) -> None:
     for group, actual in zip(rewards[:5], advantages[:5], strict=True):
         scored = ~torch.isnan(group)
         expected = row.estimate(group[scored][None]) * M / int(scored.sum())
-        close(actual[scored][None], expected, rtol=1e-12)
+        others = 1 if row.independent else actual[scored].abs().max() / expected.abs().max()
+        close(actual[scored][None], expected * others, rtol=1e-12)
 
 
 @every_row
 def test_smallest_group(row: Row) -> None:
     smallest = smallest_group(row.name, **row.options)
-    rewards = torch.arange(2.0 * M).view(2, M).double()
+    rewards = row.allowed(torch.arange(M).repeat(2, 1).double() - smallest + 1.5)
     rewards[0, smallest - 1 :] = math.nan
     rewards[1, smallest:] = math.nan
     advantages = row.estimate(rewards)
     assert bool((advantages[0] == 0).all()), "fewer scored rollouts than the smallest group give zeros"
     assert bool((advantages[1] != 0).any())
     row.estimate(rewards[:, : max(smallest, 2)])
-    if smallest > 2 and "prefix_sizes" not in row.options:
+    if smallest > 2 and row.name != "pass_at_k":  # which takes k = m and gives zeros, as its formula does
         with pytest.raises(ValueError, match=r"needs?|needed"):
             row.estimate(rewards[:, : smallest - 1])
 
 
 @every_row
 def test_validation_does_not_change_the_result(row: Row) -> None:
-    rewards = eighths(4)
+    rewards = row.allowed(eighths(4))
     rewards[2, 5] = math.nan
     assert torch.equal(bind(row.name, **row.options, validate=False)(rewards), row.estimate(rewards))
 
@@ -255,12 +289,38 @@ def test_kernels_never_read_a_value(row: Row) -> None:
         assert bind(row.name, **options)(rewards).shape == (3, M)
 
 
+@every_row
+def test_vmap(row: Row) -> None:
+    estimate = bind(row.name, **row.options, validate=False)
+    rewards = row.allowed(torch.stack([eighths(3, seed=seed) for seed in range(4)]))
+    rewards[1, 2, 5] = math.nan
+    expected = torch.stack([estimate(table) for table in rewards])
+    torch.testing.assert_close(torch.func.vmap(estimate)(rewards), expected)
+
+
+def compile_every_row() -> None:
+    """Compile every row and compare; for a process without the shape checks of the tests, which cannot be compiled."""
+    for row in ROWS:
+        estimate = bind(row.name, **row.options, validate=False)
+        rewards = row.allowed(eighths(3))
+        rewards[1, 4] = math.nan
+        torch._dynamo.reset()
+        compiled = torch.compile(estimate, backend="aot_eager")
+        torch.testing.assert_close(compiled(rewards), estimate(rewards), msg=str(row))
+
+
+def test_compile() -> None:
+    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_contract as t; "
+    result = subprocess.run([sys.executable, "-c", program + "t.compile_every_row()"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_kernels_agree_on_the_gpu_and_never_wait_for_it() -> None:
-    rewards = eighths(6)
-    rewards[1, 4] = math.nan
-    on_device = rewards.cuda()
     for row in ROWS:
+        rewards = row.allowed(eighths(6))
+        rewards[1, 4] = math.nan
+        on_device = rewards.cuda()
         estimate = bind(row.name, **row.options, validate=False)
         torch.cuda.set_sync_debug_mode("error")
         try:

@@ -8,24 +8,39 @@ from typing import Any
 
 from torch import Tensor
 
-from tailgrad.estimators._prefixes import smallest_prefix_group
+from tailgrad.estimators.bon_max_mean import bon_max_mean
+from tailgrad.estimators.bon_max_second import bon_max_second
+from tailgrad.estimators.bon_rl import bon_rl
+from tailgrad.estimators.cat_bon import cat_bon
+from tailgrad.estimators.cvar import cvar
 from tailgrad.estimators.dr_grpo import dr_grpo
 from tailgrad.estimators.grpo import grpo
-from tailgrad.estimators.max_at_k import max_at_k, smallest_subset_group
+from tailgrad.estimators.max_at_k import max_at_k
+from tailgrad.estimators.pass_at_k import pass_at_k
 from tailgrad.estimators.prefix_tea import prefix_tea
+from tailgrad.estimators.qae import qae
 from tailgrad.estimators.rloo import rloo
-from tailgrad.estimators.tea import smallest_tail_group, tea
+from tailgrad.estimators.rs_grpo import rs_grpo
+from tailgrad.estimators.tea import tea
 from tailgrad.types import Estimator
 
 __all__ = [
     "ESTIMATORS",
     "accepted_options",
     "bind",
+    "bon_max_mean",
+    "bon_max_second",
+    "bon_rl",
+    "cat_bon",
+    "cvar",
     "dr_grpo",
     "grpo",
     "max_at_k",
+    "pass_at_k",
     "prefix_tea",
+    "qae",
     "rloo",
+    "rs_grpo",
     "smallest_group",
     "tea",
 ]
@@ -33,19 +48,20 @@ __all__ = [
 ESTIMATORS: dict[str, Estimator] = {
     "tea": tea,
     "prefix_tea": prefix_tea,
+    "cvar": cvar,
     "grpo": grpo,
     "dr_grpo": dr_grpo,
     "rloo": rloo,
     "max_at_k": max_at_k,
+    "bon_max_mean": bon_max_mean,
+    "bon_max_second": bon_max_second,
+    "bon_rl": bon_rl,
+    "cat_bon": cat_bon,
+    "pass_at_k": pass_at_k,
+    "rs_grpo": rs_grpo,
+    "qae": qae,
 }
 """Every estimator by its plain name."""
-
-
-_SMALLEST_GROUP: dict[str, Callable[..., int]] = {
-    "tea": smallest_tail_group,
-    "prefix_tea": smallest_prefix_group,
-    "max_at_k": smallest_subset_group,
-}
 
 
 def bind(name: str, **options: Any) -> Callable[[Tensor], Tensor]:
@@ -108,7 +124,8 @@ def smallest_group(name: str, **options: Any) -> int:
     """
     given = _checked(name, options)
     given.pop("validate", None)
-    return _SMALLEST_GROUP[name](**given) if name in _SMALLEST_GROUP else 2
+    smallest: Callable[..., int] | None = getattr(ESTIMATORS[name], "smallest_group", None)
+    return 2 if smallest is None else smallest(**given)
 
 
 def accepted_options(name: str) -> tuple[str, ...]:

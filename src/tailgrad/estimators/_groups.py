@@ -1,12 +1,36 @@
 """What the estimators share: rewards in, relative to the best of the group; advantages out."""
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.types import Advantages, Rewards
+
+_Estimator = TypeVar("_Estimator", bound=Callable[..., Advantages])
+
+
+def needs(smallest: Callable[..., int]) -> Callable[[_Estimator], _Estimator]:
+    """Decorator: the estimator needs `smallest(**options)` scored rollouts a group; without it, 2."""
+
+    def mark(estimator: _Estimator) -> _Estimator:
+        setattr(estimator, "smallest_group", smallest)  # noqa: B010  (mypy knows no attributes of functions)
+        return estimator
+
+    return mark
+
+
+def per_prompt(deploy_n: int | float | Tensor, rewards: Rewards) -> int | float | Tensor:
+    """N as it was given: one number, or a tensor `[P]` on the device of the rewards."""
+    if not isinstance(deploy_n, Tensor):
+        return deploy_n
+    prompts = rewards.shape[0]
+    if deploy_n.shape not in ((), (prompts,)):
+        raise ValueError(f"deploy_n must be one number or have shape [P] = [{prompts}], got {list(deploy_n.shape)}")
+    return deploy_n.to(rewards.device).expand(prompts)
 
 
 def output_dtype(rewards: Rewards) -> torch.dtype:

@@ -7,12 +7,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, num_scored, relative_rewards
+from tailgrad.estimators._binomials import binomial_ratio, check_k
+from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 Baseline = Literal["subset", "loo", "none"]
 
 
+def smallest_subset_group(*, k: int, baseline: Baseline = "subset") -> int:
+    """The fewest scored rollouts for which the baseline is defined."""
+    check_k(k)
+    if baseline not in get_args(Baseline):
+        raise ValueError(f"unknown baseline {baseline!r}: choose one of {', '.join(get_args(Baseline))}")
+    return k + 1 if baseline == "loo" or (baseline == "subset" and k == 1) else k
+
+
+@needs(smallest_subset_group)
 def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validate: bool = True) -> Advantages:
     """Influence of each rollout on the U-statistic of the best of k.
 
@@ -75,17 +85,6 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
     return finish(torch.zeros_like(values).scatter(1, order, values), rewards)
 
 
-def smallest_subset_group(*, k: int, baseline: Baseline = "subset") -> int:
-    """The fewest scored rollouts for which the baseline is defined."""
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise TypeError(f"k must be an int, got {k!r}")
-    if k < 1:
-        raise ValueError(f"k = {k} must be at least 1")
-    if baseline not in get_args(Baseline):
-        raise ValueError(f"unknown baseline {baseline!r}: choose one of {', '.join(get_args(Baseline))}")
-    return k + 1 if baseline == "loo" or (baseline == "subset" and k == 1) else k
-
-
 def _subset_differences(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
     """Mean, times n, over k-subsets of what rollout i adds, as a sum over gaps of the sorted rewards.
 
@@ -94,39 +93,27 @@ def _subset_differences(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"]
     """
     gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
     below = _ranks(ascending) - 1
-    return (n * gaps * _binomial_ratio(below, k - 1, n, k)).cumsum(dim=1)
+    return (n * gaps * binomial_ratio(below, k - 1, n, k)).cumsum(dim=1)
 
 
 def _best_with_own(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
     """Mean of max(r_i, best of k - 1 others): own rank i is the best, or a rank j > i is."""
     rank = _ranks(ascending)
-    own = _binomial_ratio(rank - 1, k - 1, n - 1, k - 1) * ascending
+    own = binomial_ratio(rank - 1, k - 1, n - 1, k - 1) * ascending
     if k == 1:
         return own
-    above = _binomial_ratio(rank - 2, k - 2, n - 1, k - 1) * ascending
+    above = binomial_ratio(rank - 2, k - 2, n - 1, k - 1) * ascending
     return own + above.sum(dim=1, keepdim=True) - above.cumsum(dim=1)
 
 
 def _best_of_others(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
     """rho_k without rollout i: the best has rank j < i, or j > i and then rank j - 1 among the others."""
     rank = _ranks(ascending)
-    below = (_binomial_ratio(rank - 1, k - 1, n - 1, k) * ascending).cumsum(dim=1)
-    above = _binomial_ratio(rank - 2, k - 1, n - 1, k) * ascending
-    own = _binomial_ratio(rank - 1, k - 1, n - 1, k) * ascending
+    below = (binomial_ratio(rank - 1, k - 1, n - 1, k) * ascending).cumsum(dim=1)
+    above = binomial_ratio(rank - 2, k - 1, n - 1, k) * ascending
+    own = binomial_ratio(rank - 1, k - 1, n - 1, k) * ascending
     return below - own + above.sum(dim=1, keepdim=True) - above.cumsum(dim=1)
 
 
 def _ranks(values: Float[Tensor, "P M"]) -> Float[Tensor, " M"]:
     return torch.arange(1, values.shape[1] + 1, dtype=torch.float64, device=values.device)
-
-
-def _binomial_ratio(
-    top: Float[Tensor, " M"], top_k: int, bottom: Float[Tensor, "P 1"], bottom_k: int
-) -> Float[Tensor, "P M"]:
-    """C(top, top_k) / C(bottom, bottom_k); 0 where either has no subset."""
-    ratio = (_log_binomial(top, top_k) - _log_binomial(bottom, bottom_k)).exp()
-    return ratio.where((top >= top_k) & (bottom >= bottom_k), 0.0)
-
-
-def _log_binomial(n: Tensor, k: int) -> Tensor:
-    return torch.lgamma(n + 1) - math.lgamma(k + 1) - torch.lgamma(n - k + 1)

@@ -1,18 +1,24 @@
 """Prefix-TEA: TEA on prefixes of the group, combined so that the low orders of its 1/m bias cancel."""
 
+import math
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, num_scored, relative_rewards
-from tailgrad.estimators._prefixes import Evaluation, prefix_plan
-from tailgrad.estimators.tea import check_tail, tail_coefficient, tail_influence
-from tailgrad.tails.statistics import tail_statistics
+from tailgrad.estimators._groups import centred, finish, needs, num_scored, relative_rewards
+from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group
+from tailgrad.estimators.tea import check_tail, influence_polynomial, tail_coefficient
+from tailgrad.tails.statistics import check_ddof
 from tailgrad.types import Advantages, Rewards, check_rewards
 
+_CPU_CHUNK, _GPU_CHUNK = 2**16, 2**25
+"""Entries of the tables [P, S, M] that are worked on at once."""
 
+
+@needs(smallest_prefix_group)
 def prefix_tea(
     rewards: Rewards,
     *,
@@ -79,6 +85,7 @@ def prefix_tea(
     if validate:
         check_rewards(rewards)
     check_tail(rewards, tail_fraction)
+    check_ddof(ddof)
     rollouts = rewards.shape[1]
     plan = prefix_plan(
         rollouts,
@@ -90,56 +97,59 @@ def prefix_tea(
     )
     coefficient = tail_coefficient(deploy_n, tail_fraction, rewards, validate=validate)
     relative = relative_rewards(rewards)
-    counts = num_scored(rewards).long()
-    sizes, weights = (torch.from_numpy(table).to(rewards.device, non_blocking=True) for table in plan)
-    sizes, weights = sizes[counts.squeeze(1)], weights[counts.squeeze(1)]
-    num_evaluated = sizes if evaluation == "in_sample" else counts - sizes
-    scales = weights * counts / num_evaluated.clamp(min=1)
-    front = torch.isnan(relative).to(torch.uint8).argsort(dim=1, stable=True)
-    shift = torch.arange(rollouts if cyclic_shifts else 1, device=rewards.device).unsqueeze(1)
-    shifted = _rotate(relative.gather(1, front).unsqueeze(1).expand(-1, shift.shape[0], -1), shift, counts)
-    combined = torch.zeros_like(shifted)
-    for size, scale in zip(sizes.T, scales.T, strict=True):
-        part = _prefix_influence(shifted, size, coefficient, tail_fraction, ddof, evaluation)
-        combined += scale[:, None, None] * part
-    averaged = _average_over_shifts(combined, shift, counts)
-    advantages = torch.zeros_like(relative).scatter(1, front, averaged)
+    chosen = num_scored(rewards).long().squeeze(1)
+    sizes, weights = (torch.from_numpy(table).to(rewards.device, non_blocking=True)[chosen] for table in plan)
+    coefficients = coefficient if isinstance(coefficient, Tensor) else torch.full_like(relative[:, 0], coefficient)
+    shifts = rollouts if cyclic_shifts else 1
+    fit = partial(_average_over_shifts, shifts=shifts, tail_fraction=tail_fraction, ddof=ddof, evaluation=evaluation)
+    # Prompts are independent: a few at a time keep the tables [P, S, M] in the cache, and memory linear in P.
+    rows = max(1, (_CPU_CHUNK if rewards.device.type == "cpu" else _GPU_CHUNK) // (shifts * rollouts))
+    parts = zip(*(torch.split(table, rows) for table in (relative, sizes, weights, coefficients)), strict=True)
+    advantages = torch.cat([fit(*part) for part in parts]).where(~torch.isnan(relative), math.nan)
     return finish(centred(advantages) if center else advantages, rewards)
 
 
-def _rotate(
-    values: Float[Tensor, "P S M"], shift: Int[Tensor, "S 1"], counts: Int[Tensor, "P 1"]
-) -> Float[Tensor, "P S M"]:
-    """Row s of each prompt, rotated by `shift[s]` among its first `counts` entries; the rest become NaN."""
-    position = torch.arange(values.shape[2], device=values.device)
-    scored = counts.unsqueeze(2)
-    source = (position + shift).remainder(scored.clamp(min=1))
-    return values.gather(2, source).where(position < scored, torch.nan)
-
-
-def _prefix_influence(
-    shifted: Float[Tensor, "P S M"],
-    size: Int[Tensor, " P"],
-    coefficient: float | Float[Tensor, " P"],
+def _average_over_shifts(
+    relative: Float[Tensor, "P M"],
+    sizes: Int[Tensor, "P J"],
+    weights: Float[Tensor, "P J"],
+    coefficient: Float[Tensor, " P"],
+    *,
+    shifts: int,
     tail_fraction: float,
     ddof: int,
     evaluation: Evaluation,
-) -> Float[Tensor, "P S M"]:
-    """Influence on the tail of one prefix of every shift; 0 for the rollouts that are not evaluated."""
-    shifts = shifted.shape[1]
-    inside = torch.arange(shifted.shape[2], device=shifted.device) < size[:, None, None]
-    tail = tail_statistics(shifted.where(inside, torch.nan).flatten(0, 1), tail_fraction=tail_fraction, ddof=ddof)
-    if isinstance(coefficient, Tensor):
-        coefficient = coefficient.repeat_interleave(shifts)
-    influence = tail_influence(shifted.flatten(0, 1), tail, coefficient, tail_fraction).view_as(shifted)
-    evaluated = inside if evaluation == "in_sample" else ~inside
-    return influence.where(evaluated, 0.0)
-
-
-def _average_over_shifts(
-    combined: Float[Tensor, "P S M"], shift: Int[Tensor, "S 1"], counts: Int[Tensor, "P 1"]
 ) -> Float[Tensor, "P M"]:
-    """Rotate every shift back and average over those below the number of scored rollouts."""
-    used = shift < counts.unsqueeze(2)
-    back = _rotate(combined, -shift, counts).where(used, 0.0)
-    return back.sum(dim=1) / counts.clamp(min=1, max=shift.shape[0])
+    """Combined influence, averaged over the first `shifts` cyclic shifts of the scored rollouts.
+
+    The rewards are sorted once for all shifts and prefixes: a prefix of a shifted group is a mask over them, and its
+    tail ends where the mask has held k of them. Masks are short integers 0 and 1, much faster than `where`.
+    """
+    rollouts = relative.shape[1]
+    scored = ~torch.isnan(relative)
+    counts = scored.sum(dim=1)[:, None, None]
+    descending, order = relative.masked_fill(~scored, -math.inf).sort(dim=1, descending=True)
+    position = (scored.cumsum(dim=1) - 1).where(scored, 2 * rollouts)  # unscored: behind every prefix
+    shift = torch.arange(shifts, device=relative.device)[:, None]
+    used = shift < counts
+    behind = position.gather(1, order)[:, None, :] - shift  # how far behind the start of the shifted group
+    short = torch.int16 if 3 * rollouts < 2**15 else torch.int32
+    behind = torch.where(behind < 0, behind + counts, behind).to(short)
+    ranked = descending.nan_to_num(neginf=0.0)[:, None, :]
+    total = torch.zeros_like(relative)
+    for size, weight in zip(sizes.T[:, :, None, None], weights.T[:, :, None], strict=True):
+        inside = (size.to(short) - behind).clamp(min=0, max=1)
+        k = torch.ceil(tail_fraction * size.to(torch.float64) - 1e-9)
+        last = (k.to(short) - inside.cumsum(dim=2, dtype=short)).clamp(min=0, max=1).sum(dim=2).clamp(max=rollouts - 1)
+        above = (ranked - ranked[:, 0].gather(1, last).unsqueeze(2)).clamp(min=0)
+        excess = above * inside.to(torch.float64)
+        mean = excess.sum(dim=2, keepdim=True) / k
+        # One pass is exact enough: the smallest excess is 0, so the mean square is at most k times the variance.
+        variance = ((excess * excess).sum(dim=2, keepdim=True) - k * mean * mean).clamp(min=0) / (k - ddof)
+        linear, quadratic = influence_polynomial(mean, variance.sqrt(), coefficient[:, None, None], tail_fraction)
+        number = size
+        if evaluation == "held_out":
+            excess, number = above * (1 - inside) * scored.gather(1, order)[:, None, :], counts - size
+        influence = ((linear * used + quadratic * used * excess) * excess).sum(dim=1)
+        total += weight * counts[:, 0] / number[:, 0].clamp(min=1) * influence
+    return torch.zeros_like(total).scatter(1, order, total / counts[:, 0].clamp(min=1, max=shifts))

@@ -7,12 +7,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, relative_rewards
+from tailgrad.estimators._groups import centred, finish, needs, per_prompt, relative_rewards
 from tailgrad.tails.constants import check_tail_fraction, extrapolation_coefficient
-from tailgrad.tails.statistics import TailStatistics, tail_size, tail_statistics
+from tailgrad.tails.statistics import tail_size, tail_statistics
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
+def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int:
+    """The fewest scored rollouts that leave two in the tail; takes and ignores TEA's other options."""
+    return math.floor((1 + 1e-9) / tail_fraction) + 1
+
+
+@needs(smallest_tail_group)
 def tea(
     rewards: Rewards,
     *,
@@ -70,38 +76,37 @@ def tea(
     coefficient = tail_coefficient(deploy_n, tail_fraction, rewards, validate=validate)
     relative = relative_rewards(rewards)
     tail = tail_statistics(relative, tail_fraction=tail_fraction, ddof=ddof)
-    advantages = tail_influence(relative, tail, coefficient, tail_fraction)
-    return finish(centred(advantages) if center else advantages, rewards)
-
-
-def tail_influence(
-    rewards: Float[Tensor, "P M"],
-    tail: TailStatistics,
-    coefficient: float | Float[Tensor, " P"],
-    tail_fraction: float,
-) -> Float[Tensor, "P M"]:
-    """Influence of rewards on the forecast mean + coefficient * std of a fitted tail.
-
-    0 below the threshold (no excess) and where the tail has no spread; else NaN where a reward is NaN.
-    """
     threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
     if isinstance(coefficient, Tensor):
         coefficient = coefficient.unsqueeze(1)
-    excess = (rewards - threshold).clamp(min=0)
-    widening = excess * (excess - 2 * (mean - threshold))  # (u - mean)^2 - (threshold - mean)^2
-    influence = (excess + coefficient / (2 * std) * widening) / tail_fraction
-    return influence.where(std > 0, 0.0)
+    excess = (relative - threshold.nan_to_num(nan=math.inf)).clamp(min=0)
+    linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, tail_fraction)
+    advantages = excess * (linear + quadratic * excess)
+    return finish(centred(advantages) if center else advantages, rewards)
+
+
+def influence_polynomial(
+    mean_excess: Float[Tensor, "..."],
+    std: Float[Tensor, "..."],
+    coefficient: float | Float[Tensor, "..."],
+    tail_fraction: float,
+) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+    """The influence on mean + coefficient * std of a fitted tail, as a polynomial of the excess e over its threshold.
+
+    Returns a and b of a e + b e^2; both 0 where the tail has no spread. With e = u - threshold,
+    (u - mean)^2 - (threshold - mean)^2 = e (e - 2 mean_excess).
+    """
+    quadratic = coefficient / (2 * tail_fraction * std)
+    linear = 1 / tail_fraction - 2 * quadratic * mean_excess
+    return linear.where(std > 0, 0.0), quadratic.where(std > 0, 0.0)
 
 
 def tail_coefficient(
     deploy_n: int | float | Tensor, tail_fraction: float, rewards: Rewards, *, validate: bool
 ) -> float | Float[Tensor, " P"]:
     """ctilde_N for all prompts, or one for each; warns where no extrapolation is needed."""
-    prompts, rollouts = rewards.shape
-    if isinstance(deploy_n, Tensor):
-        if deploy_n.shape not in ((), (prompts,)):
-            raise ValueError(f"deploy_n must be one number or have shape [P] = [{prompts}], got {list(deploy_n.shape)}")
-        deploy_n = deploy_n.to(rewards.device).expand(prompts)
+    rollouts = rewards.shape[1]
+    deploy_n = per_prompt(deploy_n, rewards)
     coefficient = extrapolation_coefficient(deploy_n, tail_fraction, validate=validate)
     if validate and bool(torch.as_tensor(deploy_n <= rollouts).any()):
         warnings.warn(
@@ -122,8 +127,3 @@ def check_tail(rewards: Rewards, tail_fraction: float) -> None:
             f"{tail_size(rollouts, tail_fraction)} in the tail and at least 2 are needed: use more rollouts, "
             f"or tail_fraction = 2/{rollouts} = {2 / rollouts:.4g}"
         )
-
-
-def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int:
-    """The fewest scored rollouts that leave two in the tail; takes and ignores TEA's other options."""
-    return math.floor((1 + 1e-9) / tail_fraction) + 1

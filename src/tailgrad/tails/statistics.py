@@ -55,8 +55,7 @@ def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int 
         (3.0, 4.0, 1.0, 2)
     """
     check_tail_fraction(tail_fraction)
-    if ddof not in (0, 1):
-        raise ValueError(f"ddof = {ddof} must be 0 (divide by k) or 1 (divide by k - 1)")
+    check_ddof(ddof)
     values = rewards.to(torch.float64)
     scored = ~torch.isnan(values)
     size = torch.ceil(tail_fraction * scored.sum(dim=1).to(torch.float64) - 1e-9).long()
@@ -73,3 +72,9 @@ def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int 
         std=(squares / (size - ddof)).sqrt().where(enough, math.nan),
         size=size,
     )
+
+
+def check_ddof(ddof: int) -> None:
+    """Refuse anything but 0 and 1."""
+    if ddof not in (0, 1):
+        raise ValueError(f"ddof = {ddof} must be 0 (divide by k) or 1 (divide by k - 1)")

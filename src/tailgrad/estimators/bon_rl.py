@@ -1,0 +1,88 @@
+"""BoN-RL: REINFORCE under the distribution of the best of N."""
+
+import torch
+from torch import Tensor
+
+from tailgrad.estimators._groups import finish, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._ranks import log_best_of_n_weight, num_not_larger, num_smaller
+from tailgrad.types import Advantages, Rewards, check_rewards
+
+
+def bon_rl(
+    rewards: Rewards, *, deploy_n: int | float | Tensor, binary: bool | None = None, validate: bool = True
+) -> Advantages:
+    """REINFORCE under the distribution of the best of N, with quantiles estimated from the group.
+
+    Formula for 0/1 rewards, p the share of failures in the group:
+
+        A_i = N p^(N-1) (r_i - (1 - p)),
+
+    the exact gradient of pass@N with p plugged in. Other rewards, with q_i the mid-rank of r_i (1 to m) over m:
+
+        A_i = w_i (r_i - b),   w_i = N q_i^(N-1),   b = sum w r / sum w.
+
+    This is our reading of the paper, whose training samples N responses a prompt.
+
+    Scale: mean scale, biased at finite m. Assumes that the ranks of m rollouts stand for the quantiles of the
+    policy, which for N much larger than m leaves weight on the largest rewards alone. A group of equal rewards, or
+    with one scored rollout, gives zeros.
+
+    Args:
+        rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        binary: Whether the rewards are 0/1. None: in those groups whose rewards are all 0 or 1. Give False for
+            graded rewards that may happen to be 0 or 1, so that all groups are treated alike.
+        validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
+
+    Returns:
+        Advantages `[P, M]` in the units of the rewards.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor or `deploy_n` not a number or a tensor.
+        ValueError: If the rewards are not `[P, M]` or hold an infinity, `deploy_n` is out of range, or `binary` is
+            True and a reward is neither 0 nor 1.
+
+    Example:
+        >>> bon_rl(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), deploy_n=8)
+        tensor([[-0.2670,  0.8009, -0.2670, -0.2670]])
+
+    Reference:
+        Chow et al., "Inference-aware fine-tuning for best-of-N sampling", arXiv 2412.15287.
+    """
+    if validate:
+        check_rewards(rewards)
+        if binary:
+            check_binary(rewards, "bon_rl with binary=True")
+    budget = per_prompt(deploy_n, rewards)
+    relative = relative_rewards(rewards)
+    quantile = (num_smaller(relative) + num_not_larger(relative) + 1) / (2 * num_scored(rewards))
+    log_weight = log_best_of_n_weight(quantile, budget, validate=validate)
+    share = log_weight.masked_fill(torch.isnan(relative), -torch.inf).softmax(dim=1)
+    baseline = (share * relative.nan_to_num(nan=0.0)).sum(dim=1, keepdim=True)
+    graded = log_weight.exp() * (relative - baseline)
+    if binary is False:
+        return finish(graded, rewards)
+    values = rewards.to(torch.float64)
+    success = torch.nanmean(values, dim=1, keepdim=True)
+    weight = log_best_of_n_weight(1 - success, budget, validate=False).exp()
+    exact = weight * (values - success)
+    if binary:
+        return finish(exact, rewards)
+    zero_or_one = (torch.isnan(values) | is_binary(values)).all(dim=1, keepdim=True)
+    return finish(torch.where(zero_or_one, exact, graded), rewards)
+
+
+def is_binary(rewards: Rewards) -> Tensor:
+    """Where a reward is 0 or 1."""
+    return (rewards == 0) | (rewards == 1)
+
+
+def check_binary(rewards: Rewards, name: str) -> None:
+    """Refuse rewards other than 0, 1 and NaN; waits for the device."""
+    wrong = ~(is_binary(rewards) | torch.isnan(rewards))
+    if wrong.any():
+        prompt, rollout = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} takes rewards 0 and 1 only, got {rewards[prompt, rollout].item()} (prompt {prompt}, rollout "
+            f"{rollout}): round the rewards, or take another estimator for graded ones, such as max_at_k"
+        )

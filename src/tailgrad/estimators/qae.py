@@ -1,0 +1,56 @@
+"""QAE: the reward minus a quantile of the group, in units of its standard deviation."""
+
+import math
+
+import torch
+
+from tailgrad.estimators._groups import centred, finish, num_scored, relative_rewards
+from tailgrad.types import Advantages, Rewards, check_rewards
+
+
+def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate: bool = True) -> Advantages:
+    """Reward minus a quantile of the group, divided by the standard deviation.
+
+    Formula: A_i = (r_i - Q_K) / (std + eps), std with ddof = 1 and Q_K the right-continuous empirical quantile:
+    the (floor(K m) + 1)-th smallest reward.
+
+    Scale: none; the division weighs each prompt by 1 / std. The quantile is a baseline: where a prompt is hard
+    (0/1 rewards, share of successes below 1 - K) only successes count, where it is easy only failures do. Assumes
+    nothing of the rewards, and aims at the mean, not at the best of N. A group of equal rewards, or with one scored
+    rollout, gives zeros.
+
+    Args:
+        rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        quantile: K in [0, 1).
+        eps: Added to the standard deviation, in the units of the rewards; not negative.
+        validate: Check the rewards first, which waits for the device.
+
+    Returns:
+        Advantages `[P, M]` without unit.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor.
+        ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, `quantile` lies outside [0, 1), or
+            `eps` is negative.
+
+    Example:
+        >>> qae(torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
+        tensor([[0.0000, 1.9996, 0.0000, 0.0000]])
+
+    Reference:
+        Quantile advantage estimation, arXiv 2509.22611.
+    """
+    if not 0 <= quantile < 1:
+        raise ValueError(f"quantile = {quantile} must lie in [0, 1); 0.4 is the default")
+    if not eps >= 0:
+        raise ValueError(f"eps = {eps} must not be negative; 1e-4 is the default")
+    if validate:
+        check_rewards(rewards)
+    relative = relative_rewards(rewards)
+    n = num_scored(rewards)
+    ascending = relative.masked_fill(torch.isnan(relative), math.inf).sort(dim=1).values
+    rank = torch.floor(quantile * n + 1e-9).long().clamp(max=relative.shape[1] - 1)
+    excess = relative - ascending.gather(1, rank)
+    std = ((centred(relative) ** 2).nansum(dim=1, keepdim=True) / (n - 1).clamp(min=1)).sqrt()
+    advantages = excess / (std + eps)
+    return finish(advantages.where(std > 0, 0.0), rewards)

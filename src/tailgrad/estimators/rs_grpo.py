@@ -1,0 +1,49 @@
+"""RS-GRPO: the risk-seeking advantage of an exponential utility."""
+
+import math
+
+import torch
+
+from tailgrad.estimators._groups import finish, relative_rewards
+from tailgrad.types import Advantages, Rewards, check_rewards
+
+
+def rs_grpo(rewards: Rewards, *, risk_beta: float, validate: bool = True) -> Advantages:
+    """Influence of each rollout on the exponential utility of the group.
+
+    Formula: A_i = (1 / beta) (exp(beta r_i) / mean_j exp(beta r_j) - 1), the influence of rollout i on
+    (1 / beta) log mean exp(beta r). The group's largest reward is subtracted first, which changes nothing.
+
+    Scale: mean scale; the gradient of (1 / beta) log E[exp(beta R)] with the expectation plugged in, biased at
+    finite m. beta > 0 seeks risk and with it the upper tail, beta < 0 avoids it; beta -> 0 is `dr_grpo`. Assumes
+    nothing of the rewards, but beta has their inverse unit, so it must fit their spread. A group of equal rewards,
+    or with one scored rollout, gives zeros.
+
+    Args:
+        rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        risk_beta: beta, in units of 1 / reward; finite and not 0.
+        validate: Check the rewards first, which waits for the device.
+
+    Returns:
+        Advantages `[P, M]` in the units of the rewards.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor.
+        ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, or `risk_beta` is 0 or not finite.
+
+    Example:
+        >>> rs_grpo(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), risk_beta=2.0)
+        tensor([[-0.3075,  0.9225, -0.3075, -0.3075]])
+
+    Reference:
+        RS-GRPO, arXiv 2509.24261.
+    """
+    if not math.isfinite(risk_beta) or risk_beta == 0:
+        raise ValueError(f"risk_beta = {risk_beta} must be finite and not 0; dr_grpo is the limit at 0")
+    if validate:
+        check_rewards(rewards)
+    exponent = risk_beta * relative_rewards(rewards)
+    exponent = exponent - exponent.nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)  # beta < 0: the smallest reward
+    utility = exponent.exp()
+    advantages = (utility / torch.nanmean(utility, dim=1, keepdim=True) - 1) / risk_beta
+    return finish(advantages, rewards)
