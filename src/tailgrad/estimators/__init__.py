@@ -19,6 +19,7 @@ from tailgrad.estimators.max_at_k import max_at_k
 from tailgrad.estimators.pass_at_k import pass_at_k
 from tailgrad.estimators.prefix_tea import prefix_tea
 from tailgrad.estimators.qae import qae
+from tailgrad.estimators.ragged import advantages_ragged
 from tailgrad.estimators.rloo import rloo
 from tailgrad.estimators.rs_grpo import rs_grpo
 from tailgrad.estimators.tea import tea
@@ -27,6 +28,7 @@ from tailgrad.types import Estimator
 __all__ = [
     "ESTIMATORS",
     "accepted_options",
+    "advantages_ragged",
     "bind",
     "bon_max_mean",
     "bon_max_second",

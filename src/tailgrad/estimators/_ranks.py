@@ -33,8 +33,7 @@ def log_best_of_n_weight(
 ) -> Float[Tensor, "P M"]:
     """log(N q^(N-1)): the density of the best of N against that of one response, at the quantile q."""
     check_budget(deploy_n, "deploy_n", validate=validate)
-    if isinstance(deploy_n, Tensor):
-        budget = deploy_n.to(torch.float64).unsqueeze(1)
-        return budget.log() + torch.special.xlogy(budget - 1, quantile)
-    weight: Tensor = math.log(deploy_n) + torch.special.xlogy(deploy_n - 1, quantile)
-    return weight
+    n = deploy_n.to(torch.float64).unsqueeze(1) if isinstance(deploy_n, Tensor) else deploy_n
+    log_n = n.log() if isinstance(n, Tensor) else math.log(n)
+    power: Tensor = torch.special.xlogy(n - 1, quantile)
+    return power + log_n

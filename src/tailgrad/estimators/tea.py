@@ -81,7 +81,7 @@ def tea(
         coefficient = coefficient.unsqueeze(1)
     excess = (relative - threshold.nan_to_num(nan=math.inf)).clamp(min=0)
     linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, tail_fraction)
-    advantages = excess * (linear + quadratic * excess)
+    advantages = excess * (linear + quadratic * excess) + 0.0  # no -0.0
     return finish(centred(advantages) if center else advantages, rewards)
 
 

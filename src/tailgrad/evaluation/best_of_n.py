@@ -4,7 +4,10 @@ import numbers
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Float, Real
+
+from tailgrad.tails.forecasts import mean_best_of_subsets
 
 
 def budgets_up_to(n: int) -> tuple[int, ...]:
@@ -62,26 +65,7 @@ def best_of_n(rewards: Real[np.ndarray, "P n"], budgets: Sequence[int]) -> Float
     """
     rewards = np.asarray(rewards, dtype=np.float64)
     _check(rewards, budgets)
-    ordered = np.sort(rewards, axis=1)  # NaN last
-    scored = np.isfinite(ordered).sum(axis=1)
-    values = np.full((len(rewards), len(budgets)), np.nan)
-    for count in np.unique(scored):
-        prompts = scored == count
-        for column, budget in enumerate(budgets):
-            if budget <= count:
-                weights = _subset_maximum_weights(int(count), budget)
-                values[prompts, column] = ordered[prompts, budget - 1 : count] @ weights
-    return values
-
-
-def _subset_maximum_weights(n: int, budget: int) -> Float[np.ndarray, " R"]:
-    """Give the share of N-subsets whose maximum is the i-th smallest of n, for i = N, ..., n.
-
-    From the top down: the largest reward has share N/n, and share(i-1) = share(i) (i-N)/(i-1).
-    """
-    rank = np.arange(n, budget, -1, dtype=np.float64)
-    shares = np.cumprod(np.concatenate([[budget / n], (rank - budget) / (rank - 1)]))
-    return shares[::-1]
+    return mean_best_of_subsets(torch.from_numpy(rewards), [int(budget) for budget in budgets]).numpy()
 
 
 def _check(rewards: np.ndarray, budgets: Sequence[int]) -> None:

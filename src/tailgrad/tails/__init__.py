@@ -6,18 +6,28 @@ from tailgrad.tails.constants import (
     extrapolation_coefficient,
     gaussian_tail,
 )
-from tailgrad.tails.forecasts import gaussian_tail_forecast
+from tailgrad.tails.forecasts import (
+    FORECASTS,
+    exponential_tail_forecast,
+    gaussian_tail_forecast,
+    max_at_k_forecast,
+    standard_error,
+)
 from tailgrad.tails.gaussianity import UpperTailQQ, upper_tail_qq
 from tailgrad.tails.statistics import TailStatistics, tail_statistics
 
 __all__ = [
+    "FORECASTS",
     "GaussianTail",
     "TailStatistics",
     "UpperTailQQ",
     "expected_max_normal",
+    "exponential_tail_forecast",
     "extrapolation_coefficient",
     "gaussian_tail",
     "gaussian_tail_forecast",
+    "max_at_k_forecast",
+    "standard_error",
     "tail_statistics",
     "upper_tail_qq",
 ]

@@ -1,11 +1,19 @@
-"""Forecasts of V_N, the expected largest reward of N rollouts, from groups much smaller than N."""
+"""Forecasts of V_N, the expected largest reward of N rollouts, from the rewards of a group."""
 
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.tails.constants import extrapolation_coefficient
+from tailgrad.tails.constants import check_budget, extrapolation_coefficient
 from tailgrad.tails.statistics import tail_statistics
 from tailgrad.types import Rewards, check_rewards
+
+_EULER = 0.57721566490153286061
+"""H_n = digamma(n + 1) + this."""
 
 
 def gaussian_tail_forecast(
@@ -33,7 +41,6 @@ def gaussian_tail_forecast(
         ValueError: If an argument is out of range; see `tail_statistics` and `extrapolation_coefficient`.
 
     Example:
-        >>> import torch
         >>> rewards = torch.tensor([[0.0, 1.0, 5.0, 3.0]])
         >>> gaussian_tail_forecast(rewards, deploy_n=64, tail_fraction=0.5).round(decimals=6)
         tensor([6.5644], dtype=torch.float64)
@@ -46,3 +53,147 @@ def gaussian_tail_forecast(
     if isinstance(deploy_n, Tensor):
         deploy_n = deploy_n.to(rewards.device)
     return tail.mean + extrapolation_coefficient(deploy_n, tail_fraction) * tail.std
+
+
+def exponential_tail_forecast(
+    rewards: Rewards, *, deploy_n: int | float | Tensor, tail_fraction: float = 0.25
+) -> Float[Tensor, " P"]:
+    """Forecast V_N of each prompt by extrapolating the upper tail of its group as an exponential tail.
+
+    With the k = ceil(alpha n) largest of n rewards, r_hat the smallest of them, s_hat the sum of their excesses over
+    it divided by k - 1, and the harmonic numbers H,
+
+        V_N ~= r_hat + s_hat (H_N - H_n + H_{k-1}),
+
+    unbiased for every n and N where the rewards are exponential with any location and scale. An exponential tail is
+    heavier than a Gaussian one: this forecast grows like log N, `gaussian_tail_forecast` like sqrt(2 log N).
+
+    Args:
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        tail_fraction: alpha in (0, 1], the share of the group in the tail.
+
+    Returns:
+        One float64 forecast a prompt, in the units of the rewards; NaN where fewer than two scored rollouts
+        fall in the tail.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor or `deploy_n` not a number.
+        ValueError: If an argument is out of range; see `tail_statistics` and `expected_max_normal`.
+
+    Example:
+        >>> exponential_tail_forecast(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), deploy_n=4, tail_fraction=0.5)
+        tensor([5.], dtype=torch.float64)
+
+    Reference:
+        arXiv 2602.01485 (tail forecasts).
+    """
+    check_rewards(rewards)
+    check_budget(deploy_n, "deploy_n", validate=True)
+    tail = tail_statistics(rewards, tail_fraction=tail_fraction)
+    k = tail.size.to(torch.float64)
+    scale = (tail.mean - tail.threshold) * k / (k - 1)
+    n = (~torch.isnan(rewards)).sum(dim=1).to(torch.float64)
+    budget = torch.as_tensor(deploy_n, dtype=torch.float64, device=rewards.device)
+    return tail.threshold + scale * (torch.digamma(budget + 1) - torch.digamma(n + 1) + torch.digamma(k) + _EULER)
+
+
+def max_at_k_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor, " P"]:
+    """V_N of each prompt for N up to the size of its group: the mean, over all N-subsets, of the largest reward.
+
+    With the n scored rewards in increasing order,
+
+        V_N = sum over i = N .. n of C(i - 1, N - 1) / C(n, N) r_(i),
+
+    the U-statistic of the maximum: unbiased, with no randomness of its own. N = 1 is the mean, N = n the largest.
+    The influence of deleting a rollout is its `max_at_k` advantage with `baseline="loo"`.
+
+    Args:
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        deploy_n: N, a whole number from 1 to M.
+
+    Returns:
+        One float64 value a prompt, in the units of the rewards; NaN where fewer than N rollouts are scored.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor or `deploy_n` not an int.
+        ValueError: If the rewards are malformed or `deploy_n` is not between 1 and M.
+
+    Example:
+        >>> max_at_k_forecast(torch.tensor([[3.0, 1.0, 2.0]]), deploy_n=2)  # pairs: 3, 3, 2
+        tensor([2.6667], dtype=torch.float64)
+
+    Reference:
+        PKPO, arXiv 2505.15201.
+    """
+    check_rewards(rewards)
+    if isinstance(deploy_n, bool) or not isinstance(deploy_n, int):
+        raise TypeError(f"deploy_n must be an int, got {deploy_n!r}: subsets have whole sizes")
+    rollouts = rewards.shape[1]
+    if not 1 <= deploy_n <= rollouts:
+        raise ValueError(
+            f"deploy_n = {deploy_n} must lie between 1 and the {rollouts} rollouts of a group: a larger N is "
+            "extrapolation, which gaussian_tail_forecast and exponential_tail_forecast do"
+        )
+    return mean_best_of_subsets(rewards.to(torch.float64), (deploy_n,)).squeeze(1)
+
+
+def mean_best_of_subsets(rewards: Float[Tensor, "P M"], sizes: Sequence[int]) -> Float[Tensor, "P K"]:
+    """Mean, over all k-subsets of each group's scored rewards, of the largest; NaN where fewer than k are scored.
+
+    The j-th largest of n is the best of a share of the k-subsets: k / n for the largest, and from there on
+    (n - j + 1 - k) / (n - j + 1) of the share of the one before.
+    """
+    scored = ~torch.isnan(rewards)
+    n = scored.sum(dim=1, keepdim=True).to(torch.float64)
+    descending = rewards.masked_fill(~scored, -math.inf).sort(dim=1, descending=True).values.nan_to_num(neginf=0.0)
+    smaller = n - torch.arange(1, rewards.shape[1], device=rewards.device)
+    values = []
+    for k in sizes:
+        ratio = (smaller + 1 - k).clamp(min=0) / smaller.clamp(min=1)
+        shares = torch.cat([k / n, ratio], dim=1).cumprod(dim=1)
+        values.append((shares * descending).sum(dim=1).where(n.squeeze(1) >= k, math.nan))
+    return torch.stack(values, dim=1)
+
+
+FORECASTS: dict[str, Callable[..., Tensor]] = {
+    "gaussian_tail": gaussian_tail_forecast,
+    "exponential_tail": exponential_tail_forecast,
+    "max_at_k": max_at_k_forecast,
+}
+"""Every forecast of V_N by its plain name."""
+
+
+def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options: Any) -> Float[Tensor, " P"]:
+    """Standard error of each prompt's forecast by the jackknife: from the forecasts that leave one rollout out.
+
+    With f_i the forecast without rollout i of n, sqrt((n - 1) / n sum_i (f_i - mean f)^2). It measures how much the
+    forecast would vary from group to group, not how wrong the shape of the tail is that it assumes.
+
+    Args:
+        forecast: One of `FORECASTS`, or any function from rewards `[P, M]` to values `[P]` that leaves out NaN.
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        **options: The forecast's keyword arguments; a tensor `deploy_n` must hold one value only.
+
+    Returns:
+        One float64 standard error a prompt, in the units of the rewards; NaN where leaving one out leaves too few.
+
+    Raises:
+        ValueError: As the forecast.
+
+    Example:
+        >>> rewards = torch.tensor([[0.0, 1.0, 2.0, 5.0]])
+        >>> standard_error(max_at_k_forecast, rewards, deploy_n=1)  # of the mean: std / sqrt(4)
+        tensor([1.0801], dtype=torch.float64)
+    """
+    check_rewards(rewards)
+    prompts, rollouts = rewards.shape
+    values = rewards.to(torch.float64)
+    left_out = torch.eye(rollouts, dtype=torch.bool, device=rewards.device)
+    without = values[:, None, :].masked_fill(left_out, math.nan).flatten(0, 1)
+    forecasts = forecast(without, **options).view(prompts, rollouts)
+    scored = ~torch.isnan(values)
+    n = scored.sum(dim=1)
+    mean = forecasts.where(scored, 0.0).sum(dim=1, keepdim=True) / n.unsqueeze(1)
+    squares = ((forecasts - mean) ** 2).where(scored, 0.0).sum(dim=1)
+    return (squares * (n - 1) / n).sqrt()

@@ -1,0 +1,79 @@
+"""Groups of different sizes in one flat batch, in any order: what engines such as verl hand over."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Real
+from torch import Tensor
+
+FlatRewards = Real[Tensor, " B"] | Bool[Tensor, " B"]
+
+
+def advantages_ragged(
+    rewards: FlatRewards,
+    group_ids: Tensor | np.ndarray | Sequence[Any],
+    estimator: Callable[..., Tensor],
+    **options: Any,
+) -> Float[Tensor, " B"]:
+    """Advantages of rollouts that come in groups of different sizes, shuffled.
+
+    Each group gets the advantages that the estimator gives to it alone: the rollouts of a group are taken in the
+    order of the batch, and a group of n rollouts counts as m = n. A group too small for the estimator gets zeros, as
+    a group with too few scored rollouts does; `smallest_group` says how many it takes.
+
+    Args:
+        rewards: One reward a rollout; NaN where it could not be scored.
+        group_ids: The group of each rollout: a tensor of whole numbers, or a sequence of any hashable sortable
+            labels, such as strings.
+        estimator: A function from rewards `[P, M]` to advantages `[P, M]`, such as a value of `ESTIMATORS` or what
+            `bind` returns.
+        **options: Passed on to the estimator. A tensor `deploy_n` holds one N a rollout, the same within a group.
+
+    Returns:
+        Advantages `[B]` on the mean scale: the gradient of one prompt is the mean over its own rollouts.
+
+    Raises:
+        TypeError: If `rewards` is not a tensor.
+        ValueError: If the rewards are not flat, there is not one group id for each, or as the estimator.
+
+    Example:
+        >>> from tailgrad.estimators import rloo
+        >>> advantages_ragged(torch.tensor([1.0, 7.0, 3.0, 5.0, 9.0]), ["a", "b", "a", "a", "b"], rloo)
+        tensor([-3., -2.,  0.,  3.,  2.])
+    """
+    group, size, place = _layout(rewards, group_ids)
+    columns = max(2, int(size.max())) if len(size) else 2
+    floating = rewards if rewards.is_floating_point() else rewards.to(torch.float64)
+    table = floating.new_full((len(size), columns), torch.nan)
+    table[group, place] = floating
+    budget = options.get("deploy_n")
+    if isinstance(budget, Tensor) and budget.ndim == 1:
+        if len(budget) != len(rewards):
+            raise ValueError(f"deploy_n must hold one N a rollout, {len(rewards)}, got {len(budget)}")
+        options["deploy_n"] = budget.new_zeros(len(size)).index_put((group,), budget.to(rewards.device))
+    advantages = estimator(table, **options)
+    # A group of n in a table of M columns comes out as n of M scored rollouts would: times M / n.
+    flat = advantages[group, place] * (size[group].to(advantages.dtype) / columns)
+    return flat if rewards.is_floating_point() else flat.to(torch.float32)
+
+
+def _layout(
+    rewards: Tensor, group_ids: Tensor | np.ndarray | Sequence[Any]
+) -> tuple[Int[Tensor, " B"], Int[Tensor, " P"], Int[Tensor, " B"]]:
+    """Row of each rollout, size of each row, and place of each rollout in its row, in the order of the batch."""
+    if not isinstance(rewards, Tensor):
+        raise TypeError(f"rewards must be a torch tensor of shape [B], got {type(rewards).__name__}")
+    if rewards.ndim != 1:
+        raise ValueError(f"rewards must be flat, [B], got shape {tuple(rewards.shape)}; a table goes to the estimator")
+    if len(group_ids) != len(rewards):
+        raise ValueError(f"{len(rewards)} rewards need as many group ids, got {len(group_ids)}")
+    if not isinstance(group_ids, Tensor):
+        group_ids = torch.from_numpy(np.unique(np.asarray(group_ids), return_inverse=True)[1])
+    _, group, size = torch.unique(group_ids.to(rewards.device), return_inverse=True, return_counts=True)
+    order = group.argsort(stable=True)
+    start = size.cumsum(0) - size
+    place = torch.empty_like(group)
+    place[order] = torch.arange(len(group), device=group.device) - start[group[order]]
+    return group, size, place

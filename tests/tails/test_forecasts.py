@@ -1,0 +1,108 @@
+"""Forecasts of V_N and their standard errors, against closed forms and simulation."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tailgrad.tails import (
+    FORECASTS,
+    exponential_tail_forecast,
+    gaussian_tail_forecast,
+    max_at_k_forecast,
+    standard_error,
+)
+
+
+def exponential(groups: int, m: int) -> Tensor:
+    generator = torch.Generator().manual_seed(m)
+    return torch.empty(groups, m, dtype=torch.float64).exponential_(generator=generator)
+
+
+def normal(groups: int, m: int) -> Tensor:
+    return torch.randn(groups, m, dtype=torch.float64, generator=torch.Generator().manual_seed(m))
+
+
+@pytest.mark.parametrize(("m", "deploy_n"), [(16, 128), (16, 4), (64, 1000)])
+@pytest.mark.parametrize("tail_fraction", [0.25, 1.0])
+def test_exponential_rewards_are_forecast_without_bias(m: int, deploy_n: int, tail_fraction: float) -> None:
+    """Location -3, scale 2: V_N = -3 + 2 H_N exactly."""
+    rewards = 2 * exponential(20_000, m) - 3
+    forecasts = exponential_tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction)
+    truth = -3 + 2 * sum(1 / j for j in range(1, deploy_n + 1))
+    error = forecasts.std().item() / math.sqrt(len(forecasts))
+    assert abs(forecasts.mean().item() - truth) < 4 * error
+    assert error < 0.05
+
+
+def test_exponential_forecast_by_hand() -> None:
+    """Top two of 8: 3 and 5; s = 2, V_16 = 3 + 2 (1/9 + ... + 1/16 + 1), H_1 = 1."""
+    rewards = torch.tensor([[0.0, 5.0, 1.0, 3.0, -1.0, math.nan, 2.0, 2.5, 0.5]])
+    expected = 3 + 2 * (sum(1 / j for j in range(9, 17)) + 1)
+    assert exponential_tail_forecast(rewards, deploy_n=16).item() == pytest.approx(expected, abs=1e-12)
+    several = exponential_tail_forecast(rewards.expand(2, -1), deploy_n=torch.tensor([8.0, 16.0]))
+    assert several.tolist() == pytest.approx([5.0, expected])
+
+
+def test_max_at_k_forecast_is_the_mean_over_subsets() -> None:
+    rewards = normal(3, 7)
+    rewards[1, 2] = math.nan
+    for k in range(1, 8):
+        values = max_at_k_forecast(rewards, deploy_n=k)
+        for group, value in zip(rewards, values, strict=True):
+            scored = group[~torch.isnan(group)].tolist()
+            best = [max(subset) for subset in combinations(scored, k)]
+            assert value.item() == pytest.approx(np.mean(best) if best else math.nan, nan_ok=True)
+
+
+@pytest.mark.parametrize(("name", "deploy_n", "least"), [("max_at_k", 4, 0.97), ("gaussian_tail", 128, 0.97)])
+def test_standard_error_against_the_spread_over_groups(name: str, deploy_n: int, least: float) -> None:
+    """The jackknife's mean square is the variance over groups or a little more; measured ratios: 1.00 to 1.4."""
+    rewards = normal(4000, 32)
+    options = {"deploy_n": deploy_n}
+    spread = FORECASTS[name](rewards, **options).std().item()
+    errors = standard_error(FORECASTS[name], rewards, **options)
+    ratio = math.sqrt(errors.square().mean().item()) / spread
+    assert least < ratio < 1.25
+
+
+def test_standard_error_of_the_mean_and_of_groups_with_unscored_rollouts() -> None:
+    rewards = normal(4, 12)
+    expected = rewards.std(dim=1) / math.sqrt(12)
+    torch.testing.assert_close(standard_error(max_at_k_forecast, rewards, deploy_n=1), expected)
+    rewards[:, [3, 7]] = math.nan
+    without = rewards[:, [i for i in range(12) if i not in (3, 7)]]
+    for name, forecast in FORECASTS.items():
+        options = {"deploy_n": 5 if name == "max_at_k" else 128}
+        torch.testing.assert_close(
+            standard_error(forecast, rewards, **options), standard_error(forecast, without, **options)
+        )
+    rewards[0, 2:] = math.nan
+    assert standard_error(gaussian_tail_forecast, rewards, deploy_n=128).isnan().tolist() == [True, False, False, False]
+
+
+def test_an_exponential_tail_promises_more_than_a_gaussian_one() -> None:
+    rewards = normal(2000, 64)
+    gaussian = gaussian_tail_forecast(rewards, deploy_n=512).mean()
+    heavier = exponential_tail_forecast(rewards, deploy_n=512).mean()
+    assert gaussian < 3.044 + 0.05  # c_512
+    assert heavier > gaussian + 0.3
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("name", "deploy_n", "error", "message"),
+    [
+        ("max_at_k", 9, ValueError, "deploy_n = 9 must lie between 1 and the 8 rollouts.*gaussian_tail_forecast"),
+        ("max_at_k", 0, ValueError, "deploy_n = 0 must lie between 1"),
+        ("max_at_k", 2.5, TypeError, "deploy_n must be an int, got 2.5"),
+        ("exponential_tail", 0, ValueError, "deploy_n = 0 must lie between 1"),
+        ("exponential_tail", "128", TypeError, "deploy_n must be a number"),
+    ],
+)
+def test_budgets_out_of_range(name: str, deploy_n: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        FORECASTS[name](torch.zeros(1, 8), deploy_n=deploy_n)
