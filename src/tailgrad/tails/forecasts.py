@@ -168,7 +168,9 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
     """Standard error of each prompt's forecast by the jackknife: from the forecasts that leave one rollout out.
 
     With f_i the forecast without rollout i of n, sqrt((n - 1) / n sum_i (f_i - mean f)^2). It measures how much the
-    forecast would vary from group to group, not how wrong the shape of the tail is that it assumes.
+    forecast would vary from group to group, not how wrong the shape of the tail is that it assumes. For normal rewards
+    and m = 32 it is right on average for `max_at_k_forecast`, 7% too large for `gaussian_tail_forecast` and 43% for
+    `exponential_tail_forecast`, which leans on one order statistic.
 
     Args:
         forecast: One of `FORECASTS`, or any function from rewards `[P, M]` to values `[P]` that leaves out NaN.
