@@ -44,6 +44,7 @@ __all__ = [
     "rloo",
     "rs_grpo",
     "smallest_group",
+    "summary",
     "tea",
 ]
 
@@ -147,6 +148,26 @@ def accepted_options(name: str) -> tuple[str, ...]:
         ('k', 'baseline')
     """
     return tuple(option for option in _options(name) if option != "validate")
+
+
+def summary(name: str) -> str:
+    """What an estimator is, in a line: the first of its docstring, without the full stop.
+
+    Args:
+        name: A key of `ESTIMATORS`.
+
+    Returns:
+        A few words.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Example:
+        >>> summary("dr_grpo")
+        'Reward minus the mean of the group'
+    """
+    _options(name)
+    return (inspect.getdoc(ESTIMATORS[name]) or "").partition("\n")[0].rstrip(".")
 
 
 def _options(name: str) -> dict[str, inspect.Parameter]:

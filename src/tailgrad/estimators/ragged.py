@@ -9,11 +9,12 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 FlatRewards = Real[Tensor, " B"] | Bool[Tensor, " B"]
+GroupIds = Tensor | np.ndarray | Sequence[Any]
 
 
 def advantages_ragged(
     rewards: FlatRewards,
-    group_ids: Tensor | np.ndarray | Sequence[Any],
+    group_ids: GroupIds,
     estimator: Callable[..., Tensor],
     **options: Any,
 ) -> Float[Tensor, " B"]:
@@ -59,9 +60,7 @@ def advantages_ragged(
     return flat if rewards.is_floating_point() else flat.to(torch.float32)
 
 
-def _layout(
-    rewards: Tensor, group_ids: Tensor | np.ndarray | Sequence[Any]
-) -> tuple[Int[Tensor, " B"], Int[Tensor, " P"], Int[Tensor, " B"]]:
+def _layout(rewards: Tensor, group_ids: GroupIds) -> tuple[Int[Tensor, " B"], Int[Tensor, " P"], Int[Tensor, " B"]]:
     """Row of each rollout, size of each row, and place of each rollout in its row, in the order of the batch."""
     if not isinstance(rewards, Tensor):
         raise TypeError(f"rewards must be a torch tensor of shape [B], got {type(rewards).__name__}")

@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from trl import GRPOConfig
 
-from tailgrad.estimators import ESTIMATORS, accepted_options, bind
+from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary
 from tailgrad.training.advantages import SCALINGS
 from tailgrad.training.resume import check_save_steps
 
@@ -31,14 +31,16 @@ class TailGRPOConfig(GRPOConfig):
             that would cut a batch of rollouts in two.
     """
 
-    estimator: str = _option("tea", f"Estimator of the advantages: {', '.join(ESTIMATORS)}.")
+    estimator: str = _option(
+        "tea", "Estimator of the advantages: " + "; ".join(f"{name} ({summary(name)})" for name in ESTIMATORS) + "."
+    )
     deploy_n: int = _option(128, "N: how many responses the best is taken of at deployment.")
     tail_fraction: float = _option(0.25, "alpha: the share of a group that counts as its upper tail.")
     advantage_scaling: str = _option(
         "none",
         "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch).",
     )
-    k: int | None = _option(None, "max_at_k: the k of max@k, at most num_generations.")
+    k: int | None = _option(None, "max_at_k, pass_at_k: size of the subsets, at most num_generations.")
     baseline: str | None = _option(None, "max_at_k: none, loo or subset (default).")
     order: int | None = _option(None, "prefix_tea: order of the debiasing (default 2).")
     num_prefixes: int | None = _option(None, "prefix_tea: how many prefix sizes (default 4).")
@@ -47,6 +49,11 @@ class TailGRPOConfig(GRPOConfig):
     cyclic_shifts: bool | None = _option(None, "prefix_tea: average over all cyclic shifts of a group (default).")
     ddof: int | None = _option(None, "tea, prefix_tea: 0 (default) divides the tail's sum of squares by k, 1 by k - 1.")
     center: bool | None = _option(None, "tea, prefix_tea: subtract the group's mean advantage (default: do not).")
+    eps: float | None = _option(None, "grpo, qae: added to the group's standard deviation (default 1e-4).")
+    binary: bool | None = _option(None, "bon_rl: rewards are 0/1 (default: in groups where all are).")
+    normalize: bool | None = _option(None, "cat_bon: divide the weights by their mean over the batch (default).")
+    risk_beta: float | None = _option(None, "rs_grpo: beta of the exponential utility, in units of 1 / reward.")
+    quantile: float | None = _option(None, "qae: the quantile of the group that is the baseline (default 0.4).")
 
     def __post_init__(self) -> None:
         """Check TRL's options, then ours."""
@@ -66,16 +73,6 @@ class TailGRPOConfig(GRPOConfig):
     def estimator_options(self) -> dict[str, Any]:
         """Return the options to give the estimator; None stands for its default."""
         accepted = accepted_options(self.estimator)
-        own = (
-            "k",
-            "baseline",
-            "order",
-            "num_prefixes",
-            "prefix_sizes",
-            "evaluation",
-            "cyclic_shifts",
-            "ddof",
-            "center",
-        )
-        options = {name: getattr(self, name) for name in own}
+        all_of_them = {option for name in ESTIMATORS for option in accepted_options(name)}
+        options = {name: getattr(self, name) for name in sorted(all_of_them - set(_SHARED))}
         return options | {name: getattr(self, name) for name in _SHARED if name in accepted}
