@@ -2,6 +2,7 @@ import logging
 
 import pytest
 
+from tailgrad.estimators import ESTIMATORS, accepted_options
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.trainer import training_record
 
@@ -82,3 +83,8 @@ def test_a_bad_reward_stops_the_training_with_its_name(policy, prompts, options,
     trainer = TailGRPOTrainer(model=str(policy), reward_funcs=my_reward, args=args, train_dataset=prompts)
     with pytest.raises(error, match=f"my_reward.*{message}"):
         trainer.train()
+
+
+def test_every_option_of_every_estimator_can_be_given() -> None:
+    options = {option for name in ESTIMATORS for option in accepted_options(name)}
+    assert options <= set(TailGRPOConfig.__dataclass_fields__)

@@ -1,0 +1,122 @@
+"""Time and peak memory of every estimator, as ratios to one `torch.sort` of the same tensor in the same run.
+
+    python benchmarks/estimators.py
+
+The third ratio is that of a Python loop over the groups, the form of reference listings, to the batched call. Runs on
+the CPU with one thread, and on the GPU too where there is one. Prints the tables of benchmarks/README.md.
+"""
+
+import math
+import multiprocessing
+import platform
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tailgrad import __version__
+from tailgrad.estimators import ESTIMATORS, bind
+
+SHAPES = ((4096, 64), (512, 16), (64, 1024))
+OPTIONS: dict[str, dict[str, Any]] = {
+    "tea": {"deploy_n": 2048},
+    "prefix_tea": {"deploy_n": 2048},
+    "max_at_k": {"k": 8},
+    "bon_rl": {"deploy_n": 2048},
+    "cat_bon": {"deploy_n": 2048},
+    "pass_at_k": {"k": 8},
+    "rs_grpo": {"risk_beta": 1.0},
+}
+REPEATS = 9
+LONGEST = 3.0  # seconds for the repeats of one measurement
+LOOP_GROUPS = 64
+LEAST_BYTES = 2**20  # a process grows in steps too coarse to measure less
+
+
+def fastest(function: Callable[[], Any], device: str) -> float:
+    """Least wall-clock seconds of several calls, after one to warm up."""
+    times: list[float] = []
+    function()
+    while len(times) < REPEATS and sum(times) < LONGEST:
+        _wait(device)
+        start = time.perf_counter()
+        function()
+        _wait(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory(function: Callable[[], Any], device: str) -> float:
+    """Bytes that a call needs at its peak: of the allocator on the GPU, of the process on the CPU."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        return torch.cuda.max_memory_allocated() - before
+    receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
+
+    def child() -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        kept = function()
+        sender.send(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+        del kept
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    peak = receiver.recv()
+    process.join()
+    return float(peak)
+
+
+def measure(name: str, rewards: Tensor, device: str) -> tuple[float, float, float]:
+    """Ratios of time and memory to one sort, and of a loop over the groups to the batched call."""
+    if name == "pass_at_k":
+        rewards = (rewards > 0).float()
+    estimate = bind(name, **OPTIONS.get(name, {}), validate=False)
+
+    def sort() -> Any:
+        return torch.sort(rewards, dim=1)
+
+    def batched() -> Tensor:
+        return estimate(rewards)
+
+    groups = rewards[:LOOP_GROUPS]
+
+    def loop() -> list[Tensor]:
+        return [estimate(group[None]) for group in groups]
+
+    seconds = fastest(batched, device)
+    loop_seconds = fastest(loop, device) * len(rewards) / len(groups)
+    of_sort = peak_memory(sort, device)
+    memory = peak_memory(batched, device) / of_sort if of_sort > LEAST_BYTES else math.nan
+    return seconds / fastest(sort, device), memory, loop_seconds / seconds
+
+
+def main() -> None:
+    """Print a table for each device."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        machine = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
+        print(
+            f"\n{device} ({machine}), torch {torch.__version__}, tailgrad {__version__}, {time.strftime('%Y-%m-%d')}\n"
+        )
+        print("| estimator | " + " | ".join(f"[{p}, {m}]: time, memory, loop" for p, m in SHAPES) + " |")
+        print("|---|" + "---|" * len(SHAPES))
+        tables = [torch.randn(*shape, generator=generator).to(device) for shape in SHAPES]
+        for name in ESTIMATORS:
+            cells = [measure(name, rewards, device) for rewards in tables]
+            text = (f"{seconds:.1f}, {memory:.1f}, {loop:.0f}" for seconds, memory, loop in cells)
+            print(f"| `{name}` | " + " | ".join(text) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
