@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from contract_rows import ROWS, M, Row, eighths
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from tailgrad.estimators import ESTIMATORS, bind, smallest_group
@@ -220,6 +222,26 @@ def test_kernels_never_read_a_value(row: Row) -> None:
         budgets = torch.full((3,), 128.0, device="meta")
         options = {**row.options, "deploy_n": budgets, "validate": False}
         assert bind(row.name, **options)(rewards).shape == (3, M)
+
+
+REWARDS = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1.0, -0.0, 1e-300, math.nan]))
+
+
+@every_row
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_any_rewards_give_finite_advantages_in_their_places(row: Row, data: st.DataObject) -> None:
+    """Whatever the rewards: finite, 0 where unscored, and moved with the rollouts as the row declares."""
+    table = data.draw(st.lists(st.lists(REWARDS, min_size=M, max_size=M), min_size=1, max_size=3))
+    rewards = row.allowed(torch.tensor(table, dtype=torch.float64))
+    advantages = row.estimate(rewards)
+    assert bool(advantages.isfinite().all())
+    assert bool((advantages[rewards.isnan()] == 0).all())
+    if row.permutations == "all":
+        order = torch.tensor(data.draw(st.permutations(range(M))))
+        scale = advantages.abs().amax(dim=1, keepdim=True) + 1e-300
+        moved = row.estimate(rewards[:, order])
+        assert bool(((moved - advantages[:, order]).abs() <= 1e-6 * scale).all())
 
 
 @every_row

@@ -67,3 +67,19 @@ def finish(advantages: Float[Tensor, "P M"], rewards: Rewards) -> Advantages:
     """
     factor = rewards.shape[1] / num_scored(rewards).clamp(min=1).to(advantages.dtype)
     return (advantages * factor).where(~torch.isnan(rewards), 0.0).to(output_dtype(rewards))
+
+
+def is_binary(rewards: Rewards) -> Tensor:
+    """Where a reward is 0 or 1."""
+    return (rewards == 0) | (rewards == 1)
+
+
+def check_binary(rewards: Rewards, name: str) -> None:
+    """Refuse rewards other than 0, 1 and NaN; waits for the device."""
+    wrong = ~(is_binary(rewards) | torch.isnan(rewards))
+    if wrong.any():
+        prompt, rollout = wrong.nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} takes rewards 0 and 1 only, got {rewards[prompt, rollout].item()} (prompt {prompt}, rollout "
+            f"{rollout}): round the rewards, or take another estimator for graded ones, such as max_at_k"
+        )

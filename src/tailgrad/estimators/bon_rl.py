@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._groups import check_binary, finish, is_binary, num_scored, per_prompt, relative_rewards
 from tailgrad.estimators._ranks import log_best_of_n_weight, num_not_larger, num_smaller
 from tailgrad.types import Advantages, Rewards, check_rewards
 
@@ -70,19 +70,3 @@ def bon_rl(
         return finish(exact, rewards)
     zero_or_one = (torch.isnan(values) | is_binary(values)).all(dim=1, keepdim=True)
     return finish(torch.where(zero_or_one, exact, graded), rewards)
-
-
-def is_binary(rewards: Rewards) -> Tensor:
-    """Where a reward is 0 or 1."""
-    return (rewards == 0) | (rewards == 1)
-
-
-def check_binary(rewards: Rewards, name: str) -> None:
-    """Refuse rewards other than 0, 1 and NaN; waits for the device."""
-    wrong = ~(is_binary(rewards) | torch.isnan(rewards))
-    if wrong.any():
-        prompt, rollout = wrong.nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} takes rewards 0 and 1 only, got {rewards[prompt, rollout].item()} (prompt {prompt}, rollout "
-            f"{rollout}): round the rewards, or take another estimator for graded ones, such as max_at_k"
-        )

@@ -3,8 +3,7 @@
 import torch
 
 from tailgrad.estimators._binomials import binomial_ratio, check_k
-from tailgrad.estimators._groups import finish, needs, num_scored
-from tailgrad.estimators.bon_rl import check_binary
+from tailgrad.estimators._groups import check_binary, finish, needs, num_scored
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
