@@ -63,7 +63,7 @@ def best_of_n(rewards: Real[np.ndarray, "P n"], budgets: Sequence[int]) -> Float
     References:
         Walder and Karkhanis (2025), Pass@K Policy Optimization, arXiv:2505.15201, gives the weights.
     """
-    rewards = np.asarray(rewards, dtype=np.float64)
+    rewards = np.array(rewards, dtype=np.float64)  # a copy: torch warns of arrays that it may not write to
     _check(rewards, budgets)
     return mean_best_of_subsets(torch.from_numpy(rewards), [int(budget) for budget in budgets]).numpy()
 
