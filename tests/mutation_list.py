@@ -57,7 +57,7 @@ MUTATIONS = [
     ),
     *group(
         "tails/statistics.py",
-        ("estimators/test_prefix_tea.py",),  # the old way, whose mean of equal rewards may round
+        ("tails/test_statistics_and_forecasts.py",),  # the old way, whose mean of equal rewards may round
         (
             "std=(squares / (size - ddof)).sqrt()",
             "std=largest.where(in_tail, 0.0)"

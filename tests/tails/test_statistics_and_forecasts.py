@@ -72,3 +72,10 @@ def test_forecast_refuses_what_the_estimators_refuse() -> None:
 
 def test_no_prompts() -> None:
     assert gaussian_tail_forecast(torch.zeros(0, 8), deploy_n=64).shape == (0,)
+
+
+def test_equal_rewards_have_no_spread_at_all() -> None:
+    """Their mean may round: (0.7 + 0.7 + 0.7) / 3 is not 0.7."""
+    rewards = torch.full((1, 12), 0.7, dtype=torch.float64)
+    assert rewards[0, :3].sum() / 3 != 0.7
+    assert tail_statistics(rewards).std.item() == 0
