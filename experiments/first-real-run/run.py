@@ -44,7 +44,7 @@ class Plan:
 
 PLANS = {
     "verifier": Plan((1e-4, 3e-4, 1e-3, 3e-3), {0.04: (0,), 0.2: (0, 1, 2)}),
-    "model": Plan((1e-3,), {0.2: (0, 1)}),
+    "model": Plan((1e-3,), {0.2: (0,)}),
 }
 
 
