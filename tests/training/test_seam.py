@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
-from tailgrad.estimators import dr_grpo, grpo, tea
+from tailgrad.estimators import ESTIMATORS, bind, dr_grpo, grpo, tea
 from tailgrad.quickstart.task import verifier
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 
@@ -58,6 +58,30 @@ def test_grpo_ends_with_bitwise_the_weights_of_trl(policy, prompts, options, rew
         ends.append(weights(trainer))
         assert any(not torch.equal(before[name], ends[-1][name]) for name in before)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+REQUIRED = {
+    "prefix_tea": {"tail_fraction": 0.5},
+    "max_at_k": {"k": 4},
+    "pass_at_k": {"k": 3},
+    "rs_grpo": {"risk_beta": 1.0},
+}
+
+
+def success(*, completions: list[str], **_: Any) -> list[float]:
+    return [float(len(text) % 2) for text in completions]
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_trains(policy, prompts, options, name: str) -> None:
+    own = REQUIRED.get(name, {})
+    args = TailGRPOConfig(**options(), estimator=name, **own)
+    reward = success if name == "pass_at_k" else verifier
+    trainer = Recorder(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
+    trainer.train()
+    estimate = bind(name, **args.estimator_options())
+    assert all(torch.equal(advantages, estimate(rewards.view(-1, 8)).flatten()) for rewards, advantages in trainer.seen)
+    assert any(bool(advantages.any()) for _, advantages in trainer.seen)
 
 
 def test_another_estimator_ends_elsewhere(policy, prompts, options) -> None:
