@@ -5,10 +5,12 @@
 1. Every estimator is trained at each learning rate and KL weight with the tuning seeds, and judged by V_N at the
    deployment N on the validation prompts.
 2. Each estimator, at its own best setting, is trained with the final seeds and sampled on the test prompts.
-3. The same again with four times the prompts in a step, which halves the noise of the gradient.
+3. The same again with four times the prompts in a step, which halves the noise of the gradient; and TEA once more
+   at GRPO's setting, since its own was chosen under more noise.
 
 An interrupted run goes on where it stopped. Writes `tuning.json`, `frontier.png`, and reports as of
-`tailgrad curve` for 2 (`report`, `report-against-grpo`) and 3 (`large-batch-report-against-grpo`).
+`tailgrad curve` for 2 (`report`, `report-against-grpo`) and 3 (`large-batch-report-against-grpo` and
+`large-batch-swapped-report-against-grpo`).
 """
 
 from __future__ import annotations
@@ -45,11 +47,15 @@ def main() -> None:
     draw_frontier(rows, out / "frontier")
     for estimator in ESTIMATORS:
         print(estimator, best_setting(rows, estimator))
-    runs = train_best(out, rows, "final", FINAL_SEEDS)
+    best = {estimator: best_setting(rows, estimator) for estimator in ESTIMATORS}
+    runs = train(out, best, "final", FINAL_SEEDS)
     write_report(runs, out / "report", m=16, deploy_n=DEPLOY_N)
     report_against_grpo(runs, out / "report-against-grpo")
-    runs = train_best(out, rows, "large-batch", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
+    runs = train(out, best, "large-batch", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
     report_against_grpo(runs, out / "large-batch-report-against-grpo")
+    swapped = train(out, {"tea": best["grpo"]}, "large-batch-swapped", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
+    grpo = [run for run in runs if run.name == "grpo"]
+    report_against_grpo([*swapped, *grpo], out / "large-batch-swapped-report-against-grpo")
 
 
 def report_against_grpo(runs: list[Run], folder: Path) -> None:
@@ -118,11 +124,12 @@ def draw_frontier(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(figure)
 
 
-def train_best(out: Path, rows: list[dict[str, Any]], part: str, seeds: tuple[int, ...], **changes: Any) -> list[Run]:
-    """Train each estimator at its best setting with the seeds, and return the runs on the test prompts, base first."""
+def train(
+    out: Path, chosen: dict[str, tuple[float, float]], part: str, seeds: tuple[int, ...], **changes: Any
+) -> list[Run]:
+    """Train estimators at their learning rates and KL weights; return the runs on the test prompts, base first."""
     runs = []
-    for estimator in ESTIMATORS:
-        learning_rate, beta = best_setting(rows, estimator)
+    for estimator, (learning_rate, beta) in chosen.items():
         folder = out / part / estimator
         config = settings(out, folder, learning_rate, beta, seeds=seeds, estimators=(estimator,), **changes)
         run_sharing_base(config, out / "base-test.parquet")
