@@ -23,8 +23,14 @@ TEA_BIAS = {
     256: (-0.039, -0.139),
 }
 TEA_SD = {16: (0.84, 2.26), 32: (0.82, 2.25), 64: (0.68, 1.95), 128: (0.53, 1.56), 256: (0.39, 1.18)}
-PREFIX_BIAS = {16: (-0.193, -0.773), 32: (-0.153, -0.549), 64: (-0.077, -0.235)}
-PREFIX_SD = {16: (1.32, 3.50), 32: (0.95, 2.64), 64: (0.78, 2.21)}
+PREFIX_BIAS = {
+    16: (-0.193, -0.773),
+    32: (-0.153, -0.549),
+    64: (-0.077, -0.235),
+    128: (-0.029, -0.095),
+    256: (-0.009, -0.032),
+}
+PREFIX_SD = {16: (1.32, 3.50), 32: (0.95, 2.64), 64: (0.78, 2.21), 128: (0.58, 1.71), 256: (0.41, 1.25)}
 
 
 def draw(groups: int, m: int) -> Tensor:
@@ -65,15 +71,18 @@ def test_tea(m: int, groups: int) -> None:
     assert_spread(estimates, TEA_SD[m])
 
 
-@pytest.mark.parametrize(("m", "groups"), [(16, 8_000), (32, 3_000), (64, 1_500)])
+@pytest.mark.parametrize(("m", "groups"), [(16, 8_000), (32, 3_000), (64, 1_500), (128, 600), (256, 200)])
 def test_prefix_tea_with_all_shifts(m: int, groups: int) -> None:
     """TEA on the same groups is the control variate: its bias is known, and it explains 99% of the variance.
 
     That leaves standard errors of 0.0025 for mu and 0.004 for log sigma, besides those of the two tables.
     """
     rewards = draw(groups, m)
-    estimates = torch.cat([gradients(prefix_tea(part, deploy_n=128), part) for part in rewards.split(32)]) - TRUTH
-    control = gradients(tea(rewards, deploy_n=128), rewards) - TRUTH
+    estimates = (
+        torch.cat([gradients(prefix_tea(part, deploy_n=128, validate=False), part) for part in rewards.split(512)])
+        - TRUTH
+    )
+    control = gradients(tea(rewards, deploy_n=128, validate=False), rewards) - TRUTH  # m >= 128 would warn
     assert_spread(estimates, PREFIX_SD[m])
     deviation = control - control.mean(0)
     slope = (deviation * estimates).sum(0) / deviation.pow(2).sum(0)
