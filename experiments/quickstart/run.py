@@ -35,6 +35,7 @@ TUNING_SEEDS = (100,)
 FINAL_SEEDS = (0, 1, 2, 3, 4)
 LARGE_BATCH = 32
 LARGE_BATCH_SEEDS = (0, 1, 2)
+SWAPPED_SEEDS = (0, 1)
 DEPLOY_N = 128
 
 
@@ -53,8 +54,8 @@ def main() -> None:
     report_against_grpo(runs, out / "report-against-grpo")
     runs = train(out, best, "large-batch", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
     report_against_grpo(runs, out / "large-batch-report-against-grpo")
-    swapped = train(out, {"tea": best["grpo"]}, "large-batch-swapped", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
-    grpo = [run for run in runs if run.name == "grpo"]
+    swapped = train(out, {"tea": best["grpo"]}, "large-batch-swapped", SWAPPED_SEEDS, prompts_a_step=LARGE_BATCH)
+    grpo = [run for run in runs if run.name == "grpo"][: len(SWAPPED_SEEDS)]
     report_against_grpo([*swapped, *grpo], out / "large-batch-swapped-report-against-grpo")
 
 
