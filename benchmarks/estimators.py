@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rs_grpo": {"risk_beta": 1.0},
 }
 REPEATS = 9
-LONGEST = 3.0  # seconds for the repeats of one measurement
+LONGEST = 1.0  # seconds for the repeats of one measurement
 LOOP_GROUPS = 64
 LEAST_BYTES = 2**20  # a process grows in steps too coarse to measure less
 
