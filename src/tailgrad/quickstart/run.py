@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from tailgrad._version import __version__
 from tailgrad.evaluation import Comparison, Run, write_report
@@ -13,9 +13,7 @@ from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
 from tailgrad.quickstart.jobs import Job, bar_progress, run_side_by_side, training_progress
 from tailgrad.quickstart.policy import FIT_STEPS, is_fitted
 from tailgrad.quickstart.task import SPLITS, build_prompts
-
-if TYPE_CHECKING:
-    from tailgrad.rollouts.table import RolloutTable
+from tailgrad.rollouts.table import RolloutTable, read_table
 
 VERIFIER: Final = "tailgrad.quickstart.task.verifier"
 SAVE_STEPS: Final = 25
@@ -85,8 +83,6 @@ def quickstart(config: QuickstartConfig) -> Comparison:
     models = {"base": base} | {_label(*run): out / "models" / _label(*run) for run in runs}
     run_side_by_side(_sampling_jobs(out, models, prompts[config.split], base, config), processes=config.processes)
     print("4/4  Curves", flush=True)
-    from tailgrad.rollouts.table import read_table  # loads torch, whose memory the trainings had better have
-
     tables = {label: read_table(_table_path(out, label)) for label in models}
     comparison = write_report(
         [Run.from_table(label.split("-seed")[0], table) for label, table in tables.items()],
