@@ -1,7 +1,9 @@
 """The recipes are read by the parser of `tailgrad train`, and each trains a tiny policy with its own numbers."""
 
+import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 from datasets import Dataset, DatasetDict
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, set_seed
 
+from tailgrad.cli import curve, sample
 from tailgrad.cli.main import main
 from tailgrad.quickstart.policy import build_tokenizer
 from tailgrad.quickstart.task import build_prompts
@@ -17,7 +20,8 @@ from tailgrad.training.launch import make_parser
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
-PAPER = sorted((ROOT / "recipes" / "paper").glob("*.yaml"))
+PAGE = ROOT / "recipes" / "paper" / "README.md"
+PAPER = sorted(PAGE.parent.glob("*.yaml"))
 ESTIMATORS = ["grpo", "tea", "prefix_tea"]
 CPU = ["--use_cpu", "true"]  # without a GPU, TRL takes `bf16: true` only so
 
@@ -129,3 +133,26 @@ def test_a_recipe_trains(recipe: Path, stand_ins: list[str], tmp_path: Path) -> 
     state = json.loads((out / "checkpoint-1" / "trainer_state.json").read_text())
     assert state["log_history"][0]["tail/groups_without_signal"] == 0.0
     assert (out / "adapter_config.json").exists() == given.get("use_peft", False)
+
+
+def test_the_commands_of_the_page_are_accepted() -> None:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers()
+    sample.add_parser(subparsers)
+    curve.add_parser(subparsers)
+    blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    text = "\n".join(blocks).replace("\\\n", " ").replace("$estimator", "tea")
+    commands = [shlex.split(line, comments=True) for line in text.splitlines() if " tailgrad " in f" {line}"]
+    assert {command[1] for command in commands} == {"train", "sample", "curve"}
+    for _, *command in commands:
+        if command[0] == "train":
+            make_parser().parse_args_and_config([*command[1:], *CPU])
+        else:
+            parser.parse_args(command)
+
+
+def test_the_page_names_every_recipe_and_its_links_lead_somewhere() -> None:
+    links = re.findall(r"\]\((?!http)([^)]+)\)", PAGE.read_text())
+    assert {link for link in links if link.endswith(".yaml")} == {recipe.name for recipe in PAPER}
+    assert not [link for link in links if not (PAGE.parent / link).exists()]
+    assert "](recipes/paper/README.md)" in (ROOT / "README.md").read_text()
