@@ -27,7 +27,9 @@ CORE = set(ROOMS)
 ROOMS["rollouts"] = CORE | {"rewards"}
 ROOMS["rewards"] = CORE
 ROOMS["training"] = CORE | {"rollouts", "rewards"}
-ROOMS["serving"] = ROOMS["integrations"] = ROOMS["quickstart"] = ROOMS["training"] | {"training"}
+ROOMS["jobs"] = set()
+ROOMS["serving"] = ROOMS["integrations"] = ROOMS["training"] | {"training"}
+ROOMS["quickstart"] = ROOMS["grid"] = ROOMS["serving"] | {"jobs"}
 ROOMS["cli"] = set(ROOMS)
 
 # What the core may import from elsewhere; figures alone draw, and load matplotlib only when they do.

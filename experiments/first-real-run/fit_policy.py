@@ -9,6 +9,7 @@
 import argparse
 import json
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,22 +42,19 @@ CHAT_TEMPLATE = (
 )
 
 
-def fit_tokenizer(rows: Path) -> PreTrainedTokenizerFast:
-    """Byte-level BPE on the fitting rows, with a chat template of two role tokens."""
+def new_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Byte-level BPE on these texts, with a chat template of two role tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         special_tokens=special,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    parsed = (json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines())
-    tokenizer.train_from_iterator(
-        (turn["content"] for row in parsed for turn in row["prompt"] + row["completion"]), trainer
-    )
+    tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<|pad|>",
@@ -67,6 +65,13 @@ def fit_tokenizer(rows: Path) -> PreTrainedTokenizerFast:
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def texts_of(rows: Path) -> Iterator[str]:
+    """Instructions and answers of the fitting rows."""
+    for line in rows.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        yield from (turn["content"] for turn in row["prompt"] + row["completion"])
 
 
 def new_policy(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
@@ -150,7 +155,7 @@ def fit_policy(data: Path, out: Path, *, steps: int, seed: int) -> None:
     if not (out / "fit.jsonl").exists():
         make_prompts(data, out, seed)
     set_seed(seed)
-    tokenizer = fit_tokenizer(out / "fit.jsonl")
+    tokenizer = new_tokenizer(texts_of(out / "fit.jsonl"), VOCABULARY)
     rows = load_dataset("json", data_files=str(out / "fit.jsonl"), split="train")
     trainer = Trainer(
         model=new_policy(tokenizer),

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tailgrad.cli.main import main
-from tailgrad.quickstart.jobs import Job, bar_progress, run_side_by_side, training_progress
+from tailgrad.jobs import Job, bar_progress, run_side_by_side, training_progress
 
 
 def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: Path, tmp_path: Path, capsys) -> None:

@@ -1,6 +1,6 @@
 """Best-of-N curves of one or more methods, and their paired differences to a reference."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,34 +93,72 @@ def compare(
     check_budgets(chosen, n)
     groups = seeds_by_name(runs)
     reference = runs[0].name if reference is None else reference
-    if reference not in groups:
-        raise ValueError(f"reference {reference!r} is not among the runs: choose from {', '.join(groups)}.")
     values = {name: np.stack([best_of_n(run.rewards, chosen) for run in group]) for name, group in groups.items()}
+    measures = {name: _stacked([run.measures() for run in group]) for name, group in groups.items()}
+    return compare_values(
+        values, measures, budgets=chosen, n=n, reference=reference, sampling=dict(runs[0].sampling), seed=seed
+    )
+
+
+def compare_values(
+    values: Mapping[str, Float[np.ndarray, "S P K"]],
+    measures: Mapping[str, Mapping[str, Float[np.ndarray, "S P"]]],
+    *,
+    budgets: Sequence[int],
+    n: int,
+    reference: str,
+    sampling: Mapping[str, object] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Compare methods whose V_N at every prompt is known already, as `compare` does.
+
+    Args:
+        values: V_N of each method: seeds, prompts (the same in all, in one order), budgets.
+        measures: What is reported beside V_N of each method (see `Run.measures`): seeds, prompts.
+        budgets: The K values of N.
+        n: Responses a prompt that the values come from.
+        reference: Name of the method to take differences to.
+        sampling: What all methods share.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        Curves in the order of `values`.
+
+    Raises:
+        ValueError: If the reference is not among the methods, or prompts or seeds cannot be paired.
+
+    Example:
+        >>> values = {"base": np.zeros((1, 2, 1)), "tea": np.ones((3, 2, 1))}
+        >>> compare_values(values, {"base": {}, "tea": {}}, budgets=(4,), n=4, reference="base").curves[1].seeds
+        3
+    """
+    if reference not in values:
+        raise ValueError(f"reference {reference!r} is not among the runs: choose from {', '.join(values)}.")
     curves = []
-    for name, group in groups.items():
-        difference = None
-        if name != reference:
-            difference = _difference(values, name, reference, seed)
-        curves.append(_curve(name, group, values[name], difference, seed))
-    return Comparison(chosen, n, len(runs[0].prompts), reference, tuple(curves), dict(runs[0].sampling))
+    for name, of_method in values.items():
+        difference = None if name == reference else _difference(values, name, reference, seed)
+        curves.append(_curve(name, of_method, measures[name], difference, seed))
+    prompts = values[reference].shape[1]
+    return Comparison(tuple(budgets), n, prompts, reference, tuple(curves), dict(sampling or {}))
 
 
-def _difference(values: dict[str, np.ndarray], name: str, reference: str, seed: int) -> Interval:
+def _stacked(measures: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {key: np.stack([of_run[key] for of_run in measures]) for key in measures[0]}
+
+
+def _difference(values: Mapping[str, np.ndarray], name: str, reference: str, seed: int) -> Interval:
     try:
         return paired_difference(values[name], values[reference], seed=seed)
     except ValueError as error:
         raise ValueError(f"{name!r} and {reference!r}: {error}") from error
 
 
-def _curve(name: str, group: tuple[Run, ...], values: np.ndarray, difference: Interval | None, seed: int) -> Curve:
+def _curve(
+    name: str, values: np.ndarray, measures: Mapping[str, np.ndarray], difference: Interval | None, seed: int
+) -> Curve:
     v_n = mean_interval(values, seed=seed)
     known = ~np.isnan(values).any(axis=0)
     sums = np.where(known, values, 0.0).sum(axis=1)
     per_seed = np.divide(sums, v_n.prompts, out=np.full_like(sums, np.nan), where=v_n.prompts > 0)
-    by_run = [run.measures() for run in group]
-    stacked = np.stack([np.stack(list(measures.values()), axis=-1) for measures in by_run])
-    intervals = mean_interval(stacked, seed=seed)
-    measures = {
-        key: Interval(*(part[column : column + 1] for part in intervals)) for column, key in enumerate(by_run[0])
-    }
-    return Curve(name, len(group), v_n, per_seed, measures, difference)
+    intervals = {key: mean_interval(by_prompt[:, :, None], seed=seed) for key, by_prompt in measures.items()}
+    return Curve(name, len(values), v_n, per_seed, intervals, difference)

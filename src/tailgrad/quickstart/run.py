@@ -9,8 +9,8 @@ from typing import Final
 
 from tailgrad._version import __version__
 from tailgrad.evaluation import Comparison, Run, write_report
+from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
-from tailgrad.quickstart.jobs import Job, bar_progress, run_side_by_side, training_progress
 from tailgrad.quickstart.policy import FIT_STEPS, is_fitted
 from tailgrad.quickstart.task import SPLITS, build_prompts
 from tailgrad.rollouts.table import RolloutTable, read_table
@@ -182,7 +182,7 @@ def _training_jobs(
             "gradient_checkpointing": "false",
             "disable_tqdm": "true",
         }
-        argv = ["train", *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+        argv = ["train", *flags(options)]
         log = out / "logs" / f"train-{folder.name}.log"
         jobs.append(Job(folder.name, argv, log, config.steps, training_progress))
     return jobs
@@ -206,7 +206,7 @@ def _sampling_jobs(
             "batch_size": 512,
             "out": table,
         }
-        argv = ["sample", *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+        argv = ["sample", *flags(options)]
         log = out / "logs" / f"sample-{label}.log"
         jobs.append(Job(label, argv, log, SPLITS[config.split], bar_progress(SPLITS[config.split])))
     return jobs

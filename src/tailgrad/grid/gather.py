@@ -1,0 +1,146 @@
+"""From the results table to comparisons: which rows belong together, and their values as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from tailgrad.evaluation.curves import Comparison, compare_values
+from tailgrad.grid.config import GridConfig
+from tailgrad.grid.results import Row
+from tailgrad.grid.trainings import BASE, Training, key_of, testing
+
+MEASURES = ("kl", "response_length", "distinct", "cut_off", "unscored")
+
+
+class Setting(NamedTuple):
+    """What the methods of one comparison share."""
+
+    policy: str
+    reward: str
+    prompts: str
+    m: int
+    deploy_n: int
+    kl_weight: float
+    scored_by: str
+
+    @property
+    def title(self) -> str:
+        """A line for headings."""
+        scored = "" if self.scored_by == self.reward else f", scored by {self.scored_by}"
+        return (
+            f"{self.policy} policy, {self.prompts} prompts, {self.reward} reward{scored}: "
+            f"m = {self.m}, N = {self.deploy_n}, KL weight {self.kl_weight:g}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """One method in a setting, with the seeds that are finished.
+
+    Attributes:
+        training: The training of the first seed.
+        steps: Measured steps, 0 (the starting policy) first and the last step last.
+        rows: For each finished seed one row a measured step; only two prompts sets or budgets that agree.
+    """
+
+    training: Training
+    steps: tuple[int, ...]
+    rows: tuple[tuple[Row, ...], ...]
+
+    def v_n(self, step: int, budgets: Sequence[int]) -> Float[np.ndarray, "S P K"]:
+        """V_N after a step at each budget; every row must have them."""
+        of_step = [rows[self.steps.index(step)] for rows in self.rows]
+        columns = [[row["budgets"].index(budget) for budget in budgets] for row in of_step]
+        return np.stack([np.array(row["v_n"], float)[:, at] for row, at in zip(of_step, columns, strict=True)])
+
+    def measure(self, step: int, name: str) -> Float[np.ndarray, "S P"]:
+        """What stands beside V_N after a step."""
+        return np.array([rows[self.steps.index(step)][name] for rows in self.rows], float)
+
+
+def settings(config: GridConfig) -> list[Setting]:
+    """Every comparison of the grid."""
+    found = product(config.policies, config.rewards, config.prompts, config.budgets, config.kl_weights)
+    return [
+        Setting(policy, reward, prompts, m, deploy_n, weight, scored_by)
+        for policy, reward, prompts, (m, deploy_n), weight in found
+        for scored_by in dict.fromkeys([reward, *config.also_score])
+    ]
+
+
+def methods_of(
+    config: GridConfig, setting: Setting, chosen: Sequence[Training], rows: Mapping[str, Row]
+) -> dict[str, Method]:
+    """The methods of a setting of which the first seed is finished, and the starting policy.
+
+    All come with the same seeds, so that differences pair: those that every method has finished.
+
+    Args:
+        config: The grid.
+        setting: The setting.
+        chosen: The trainings to report, see `chosen_trainings`.
+        rows: All results by their key.
+
+    Returns:
+        Methods by name, "base" first; empty where the starting policy is not measured.
+    """
+    base = Training(setting.policy, setting.reward, setting.prompts, BASE)
+    start = _row(config, base, 0, setting, rows)
+    if start is None:
+        return {}
+    found = {}
+    for training in chosen:
+        if training.seed == config.seeds[0] and _belongs(training, setting):
+            seeds = [replace(training, seed=seed) for seed in config.seeds]
+            finished = [of_seed for seed in seeds if (of_seed := _path(config, seed, setting, rows))]
+            if finished and _path(config, seeds[0], setting, rows):
+                found[training.estimator] = Method(training, _steps(config, setting), tuple(finished))
+    common = min((len(method.rows) for method in found.values()), default=0)
+    methods = {name: replace(method, rows=method.rows[:common]) for name, method in found.items()}
+    with_start = {
+        name: replace(method, steps=(0, *method.steps), rows=tuple((start, *path) for path in method.rows))
+        for name, method in methods.items()
+    }
+    return {BASE: Method(base, (0,), ((start,),)), **with_start}
+
+
+def compare(config: GridConfig, setting: Setting, methods: Mapping[str, Method]) -> Comparison:
+    """The methods after their last step, with paired differences to the grid's reference."""
+    last = {name: method.steps[-1] for name, method in methods.items()}
+    budgets = min((method.rows[0][-1]["budgets"] for method in methods.values()), key=len)
+    return compare_values(
+        {name: method.v_n(last[name], budgets) for name, method in methods.items()},
+        {name: {key: method.measure(last[name], key) for key in MEASURES} for name, method in methods.items()},
+        budgets=budgets,
+        n=budgets[-1],
+        reference=config.reference,
+    )
+
+
+def _belongs(training: Training, setting: Setting) -> bool:
+    ours = (training.policy, training.reward, training.prompts, training.m, training.kl_weight)
+    theirs = (setting.policy, setting.reward, setting.prompts, setting.m, setting.kl_weight)
+    return ours == theirs and training.deploy_n in (None, setting.deploy_n)
+
+
+def _steps(config: GridConfig, setting: Setting) -> tuple[int, ...]:
+    return (*config.checkpoints, config.steps) if setting.scored_by == setting.reward else (config.steps,)
+
+
+def _path(config: GridConfig, training: Training, setting: Setting, rows: Mapping[str, Row]) -> tuple[Row, ...]:
+    """Rows of the measured steps of one training; empty if one is missing."""
+    found = [_row(config, training, step, setting, rows) for step in _steps(config, setting)]
+    return tuple(row for row in found if row is not None) if None not in found else ()
+
+
+def _row(config: GridConfig, training: Training, step: int, setting: Setting, rows: Mapping[str, Row]) -> Row | None:
+    for measurement in testing(config, training):
+        if measurement.step == step and measurement.scored_by == setting.scored_by:
+            return rows.get(key_of(config, training, measurement))
+    return None

@@ -1,0 +1,87 @@
+"""The results table of a grid: Parquet with one row a measurement, small enough to be committed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+_NUMBERS = "list<double>"
+COLUMNS = {
+    "key": "string",
+    "policy": "string",
+    "reward": "string",
+    "prompts": "string",
+    "estimator": "string",
+    "m": "int64",
+    "deploy_n": "int64",
+    "kl_weight": "double",
+    "learning_rate": "double",
+    "seed": "int64",
+    "split": "string",
+    "step": "int64",
+    "n": "int64",
+    "scored_by": "string",
+    "limit": "int64",
+    "prompt_ids": "list<int64>",
+    "budgets": "list<int64>",
+    "v_n": "list<list<double>>",
+    "kl": _NUMBERS,
+    "response_length": _NUMBERS,
+    "distinct": _NUMBERS,
+    "cut_off": _NUMBERS,
+    "unscored": _NUMBERS,
+    "train_seconds": "double",
+    "sample_seconds": "double",
+    "policy_sha256": "string",
+    "machine": "string",
+    "versions": "string",
+    "finished_at": "string",
+}
+"""Columns and their types; `v_n` has one list a prompt with one value a budget, the measures one value a prompt."""
+Row = dict[str, Any]
+
+
+def read_results(path: Path) -> list[Row]:
+    """Rows of a results table; none where there is no file yet.
+
+    Raises:
+        ValueError: The file is not a results table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        return []
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"results {str(path)!r} is not a Parquet file: {error}") from error
+    if missing := [name for name in COLUMNS if name not in table.column_names]:
+        raise ValueError(f"results {str(path)!r} lacks the columns {', '.join(missing)}.")
+    rows: list[Row] = table.select(list(COLUMNS)).to_pylist()
+    return rows
+
+
+def append_result(path: Path, row: Row) -> None:
+    """Add a row to the table; the file is replaced in one stroke, so that an interruption leaves it whole."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, _type(kind)) for name, kind in COLUMNS.items()])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        rows = [{name: found[name] for name in COLUMNS} for found in [*read_results(path), row]]
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished, compression="zstd")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _type(kind: str) -> Any:
+    import pyarrow as pa
+
+    if kind.startswith("list<"):
+        return pa.list_(_type(kind[5:-1]))
+    return {"string": pa.string(), "int64": pa.int64(), "double": pa.float64()}[kind]

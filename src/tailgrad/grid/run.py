@@ -1,0 +1,218 @@
+"""Run a grid: train and measure whatever its results table lacks, then report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from tailgrad._version import __version__
+from tailgrad.estimators import parse_estimator
+from tailgrad.evaluation import Run, best_of_n, budgets_up_to
+from tailgrad.grid.config import GridConfig
+from tailgrad.grid.results import Row, append_result, read_results
+from tailgrad.grid.trainings import BASE, Measurement, Training, bases, cells, choosing, key_of, testing, trials
+from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
+from tailgrad.rollouts.prompts import load_prompts
+from tailgrad.rollouts.table import read_table
+
+
+def run_grid(config: GridConfig) -> list[Row]:
+    """Train and measure what the results table lacks: starting policies, learning rates, then all seeds.
+
+    Args:
+        config: The grid.
+
+    Returns:
+        The rows of the results table, also of what was there before.
+
+    Raises:
+        RuntimeError: A training or sampling failed; the others of its stage were finished first.
+        ValueError: The results table cannot be read.
+    """
+    _work(config, "1/3 starting policies", [(base, list(testing(config, base))) for base in bases(config)])
+    tried = trials(config)
+    if len(config.learning_rates) > 1:
+        _work(config, "2/3 learning rates", [(training, choosing(config, training)) for training in tried])
+    finals = chosen_trainings(config, read_results(config.results))
+    _work(config, "3/3 all seeds", [(training, list(testing(config, training))) for training in finals])
+    return read_results(config.results)
+
+
+def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
+    """The trainings to report: every cell at its best learning rate, with all seeds; the first seed of all first.
+
+    Best is the largest mean V_N on the choosing prompts, at the training's N or, where fewer responses were sampled
+    or the estimator knows no N, at the largest N that they allow of those in the grid. Equals go to the smaller rate.
+
+    Args:
+        config: The grid.
+        rows: Its results, with the choosing rows of all cells where there are several learning rates.
+
+    Returns:
+        Seeds times cells.
+    """
+    found = {row["key"]: row for row in rows}
+    chosen = []
+    for cell in cells(config):
+        wanted = cell.deploy_n or max(deploy_n for m, deploy_n in config.budgets if m == cell.m)
+
+        def value(rate: float, cell: Training = cell, wanted: int = wanted) -> float:
+            training = replace(cell, learning_rate=rate, seed=config.seeds[0])
+            row = found[key_of(config, training, choosing(config, training)[0])]
+            return mean_v(row, min(wanted, config.choose_n))
+
+        rates = sorted(config.learning_rates)
+        chosen.append(replace(cell, learning_rate=max(rates, key=value) if len(rates) > 1 else rates[0]))
+    return [replace(cell, seed=seed) for seed in config.seeds for cell in chosen]
+
+
+def mean_v(row: Row, budget: int) -> float:
+    """Mean over prompts of V_N at the largest budget of the row that is not above `budget`."""
+    column = max(place for place, known in enumerate(row["budgets"]) if known <= budget)
+    return float(np.nanmean(np.array(row["v_n"], dtype=float)[:, column]))
+
+
+def _work(config: GridConfig, stage: str, wanted: Sequence[tuple[Training, list[Measurement]]]) -> None:
+    """Do what is not in the results table yet."""
+    done = {row["key"] for row in read_results(config.results)}
+    chains = []
+    for training, measurements in wanted:
+        missing = [one for one in measurements if key_of(config, training, one) not in done]
+        if missing:
+            chains.append(_chain(config, training, missing))
+    print(f"{stage}: {len(chains)} of {len(wanted)} to do", flush=True)
+    run_side_by_side(chains, processes=config.num_processes, overall=stage, keep_going=True)
+
+
+def _chain(config: GridConfig, training: Training, measurements: list[Measurement]) -> Iterator[Job]:
+    """Train, then sample and record one measurement after the other; what is there already is not done again."""
+    folder = config.work / "models" / training.label(config)
+    if any(not (_model(config, training, one) / "config.json").is_file() for one in measurements):
+        yield _training_job(config, training, folder)
+    for measurement in measurements:
+        table = config.work / "rollouts" / f"{folder.name}-{key_of(config, training, measurement)}.parquet"
+        seconds = None
+        if not table.is_file():
+            start = time.monotonic()
+            yield _sampling_job(config, training, measurement, table)
+            seconds = time.monotonic() - start
+        row = _row(config, training, measurement, table)
+        append_result(config.results, row | {"sample_seconds": seconds})
+
+
+def _model(config: GridConfig, training: Training, measurement: Measurement) -> Path:
+    if training.estimator == BASE:
+        return Path(config.locate(config.policies[training.policy]))
+    folder = config.work / "models" / training.label(config)
+    return folder if measurement.step == config.steps else folder / f"checkpoint-{measurement.step}"
+
+
+def _training_job(config: GridConfig, training: Training, folder: Path) -> Job:
+    name, options = parse_estimator(training.estimator)
+    reward = config.locate(config.rewards[training.reward])
+    given = {
+        "model_name_or_path": config.locate(config.policies[training.policy]),
+        "dataset_name": config.locate(config.prompts[training.prompts]["train"]),
+        ("reward_model_name_or_path" if Path(reward).is_dir() else "reward_funcs"): reward,
+        "output_dir": folder.resolve(),
+        "estimator": name,
+        **options,
+        "deploy_n": training.deploy_n or max(deploy_n for _, deploy_n in config.budgets),
+        "num_generations": training.m,
+        "per_device_train_batch_size": training.m * config.prompts_a_step,
+        "beta": training.kl_weight,
+        "learning_rate": training.learning_rate,
+        "seed": training.seed,
+        "logging_steps": 1,
+        "save_strategy": "steps",
+        "save_steps": config.save_steps,
+        "resume_from_checkpoint": "last",
+        "report_to": "none",
+        "disable_tqdm": True,
+        **config.train,
+    }
+    log = _train_log(config, training)
+    return Job(_short(training), ["train", *flags(given)], log, config.steps, training_progress, folder=config.folder)
+
+
+def _train_log(config: GridConfig, training: Training) -> Path:
+    return config.work / "logs" / f"{training.label(config)}.train.log"
+
+
+def _sampling_job(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Job:
+    data = config.locate(config.prompts[training.prompts][measurement.split])
+    given = {
+        "model": _model(config, training, measurement).resolve(),
+        "dataset": data,
+        "reward": config.locate(config.rewards[measurement.scored_by]),
+        "reference_model": config.locate(config.policies[training.policy]),
+        "n": measurement.n,
+        "limit": measurement.limit,
+        "out": table.resolve(),
+        **config.sample,
+    }
+    prompts = measurement.limit or len(load_prompts(data).prompts)
+    log = config.work / "logs" / f"{table.stem}.sample.log"
+    name = f"{_short(training)} {measurement.split} {measurement.step}"
+    return Job(name, ["sample", *flags(given)], log, prompts, bar_progress(prompts), folder=config.folder)
+
+
+def _short(training: Training) -> str:
+    if training.estimator == BASE:
+        return f"{training.policy} {training.prompts}"
+    return f"{training.estimator} m{training.m} lr{training.learning_rate:g} seed{training.seed}"
+
+
+def _row(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Row:
+    """The measurement as a row of the results table."""
+    run = Run.from_table(training.estimator, read_table(table))
+    budgets = budgets_up_to(run.n)
+    return {
+        "key": key_of(config, training, measurement),
+        **asdict(training),
+        **asdict(measurement),
+        "prompt_ids": run.prompt_ids.tolist(),
+        "budgets": list(budgets),
+        "v_n": best_of_n(run.rewards, budgets).tolist(),
+        **{name: values.tolist() for name, values in run.measures().items()},
+        "train_seconds": _train_seconds(config, training),
+        "policy_sha256": _sha256(Path(config.locate(config.policies[training.policy])) / "model.safetensors"),
+        "machine": f"{platform.machine()}, {_device()}",
+        "versions": _versions(),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _train_seconds(config: GridConfig, training: Training) -> float | None:
+    """Run time that the trainer printed, since its last resume; None for a starting policy."""
+    log = _train_log(config, training)
+    found = re.findall(r"'train_runtime': '?([\d.]+)", log.read_text(errors="replace")) if log.is_file() else []
+    return float(found[-1]) if found else None
+
+
+def _sha256(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _device() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+
+
+def _versions() -> str:
+    import torch
+    import transformers
+    import trl
+
+    found = {"tailgrad": __version__, "torch": torch.__version__}
+    return json.dumps(found | {"transformers": transformers.__version__, "trl": trl.__version__})

@@ -1,0 +1,118 @@
+"""The trainings of a grid, what is measured of each, and the key under which a measurement is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+from tailgrad.estimators import accepted_options, parse_estimator
+from tailgrad.grid.config import GridConfig
+
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training; `estimator` "base" with no rollouts stands for the starting policy as it is.
+
+    Attributes:
+        policy: Name of the starting policy.
+        reward: Name of the reward trained on.
+        prompts: Name of the prompt set.
+        estimator: Estimator with its options.
+        m: Rollouts a prompt.
+        deploy_n: N; None for an estimator that does not know it, whose training serves every N.
+        kl_weight: `beta`.
+        learning_rate: The learning rate.
+        seed: The training seed.
+    """
+
+    policy: str
+    reward: str
+    prompts: str
+    estimator: str
+    m: int = 0
+    deploy_n: int | None = None
+    kl_weight: float = 0.0
+    learning_rate: float = 0.0
+    seed: int = 0
+
+    def label(self, config: GridConfig) -> str:
+        """A readable and unique name for folders and logs."""
+        parts = [self.policy, self.reward, self.prompts, self.estimator]
+        if self.estimator != BASE:
+            parts += [f"m{self.m}", f"lr{self.learning_rate:g}", f"kl{self.kl_weight:g}", f"seed{self.seed}"]
+        return re.sub(r"[^\w.-]", "-", "-".join(parts)) + "-" + key_of(config, self)[:6]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What is sampled of a trained policy.
+
+    Attributes:
+        split: "choose" or "test".
+        step: After how many optimisation steps.
+        n: Responses a prompt.
+        scored_by: Name of the reward.
+        limit: Only so many prompts; None is all.
+    """
+
+    split: str
+    step: int
+    n: int
+    scored_by: str
+    limit: int | None = None
+
+
+def key_of(config: GridConfig, training: Training, measurement: Measurement | None = None) -> str:
+    """A key that changes with everything that a result depends on, but for the machine and the files' contents."""
+    described: dict[str, Any] = {"training": asdict(training)}
+    if training.estimator != BASE:
+        described |= {"train": config.train, "prompts_a_step": config.prompts_a_step}
+    if measurement is not None:
+        described |= {"measurement": asdict(measurement), "sample": config.sample}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cells(config: GridConfig) -> list[Training]:
+    """One training a cell of the grid, without learning rate and seed, each only once."""
+    found: dict[Training, None] = {}
+    for policy, reward, prompts, (m, deploy_n), weight, estimator in product(
+        config.policies, config.rewards, config.prompts, config.budgets, config.kl_weights, config.estimators
+    ):
+        known = "deploy_n" in accepted_options(parse_estimator(estimator)[0])
+        found[Training(policy, reward, prompts, estimator, m, deploy_n if known else None, weight)] = None
+    return list(found)
+
+
+def trials(config: GridConfig) -> list[Training]:
+    """Every cell at every learning rate, with the first seed."""
+    rates = config.learning_rates
+    return [replace(cell, learning_rate=rate, seed=config.seeds[0]) for cell in cells(config) for rate in rates]
+
+
+def bases(config: GridConfig) -> list[Training]:
+    """The starting policies, on every prompt set and reward."""
+    return [Training(*names, BASE) for names in product(config.policies, config.rewards, config.prompts)]
+
+
+def choosing(config: GridConfig, training: Training) -> list[Measurement]:
+    """What the learning rate is chosen by."""
+    return [Measurement("choose", config.steps, config.choose_n, training.reward)]
+
+
+def testing(config: GridConfig, training: Training) -> Iterator[Measurement]:
+    """What is reported of a training, or of a starting policy."""
+    scored_by = dict.fromkeys([training.reward, *config.also_score])
+    limit = config.test_prompts
+    if training.estimator == BASE:
+        yield from (Measurement("test", 0, config.test_n, name, limit) for name in scored_by)
+        return
+    for step in config.checkpoints:
+        yield Measurement("test", step, config.checkpoint_n, training.reward, limit)
+    yield from (Measurement("test", config.steps, config.test_n, name, limit) for name in scored_by)
