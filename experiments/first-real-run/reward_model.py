@@ -1,11 +1,12 @@
 """Train a small Bradley-Terry reward model on human preference pairs, with both answers cut to the same length.
 
-    python experiments/first-real-run/reward_model.py --data DIR --out DIR
+    python experiments/first-real-run/reward_model.py --data DIR --out DIR [--policy DIR] [--exclude FILE ...]
 
 The longer answer is the preferred one so often that a model trained on whole answers learns to count words. Here
-both answers of a pair are cut to as many tokens as the shorter one has. `--out` holds `policy` of `fit_policy.py`,
-from which the model starts; it goes to `--out`/reward-model with accuracy.json: accuracy on held-out pairs, cut and
-whole, beside that of "the longer answer wins". No pair shares its prompt with the prompts of the experiment.
+both answers of a pair are cut to as many tokens as the shorter one has. The model starts from `--policy` (default:
+`--out`/policy of `fit_policy.py`) and goes to `--out`/reward-model with accuracy.json: accuracy on held-out pairs, cut
+and whole, beside that of "the longer answer wins". No pair shares its instruction with the prompt files of `--exclude`
+(default: those of `make_prompts.py` in `--out`).
 """
 
 import argparse
@@ -38,16 +39,22 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_pairs(data: Path) -> list[Pair]:
-    """Human pairs with a clear majority: `prompt` (the last human turn, at most 60 words), `chosen`, `rejected`."""
+    """Human pairs with a clear majority: `prompt` (the last human turn, at most 60 words), `first` turn, answers."""
     pairs = [
-        {"prompt": row["turns"][-1][1], "chosen": row["chosen"], "rejected": row["rejected"]}
+        {
+            "prompt": row["turns"][-1][1],
+            "first": row["first_prompt"],
+            "chosen": row["chosen"],
+            "rejected": row["rejected"],
+        }
         for row in read_lines(data / "hh_helpful_pairs.jsonl.gz")
     ]
     for row in read_lines(data / "human_pairs_misc.jsonl.gz"):
         for_a, for_b = row["votes"].count(1), row["votes"].count(2)
         if for_a != for_b:
             chosen, rejected = ("a", "b") if for_a > for_b else ("b", "a")
-            pairs.append({"prompt": row["prompt"], "chosen": row[chosen], "rejected": row[rejected]})
+            asked = {"prompt": row["prompt"], "first": row["prompt"]}
+            pairs.append(asked | {"chosen": row[chosen], "rejected": row[rejected]})
     return [pair for pair in pairs if all(pair.values()) and count(pair["prompt"]) <= 60]
 
 
@@ -102,12 +109,14 @@ def word_margins(pairs: list[Pair]) -> np.ndarray:
     return np.array([count(pair["chosen"]) - count(pair["rejected"]) for pair in pairs])
 
 
-def train_reward_model(data: Path, out: Path, *, epochs: int, learning_rate: float, seed: int) -> None:
+def train_reward_model(
+    data: Path, out: Path, policy: Path, excluded: list[Path], *, epochs: int, learning_rate: float, seed: int
+) -> None:
     """Train, save to `out`/reward-model and write accuracy.json there."""
-    tokenizer = AutoTokenizer.from_pretrained(out / "policy")
-    lines = [line for name in ("rl", "choose", "test") for line in (out / f"{name}.jsonl").read_text().splitlines()]
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    lines = [line for path in excluded for line in path.read_text(encoding="utf-8").splitlines()]
     taken = {normalised(json.loads(line)["instruction"]) for line in lines}
-    whole = [pair for pair in read_pairs(data) if normalised(pair["prompt"]) not in taken]
+    whole = [pair for pair in read_pairs(data) if not taken & {normalised(pair["prompt"]), normalised(pair["first"])}]
     train, held_out = split_by_prompt([pair for pair in whole if cut(pair, tokenizer)], seed)
     cut_train, cut_held_out = ([cut(pair, tokenizer) for pair in part] for part in (train, held_out))
     settings = RewardConfig(
@@ -128,7 +137,7 @@ def train_reward_model(data: Path, out: Path, *, epochs: int, learning_rate: flo
         seed=seed,
     )
     torch.manual_seed(seed)  # the score head starts at random
-    model = AutoModelForSequenceClassification.from_pretrained(out / "policy", num_labels=1)
+    model = AutoModelForSequenceClassification.from_pretrained(policy, num_labels=1)
     dataset = Dataset.from_list([as_messages(pair) for pair in cut_train])
     trainer = RewardTrainer(model=model, args=settings, train_dataset=dataset, processing_class=tokenizer)
     trainer.train()
@@ -151,13 +160,17 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with hh_helpful_pairs and human_pairs_misc")
-    parser.add_argument("--out", type=Path, required=True, help="folder with prompts and policy")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the reward model")
+    parser.add_argument("--policy", type=Path, help="the model to start from")
+    parser.add_argument("--exclude", type=Path, nargs="+", help="prompt files whose instructions no pair may share")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning_rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    train_reward_model(args.data, args.out, epochs=args.epochs, learning_rate=args.learning_rate, seed=args.seed)
+    excluded = args.exclude or [args.out / f"{name}.jsonl" for name in ("rl", "choose", "test")]
+    options = {key: getattr(args, key) for key in ("epochs", "learning_rate", "seed")}
+    train_reward_model(args.data, args.out, args.policy or args.out / "policy", excluded, **options)
 
 
 if __name__ == "__main__":

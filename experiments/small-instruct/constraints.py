@@ -29,8 +29,7 @@ TEXTS: dict[str, str] = {
     "long": "Use long words.",
     "sentences": "Write {0} sentences.",
 }
-ALWAYS, OPTIONAL = ("length", "mention"), ("start", "letter", "long", "sentences")
-NUM_OPTIONAL = 2
+ALWAYS, OPTIONAL = ("length", "mention", "long"), ("start", "letter", "sentences")
 STARTS = ("The", "When", "One", "Many", "There", "You", "It", "In", "We", "First")
 LETTERS = "bcdfghlmprstw"
 Value = str | int | list[str] | None
@@ -137,17 +136,16 @@ def asked_prompt(instruction: str, checks: Checks) -> str:
 
 
 def random_checks(generator: random.Random, vocabulary: Sequence[str]) -> Checks:
-    """Length, two words to mention, and two other kinds, none of them looked up in an answer."""
+    """Length, two words to mention, long words and one other kind, none of them looked up in an answer."""
     values: dict[str, Value] = {
-        "length": generator.randint(8, 20),
+        "length": generator.randint(6, 14),
         "mention": generator.sample(vocabulary, 2),
         "start": generator.choice(STARTS),
         "letter": generator.choice(LETTERS),
         "long": None,
         "sentences": generator.randint(1, 3),
     }
-    kinds = [*ALWAYS, *sorted(generator.sample(OPTIONAL, NUM_OPTIONAL))]
-    return {kind: values[kind] for kind in kinds}
+    return {kind: values[kind] for kind in (*ALWAYS, generator.choice(OPTIONAL))}
 
 
 def hindsight_checks(generator: random.Random, answer: str, vocabulary: set[str]) -> Checks:
@@ -163,6 +161,5 @@ def hindsight_checks(generator: random.Random, answer: str, vocabulary: set[str]
     for letter, count in Counter(word[0] for word in words if word[0] in LETTERS).most_common(1):
         if count >= max(3, len(words) / 4):
             values["letter"] = letter
-    optional = [kind for kind in OPTIONAL if kind in values]
-    kept = generator.sample(optional, min(NUM_OPTIONAL, len(optional)))
-    return {kind: values[kind] for kind in [*ALWAYS, *sorted(kept)] if kind in values}
+    chosen = generator.choice([kind for kind in OPTIONAL if kind in values])
+    return {kind: values[kind] for kind in (*ALWAYS, chosen) if kind in values}

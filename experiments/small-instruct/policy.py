@@ -2,8 +2,8 @@
 
     python experiments/small-instruct/policy.py --name small|large --out DIR
 
-`--out` holds the text of `prompts.py`. `small` is of Llama type with 1.4 million parameters, `large` of Qwen3 type
-with 4.5 million. The text is packed into windows of 128 tokens and read once in order (`plain.jsonl` once, `tune.jsonl`
+`--out` holds the text of `prompts.py`. `small` is of Llama type with 1.0 million parameters, `large` of Qwen3 type
+with 4.0 million. The text is packed into windows of 128 tokens and read once in order (`plain.jsonl` once, `tune.jsonl`
 as often as `--epochs` says), with one cosine schedule. The policy goes to `--out`/policies/NAME with fit.json (losses)
 and samples.md. An interrupted fit is taken up from its last checkpoint.
 """
@@ -38,7 +38,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "first-real-run"))
 from fit_policy import held_out_loss, new_tokenizer
 from fit_policy import texts_of as instruction_texts
 
-VOCABULARY = 4096
+VOCABULARY = 2048
 WINDOW = 128
 WINDOWS_A_BATCH = 64
 IGNORED = -100
@@ -57,7 +57,7 @@ def policy_of(name: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     }
     if name == "small":
         sizes = {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4}
-        return LlamaForCausalLM(LlamaConfig(**common, **sizes, num_key_value_heads=4))
+        return LlamaForCausalLM(LlamaConfig(**common, **sizes, num_key_value_heads=1))
     sizes = {"hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 5, "num_attention_heads": 4}
     return Qwen3ForCausalLM(Qwen3Config(**common, **sizes, num_key_value_heads=2, head_dim=64))
 

@@ -28,7 +28,7 @@ from verifier import FUNCTION_WORDS, TASK_WORDS
 
 PARTS = {"test": 64, "choose": 48, "train": 1024}
 WITH_CHECKS = 0.75
-ANSWER_WORDS = 26
+ANSWER_WORDS = 20
 MENTIONED = slice(60, 660)
 """Ranks of the content words that prompts ask to mention."""
 Row = dict[str, str]

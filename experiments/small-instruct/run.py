@@ -1,0 +1,98 @@
+"""Make everything that the grids of this experiment need: prompts, policies, rewards, and the check of their tails.
+
+    python experiments/small-instruct/run.py --data DIR [--policies small large]
+
+Results go to `artifacts` beside this file; what stands there is not made again. The grids come after it:
+
+    tailgrad grid --config experiments/small-instruct/tier1.yaml
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side
+
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "artifacts"
+FITS = {
+    "small": {"plain_share": 0.4, "epochs": 2, "learning_rate": 3e-3},
+    "large": {"plain_share": 0.4, "epochs": 2, "learning_rate": 2e-3},
+}
+BASE_N = 512
+BASE_PROMPTS = 48
+SETS = ("alpaca", "hh")
+REWARDS = {"constraints": "constraints.score", "reward-model": OUT / "reward-model", "lm-score": "lm_score.score"}
+
+
+def once(job: Job, result: Path) -> Iterator[Job]:
+    """The job, unless its result is there."""
+    if not result.exists():
+        yield job
+
+
+def script(name: str, options: dict[str, object], folder: Path = HERE) -> Job:
+    """A script of this folder, or of another, as a job."""
+    log = OUT / "logs" / f"{'-'.join([name, str(options.get('name', ''))]).strip('-')}.log"
+    return Job(log.stem, flags(options), log, 1, bar_progress(1), module=name, folder=folder)
+
+
+def policy(name: str) -> Iterator[Job]:
+    """Fit one policy."""
+    options = {"name": name, "out": OUT, **FITS[name]}
+    yield from once(script("policy", options), OUT / "policies" / name / "fit.json")
+
+
+def reward_model(data: Path) -> Iterator[Job]:
+    """Train the reward model, from the small policy."""
+    held_out = [OUT / f"{name}-{part}.jsonl" for name in SETS for part in ("choose", "test")]
+    options = {"data": data, "out": OUT, "policy": OUT / "policies" / "small", "exclude": held_out}
+    job = script("reward_model", options, HERE.parent / "first-real-run")
+    yield from once(job, OUT / "reward-model" / "accuracy.json")
+
+
+def base_rollouts(policies: list[str]) -> Iterator[Iterator[Job]]:
+    """Rollouts of the starting policies on the held-out prompts, scored by every reward."""
+    for name in policies:
+        for prompts in SETS:
+            for label, reward in REWARDS.items():
+                table = OUT / "base" / f"{name}-{prompts}-{label}.parquet"
+                options = {
+                    "model": OUT / "policies" / name,
+                    "dataset": OUT / f"{prompts}-test.jsonl",
+                    "reward": reward,
+                    "n": BASE_N,
+                    "limit": BASE_PROMPTS,
+                    "max_new_tokens": 24,
+                    "batch_size": 512,
+                    "out": table,
+                }
+                log = OUT / "logs" / f"base-{table.stem}.log"
+                argv = ["sample", *flags(options)]
+                job = Job(table.stem, argv, log, BASE_PROMPTS, bar_progress(BASE_PROMPTS), folder=HERE)
+                yield once(job, table)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with the gzipped JSON lines")
+    parser.add_argument("--policies", nargs="+", choices=tuple(FITS), default=list(FITS))
+    parser.add_argument("--processes", type=int, default=2)
+    args = parser.parse_args()
+    data = args.data.resolve()
+    run_side_by_side([once(script("prompts", {"data": data, "out": OUT}), OUT / "eval.jsonl")], processes=1)
+    run_side_by_side([policy(name) for name in args.policies], processes=args.processes)
+    if "large" not in args.policies:
+        sys.exit("The reward model and the scores need both policies.")
+    run_side_by_side([reward_model(data)], processes=1)
+    run_side_by_side(list(base_rollouts(args.policies)), processes=args.processes)
+    run_side_by_side([once(script("tails", {"out": OUT}), OUT / "tails.md")], processes=1)
+    print((OUT / "tails.md").read_text(encoding="utf-8"))
+    print(json.dumps(json.loads((OUT / "reward-model" / "accuracy.json").read_text()), indent=1))
+
+
+if __name__ == "__main__":
+    main()
