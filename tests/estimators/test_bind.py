@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tailgrad.estimators import ESTIMATORS, accepted_options, bind, max_at_k, smallest_group, tea
+from tailgrad.estimators import ESTIMATORS, accepted_options, bind, max_at_k, parse_estimator, smallest_group, tea
 
 REWARDS = torch.tensor([[0.0, 1.0, 5.0, 2.0, 3.0, 7.0, 4.0, 6.0]])
 
@@ -22,7 +22,7 @@ def test_an_option_that_is_none_is_left_at_its_default() -> None:
     assert torch.equal(bound(REWARDS), max_at_k(REWARDS, k=3))
 
 
-@pytest.mark.parametrize("function", [bind, accepted_options, smallest_group])
+@pytest.mark.parametrize("function", [bind, accepted_options, smallest_group, parse_estimator])
 def test_an_unknown_name_lists_the_names_and_suggests_one(function: object) -> None:
     with pytest.raises(ValueError, match=r"unknown estimator 'prefixtea', did you mean 'prefix_tea'\?.*grpo, dr_grpo"):
         function("prefixtea")  # type: ignore[operator]
@@ -68,3 +68,38 @@ def test_smallest_groups() -> None:
     assert smallest_group("max_at_k", k=1) == 2
     assert smallest_group("max_at_k", k=4, baseline="loo") == 5
     assert [smallest_group(name) for name in ("grpo", "dr_grpo", "rloo")] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("tea", "tea", {}),
+        ("max_at_k:k=4", "max_at_k", {"k": 4}),
+        ("tea: tail_fraction = 0.5 , center=True", "tea", {"tail_fraction": 0.5, "center": True}),
+        ("rs_grpo:risk_beta=-2", "rs_grpo", {"risk_beta": -2}),
+        ("rs_grpo:risk_beta=1e-2", "rs_grpo", {"risk_beta": 0.01}),
+        ("bon_rl:deploy_n=8,binary=false", "bon_rl", {"deploy_n": 8, "binary": False}),
+    ],
+)
+def test_an_estimator_can_be_written_in_a_word(text: str, name: str, options: dict[str, object]) -> None:
+    assert parse_estimator(text) == (name, options)
+    assert [type(value) for value in parse_estimator(text)[1].values()] == [type(o) for o in options.values()]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_at_k:", "'' is not option=value; write such as max_at_k:k=4"),
+        ("max_at_k:4", "'4' is not option=value"),
+        ("max_at_k:k=", "'k=' is not option=value"),
+        ("max_at_k:k=4,k=5", "'k=5' is given twice"),
+        ("grpo:k=4", "grpo takes no option 'k', .*belongs to max_at_k, pass_at_k"),
+        ("max_at_k:k=four", "k must be of type int, got 'four'"),
+        ("max_at_k:k=4.5", "k must be of type int, got '4.5'"),
+        ("tea:tail_fraction=true", "tail_fraction must be of type int or float, got 'true'"),
+        ("tea:center=1", "center must be of type bool, got '1'"),
+    ],
+)
+def test_what_is_wrong_with_a_written_estimator_is_said(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_estimator(text)

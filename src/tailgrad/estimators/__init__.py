@@ -38,6 +38,7 @@ __all__ = [
     "dr_grpo",
     "grpo",
     "max_at_k",
+    "parse_estimator",
     "pass_at_k",
     "prefix_tea",
     "qae",
@@ -89,17 +90,71 @@ def bind(name: str, **options: Any) -> Callable[[Tensor], Tensor]:
     return partial(ESTIMATORS[name], **given)
 
 
-def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are not None, none of them unknown to the estimator and none missing."""
+def parse_estimator(text: str) -> tuple[str, dict[str, Any]]:
+    """Read an estimator with its options as one writes it on a command line: `name` or `name:option=value,...`.
+
+    Args:
+        text: Such as "tea" or "max_at_k:k=4,baseline=loo". Values are whole numbers, numbers, true, false, or words.
+
+    Returns:
+        Name and options, as `bind` takes them. Options that are missing are not looked for.
+
+    Raises:
+        ValueError: If the name is unknown, the estimator does not take an option, an option is given twice or not
+            as option=value, or its value is not of the option's kind.
+
+    Example:
+        >>> parse_estimator("max_at_k:k=4,baseline=loo")
+        ('max_at_k', {'k': 4, 'baseline': 'loo'})
+    """
+    name, colon, rest = text.partition(":")
     parameters = _options(name)
-    given = {option: value for option, value in options.items() if value is not None}
-    for option in given:
+    options: dict[str, Any] = {}
+    for part in rest.split(",") if colon else ():
+        option, equals, value = (piece.strip() for piece in part.partition("="))
+        if not (option and equals and value) or option in options:
+            raise ValueError(
+                f"estimator {text!r}: {part!r} is {'given twice' if option in options else 'not option=value'}; "
+                "write such as max_at_k:k=4,baseline=loo"
+            )
+        options[option] = _value(value)
+        _check_known(name, options)
+        allowed = _KINDS.get(parameters[option].annotation)
+        if allowed is not None and type(options[option]) not in allowed:
+            kind = " or ".join(kind.__name__ for kind in allowed)
+            raise ValueError(f"estimator {text!r}: {option} must be of type {kind}, got {value!r}")
+    return name, options
+
+
+_KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,)}
+
+
+def _value(text: str) -> Any:
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _check_known(name: str, options: dict[str, Any]) -> None:
+    """Refuse options that the estimator does not take."""
+    parameters = _options(name)
+    for option in options:
         if option not in parameters:
             takers = [other for other in ESTIMATORS if option in _options(other)]
             raise ValueError(
                 f"{name} takes no option {option!r}, only {', '.join(parameters)}; "
                 + (f"{option!r} belongs to {', '.join(takers)}" if takers else "no estimator takes it")
             )
+
+
+def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are not None, none of them unknown to the estimator and none missing."""
+    parameters = _options(name)
+    given = {option: value for option, value in options.items() if value is not None}
+    _check_known(name, given)
     missing = [o for o, p in parameters.items() if p.default is p.empty and o not in given]
     if missing:
         raise ValueError(f"{name} needs the option {', '.join(missing)}: give it a value")
