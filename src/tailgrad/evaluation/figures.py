@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's palette for colour-blind readers, without its yellow; the reference is grey.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _REFERENCE_COLOUR = "#5A5A5A"
-_LINES = ("-", "--", ":", "-.")
-_STYLE: Any = {
+LINES = ("-", "--", ":", "-.")
+STYLE: Any = {
     "font.size": 10.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -63,18 +65,8 @@ def save_figure(
         ...     [path.name for path in save_figure(compare([run]), Path(folder) / "curve")]
         ['curve.png', 'curve.svg']
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "figures need matplotlib, which is not installed: pip install 'tailgrad[plot]'"
-        ) from error
     panels = 2 if len(comparison.curves) > 1 else 1
-    stem = Path(stem)
-    paths = (stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg"))
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.4 * panels, 4.0), layout="constrained")
+    with drawing(stem, (5.4 * panels, 4.0)) as (figure, paths):
         axes = figure.subplots(1, panels, squeeze=False)[0]
         styles = _styles(comparison)
         _draw_values(axes[0], comparison, styles)
@@ -82,9 +74,37 @@ def save_figure(
             _draw_differences(axes[1], comparison, styles)
         for panel in axes:
             _finish(panel, comparison, _marks(m, deploy_n))
+    return paths
+
+
+@contextmanager
+def drawing(stem: str | Path, size: tuple[float, float]) -> Iterator[tuple[Any, tuple[Path, Path]]]:
+    """Give an empty figure in the style of all of ours, and save it as PNG and SVG at the end.
+
+    Args:
+        stem: Path of the files without ending; the folder must exist.
+        size: Width and height in inches.
+
+    Yields:
+        The figure, and the paths of the PNG and the SVG.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is missing.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "figures need matplotlib, which is not installed: pip install 'tailgrad[plot]'"
+        ) from error
+    stem = Path(stem)
+    paths = (stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg"))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure, paths
         figure.savefig(paths[0], dpi=200)
         figure.savefig(paths[1], metadata={"Date": None})
-    return paths
 
 
 def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
@@ -95,8 +115,8 @@ def _styles(comparison: Comparison) -> dict[str, dict[str, Any]]:
         names.remove(comparison.reference)
         styles[comparison.reference] = {"color": _REFERENCE_COLOUR, "linestyle": "-"}
     for place, name in enumerate(names):
-        line = _LINES[place // len(_COLOURS) % len(_LINES)]
-        styles[name] = {"color": _COLOURS[place % len(_COLOURS)], "linestyle": line}
+        line = LINES[place // len(COLOURS) % len(LINES)]
+        styles[name] = {"color": COLOURS[place % len(COLOURS)], "linestyle": line}
     return styles
 
 

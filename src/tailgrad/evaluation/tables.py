@@ -52,21 +52,21 @@ def markdown_text(comparison: Comparison) -> str:
 
 
 def _value_table(comparison: Comparison) -> str:
-    decimals = _decimals([curve.v_n for curve in comparison.curves])
+    decimals = decimals_of([curve.v_n for curve in comparison.curves])
     rows = [["N", *(curve.name for curve in comparison.curves)]]
     for column, budget in enumerate(comparison.budgets):
-        rows.append([str(budget), *(_cell(curve.v_n, column, decimals) for curve in comparison.curves)])
-    return _aligned(rows)
+        rows.append([str(budget), *(interval_cell(curve.v_n, column, decimals) for curve in comparison.curves)])
+    return aligned(rows)
 
 
 def _difference_table(comparison: Comparison) -> str:
     others = [(curve.name, curve.difference) for curve in comparison.curves if curve.difference is not None]
-    decimals = _decimals([difference for _, difference in others])
+    decimals = decimals_of([difference for _, difference in others])
     rows = [["N", *(f"{name} - {comparison.reference}" for name, _ in others)]]
     for column, budget in enumerate(comparison.budgets):
-        cells = [_cell(difference, column, decimals, "+") + _star(difference, column) for _, difference in others]
+        cells = [interval_cell(part, column, decimals, "+") + _star(part, column) for _, part in others]
         rows.append([str(budget), *cells])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _star(interval: Interval, column: int) -> str:
@@ -77,7 +77,7 @@ def _measure_table(comparison: Comparison) -> str:
     rows = [["run", "seeds", *_HEADINGS.values()]]
     for curve in comparison.curves:
         rows.append([curve.name, str(curve.seeds), *(_measure_cell(curve, key) for key in _HEADINGS)])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _measure_cell(curve: Curve, key: str) -> str:
@@ -87,7 +87,8 @@ def _measure_cell(curve: Curve, key: str) -> str:
     return f"{value:.1%}" if key in _SHARES else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
-def _cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str:
+def interval_cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str:
+    """Give one mean with its interval as a table shows it, "unknown" where there is none."""
     mean, low, high = (float(part[column]) for part in interval[:3])
     if math.isnan(mean):
         return "unknown"
@@ -95,14 +96,15 @@ def _cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str
     return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
 
 
-def _decimals(intervals: Sequence[Interval]) -> int:
+def decimals_of(intervals: Sequence[Interval]) -> int:
     """Decimals that give the typical half-width of the intervals two digits, for all cells of a table."""
     widths = np.concatenate([(interval.high - interval.low) / 2 for interval in intervals])
     widths = widths[widths > 0]
     return 3 if len(widths) == 0 else int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 8))
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
+    """Give a Markdown table with aligned columns; the first row is the heading."""
     escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*escaped, strict=True)]
     rule = ["-" * width for width in widths]
@@ -161,7 +163,7 @@ def json_text(comparison: Comparison) -> str:
         "sampling": comparison.sampling,
         "runs": [_curve_fields(curve, comparison.budgets) for curve in comparison.curves],
     }
-    return json.dumps(_without_nan(document), indent=2, allow_nan=False) + "\n"
+    return json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n"
 
 
 def _curve_fields(curve: Curve, budgets: tuple[int, ...]) -> dict[str, Any]:
@@ -171,21 +173,23 @@ def _curve_fields(curve: Curve, budgets: tuple[int, ...]) -> dict[str, Any]:
         "v_n": _points(curve.v_n, budgets),
         "v_n_per_seed": curve.per_seed.tolist(),
         "difference": None if curve.difference is None else _points(curve.difference, budgets),
-        "measures": {key: _numbers(interval, 0) for key, interval in curve.measures.items()},
+        "measures": {key: interval_numbers(interval, 0) for key, interval in curve.measures.items()},
     }
 
 
 def _points(interval: Interval, budgets: tuple[int, ...]) -> list[dict[str, Any]]:
-    return [{"n": int(budget), **_numbers(interval, column)} for column, budget in enumerate(budgets)]
+    return [{"n": int(budget), **interval_numbers(interval, column)} for column, budget in enumerate(budgets)]
 
 
-def _numbers(interval: Interval, column: int) -> dict[str, float | int]:
+def interval_numbers(interval: Interval, column: int) -> dict[str, float | int]:
+    """Give one column of an interval as JSON holds it."""
     return {key: part[column].item() for key, part in zip(interval._fields, interval, strict=True)}
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """Give the same lists and dicts with None for every number that is not finite, as JSON wants it."""
     if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
