@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from tailgrad import __version__
-from tailgrad.cli import curve, quickstart, sample, train
+from tailgrad.cli import curve, fidelity, quickstart, sample, train
 
-COMMANDS = (train, sample, curve, quickstart)
+COMMANDS = (train, sample, curve, fidelity, quickstart)
 """The subcommands; each module has `add_parser(subparsers)`, which sets the function to `run`."""
 
 
