@@ -211,9 +211,9 @@ def check_fidelity(
                 "beyond that. Sample more responses a prompt, or take a smaller N."
             )
     for size in m:
-        if not 1 <= size <= half // 2:
+        if not 2 <= size <= half // 2:
             raise ValueError(
-                f"m = {size} must lie between 1 and {half // 2}: each half of a prompt's {rewards.shape[1]} "
+                f"m = {size} must lie between 2 and {half // 2}: each half of a prompt's {rewards.shape[1]} "
                 "responses must give at least two groups."
             )
     for text in estimators:
@@ -225,7 +225,7 @@ def _check_estimator(text: str, m: Sequence[int], deploy_n: Sequence[int]) -> No
     if "deploy_n" in options:
         raise ValueError(f"estimator {text!r}: every estimator gets the N that it is compared at; leave deploy_n out.")
     for budget in deploy_n:
-        needed = max(2, smallest_group(name, **_with_budget(name, options, budget)))
+        needed = smallest_group(name, **_with_budget(name, options, budget))
         if min(m) < needed:
             raise ValueError(
                 f"{text} needs at least {needed} rollouts a prompt, got m = {min(m)}: use more, or other options of "
