@@ -103,6 +103,7 @@ def test_rewards_get_what_trl_gives_them(options: dict[str, Any]) -> None:
     assert calls[0]["completions"] == table.responses[0] + table.responses[1]
     lengths = [len(ids) for ids in calls[2]["completion_ids"]]
     assert lengths == (table.num_tokens[4] + table.finished[4]).tolist()
+    assert calls[2]["completion_ids"] == [ids.tolist() for ids in table.token_ids[4]]
 
 
 def test_unscored_responses_are_null(options: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ def columns(prompt_ids: tuple[int, ...] = (0, 3), n: int = 2) -> dict[str, list[
         "finished": [j == 0 for _, j in rows],
         "logprob": [-1.5 * i - j for i, j in rows],
         "reference_logprob": [-2.5 * i - j for i, j in rows],
+        "token_ids": [list(range(i, i + j + 1)) for i, j in rows],
     }
 
 
@@ -46,14 +47,16 @@ def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.finished, [[True, False], [True, False]])
     np.testing.assert_array_equal(table.logprobs, [[0.0, -1.0], [-4.5, -5.5]])
     np.testing.assert_array_equal(table.reference_logprobs, [[0.0, -1.0], [-7.5, -8.5]])
+    assert [[ids.tolist() for ids in group] for group in table.token_ids] == [[[0], [0, 1]], [[3], [3, 4]]]
 
 
 def test_the_columns_have_the_documented_types_and_others_can_read_them(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", columns(), METADATA)
     schema = pq.read_schema(tmp_path / "a.parquet")
-    assert {field.name: str(field.type).replace("double", "float64") for field in schema} == COLUMNS
+    names = {"double": "float64", "list<element: int32>": "list<int32>"}
+    assert {field.name: names.get(str(field.type), str(field.type)) for field in schema} == COLUMNS
     frame = pd.read_parquet(tmp_path / "a.parquet")
-    assert frame.shape == (4, 9)
+    assert frame.shape == (4, 10)
     assert frame["reward"].isna().tolist() == [False, False, True, False]
 
 
@@ -66,6 +69,15 @@ def test_no_reference_policy(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "b.parquet")
     assert read_table(tmp_path / "b.parquet").reference_logprobs is None
     assert read_table(tmp_path / "b.parquet").metadata == {}
+
+
+def test_tables_without_token_ids(tmp_path: Path) -> None:
+    values = columns()
+    del values["token_ids"]
+    write_table(tmp_path / "a.parquet", values, {})
+    assert read_table(tmp_path / "a.parquet").token_ids is None
+    pq.write_table(pq.read_table(tmp_path / "a.parquet").drop_columns("token_ids"), tmp_path / "b.parquet")
+    assert read_table(tmp_path / "b.parquet").token_ids is None
 
 
 def test_nothing_scored(tmp_path: Path) -> None:

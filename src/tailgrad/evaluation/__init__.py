@@ -1,8 +1,17 @@
-"""Best-of-N curves: exact V_N, intervals over prompts and seeds, paired comparison, figures."""
+"""Best-of-N curves: exact V_N, intervals, paired comparison; gradient fidelity; figures."""
 
 from tailgrad.evaluation.best_of_n import best_of_n, budgets_up_to
 from tailgrad.evaluation.comparison import comparable_runs, paired_difference
 from tailgrad.evaluation.curves import Comparison, Curve, compare
+from tailgrad.evaluation.fidelity import (
+    Fidelity,
+    FidelityPoint,
+    ResponseGradients,
+    check_fidelity,
+    gradient_fidelity,
+    population_influence,
+)
+from tailgrad.evaluation.fidelity_report import fidelity_markdown, write_fidelity
 from tailgrad.evaluation.intervals import Interval, mean_interval
 from tailgrad.evaluation.report import write_report
 from tailgrad.evaluation.runs import Run
@@ -10,13 +19,21 @@ from tailgrad.evaluation.runs import Run
 __all__ = [
     "Comparison",
     "Curve",
+    "Fidelity",
+    "FidelityPoint",
     "Interval",
+    "ResponseGradients",
     "Run",
     "best_of_n",
     "budgets_up_to",
+    "check_fidelity",
     "comparable_runs",
     "compare",
+    "fidelity_markdown",
+    "gradient_fidelity",
     "mean_interval",
     "paired_difference",
+    "population_influence",
+    "write_fidelity",
     "write_report",
 ]

@@ -1,7 +1,18 @@
-"""The rollout table on disk, and the engine that fills it."""
+"""The rollout table on disk, the engine that fills it, and the gradients of its responses."""
 
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.sample import sample
+from tailgrad.rollouts.sketches import GradientConfig, SketchedGradients, sketch_gradients
 from tailgrad.rollouts.table import RolloutTable, read_metadata, read_table, write_table
 
-__all__ = ["RolloutTable", "SampleConfig", "read_metadata", "read_table", "sample", "write_table"]
+__all__ = [
+    "GradientConfig",
+    "RolloutTable",
+    "SampleConfig",
+    "SketchedGradients",
+    "read_metadata",
+    "read_table",
+    "sample",
+    "sketch_gradients",
+    "write_table",
+]

@@ -125,6 +125,36 @@ def prompt_text(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
 
 
+def prompts_of_texts(texts: list[str]) -> list[Any]:
+    """Return prompts from their texts in a rollout table, the inverse of `prompt_text`.
+
+    Args:
+        texts: The prompts of one table.
+
+    Returns:
+        Chats where every text is the JSON of a list of messages, else the texts.
+
+    Example:
+        >>> prompts_of_texts(['[{"role": "user", "content": "Hello"}]'])[0][0]["content"]
+        'Hello'
+    """
+    chats = []
+    for text in texts:
+        try:
+            chat = json.loads(text)
+        except ValueError:
+            return texts
+        if not _is_messages(chat):
+            return texts
+        chats.append(chat)
+    return chats
+
+
+def _is_messages(prompt: Any) -> bool:
+    is_list = isinstance(prompt, list) and bool(prompt)
+    return is_list and all(isinstance(message, dict) and "role" in message for message in prompt)
+
+
 def tokenize_prompts(tokenizer: Any, prompts: list[Any]) -> list[list[int]]:
     """Return the token ids of prompts, the same as TRL's trainers see.
 
@@ -187,11 +217,7 @@ def completions_of(
 
 def _check_prompts(prompts: list[Any], dataset: str) -> None:
     for i, prompt in enumerate(prompts):
-        is_messages = (
-            isinstance(prompt, list)
-            and bool(prompt)
-            and all(isinstance(message, dict) and "role" in message for message in prompt)
-        )
+        is_messages = _is_messages(prompt)
         if not isinstance(prompt, str) and not is_messages:
             raise ValueError(
                 f"data set {dataset!r}: the prompt in row {i} is {repr(prompt)[:60]} "

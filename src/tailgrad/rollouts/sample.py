@@ -77,7 +77,7 @@ def _metadata(config: SampleConfig, model: Any, rewards: list[Reward], prompts: 
     return {
         "model": config.model,
         "revision": revision_of(model, config.revision),
-        "model_files": _fingerprint(config.model),
+        "model_files": fingerprint(config.model),
         "sampling": {name: getattr(config, name) for name in SampleConfig.SAMPLING},
         "seed": config.seed,
         "reward": _describe_rewards(config, rewards),
@@ -91,7 +91,7 @@ def _metadata(config: SampleConfig, model: Any, rewards: list[Reward], prompts: 
             "sha256": prompts.sha256,
         },
         "reference": config.reference_model,
-        "reference_files": config.reference_model and _fingerprint(config.reference_model),
+        "reference_files": config.reference_model and fingerprint(config.reference_model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "batch_size": config.batch_size,
@@ -166,8 +166,15 @@ def _check_lengths(model: Any, token_ids: list[list[int]], config: SampleConfig)
         )
 
 
-def _fingerprint(name: str) -> str | None:
-    """Return a hash of a local model's files (name, size, time of change), None for a hub name."""
+def fingerprint(name: str) -> str | None:
+    """Return a hash of a local model's files (name, size, time of change), None for a hub name.
+
+    Args:
+        name: Hub name or local folder.
+
+    Returns:
+        16 hexadecimal digits, or None.
+    """
     path = Path(name).expanduser()
     if not path.is_dir():
         return None

@@ -83,6 +83,7 @@ class Sampler:
             "finished": finished,
             "logprob": response_logprobs(self.model, inputs, responses, **options).tolist(),
             "reference_logprob": reference,
+            "token_ids": responses,
         }
 
     def _responses(self, shard: int) -> list[list[int]]:
@@ -149,17 +150,30 @@ def merge_shards(sampler: Sampler, parts: Path, out: Path) -> None:
 def _finished(sampler: Sampler, parts: Path) -> set[int]:
     """Return the shards that are there, all of them sampled as we would."""
     done = {i for i in range(len(sampler.shards)) if (parts / _part_name(i)).exists()}
-    ours = json.loads(json.dumps(sampler.metadata))
     for path in sorted(parts.glob("part-*.parquet")):
-        theirs = read_metadata(path)
-        for name in ours.keys() | theirs.keys():
-            if ours.get(name) != theirs.get(name):
-                raise ValueError(
-                    f"{str(parts)!r} holds an interrupted run with another {name}: "
-                    f"{theirs.get(name)!r} there, {ours.get(name)!r} now. "
-                    "Delete that folder, choose another --out, or sample as before."
-                )
+        check_same_run(parts, read_metadata(path), sampler.metadata)
     return done
+
+
+def check_same_run(parts: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Refuse to go on with what was made with other settings.
+
+    Args:
+        parts: Folder of what was made, for the message.
+        theirs: The settings it was made with.
+        ours: The settings now; JSON types only.
+
+    Raises:
+        ValueError: They differ; the message names the setting and both values.
+    """
+    ours = json.loads(json.dumps(ours))
+    for name in ours.keys() | theirs.keys():
+        if ours.get(name) != theirs.get(name):
+            raise ValueError(
+                f"{str(parts)!r} holds an interrupted run with another {name}: "
+                f"{theirs.get(name)!r} there, {ours.get(name)!r} now. "
+                "Delete that folder, choose another --out, or go on with the settings it was made with."
+            )
 
 
 def _part_name(shard: int) -> str:

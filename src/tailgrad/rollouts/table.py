@@ -24,8 +24,11 @@ COLUMNS = {
     "finished": "bool",
     "logprob": "float64",
     "reference_logprob": "float64",
+    "token_ids": "list<int32>",
 }
-"""Columns of a rollout table and their Arrow types; `reward` and `reference_logprob` may be null."""
+"""Columns of a rollout table and their Arrow types; `reward`, `reference_logprob` and `token_ids` may be null."""
+
+_OPTIONAL = ("reference_logprob", "token_ids")
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class RolloutTable:
         finished: False where the response was cut off at max_new_tokens `[P, n]`.
         logprobs: Sum of log-probabilities (nats) of the response's tokens, end token included `[P, n]`.
         reference_logprobs: The same under the reference policy `[P, n]`, None if there was none.
+        token_ids: The tokens of each response, end token included: an array of objects `[P, n]`, each an array
+            of int32. The text does not give them back. None if they were not kept.
     """
 
     metadata: dict[str, Any]
@@ -54,6 +59,7 @@ class RolloutTable:
     finished: Bool[np.ndarray, "P n"]
     logprobs: Float[np.ndarray, "P n"]
     reference_logprobs: Float[np.ndarray, "P n"] | None
+    token_ids: np.ndarray | None = None
 
 
 def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, Any]) -> None:
@@ -61,12 +67,13 @@ def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]], metadata
 
     Args:
         path: The Parquet file.
-        columns: One value a response for each of `COLUMNS`; None is null.
+        columns: One value a response for each of `COLUMNS`; None is null, and so is `token_ids` where missing.
         metadata: Where the rollouts come from; JSON types only.
     """
     import pyarrow as pa
 
     schema = _schema(metadata)
+    columns = {"token_ids": [None] * len(columns["prompt_id"]), **columns}
     _write(Path(path), schema, [pa.table({name: list(columns[name]) for name in COLUMNS}, schema=schema)])
 
 
@@ -114,7 +121,8 @@ def read_table(path: str | Path) -> RolloutTable:
     """Read a rollout table.
 
     Args:
-        path: A Parquet file with `COLUMNS`; `reference_logprob` may be missing. Rows may be in any order.
+        path: A Parquet file with `COLUMNS`; `reference_logprob` and `token_ids` may be missing. Rows may be in
+            any order.
 
     Returns:
         The table, prompts in the order of `prompt_id`, responses in the order of `response_index`.
@@ -128,7 +136,7 @@ def read_table(path: str | Path) -> RolloutTable:
 
     metadata = read_metadata(path)
     rows = pq.read_table(path)
-    missing = [name for name in COLUMNS if name not in rows.column_names and name != "reference_logprob"]
+    missing = [name for name in COLUMNS if name not in rows.column_names and name not in _OPTIONAL]
     if missing:
         raise ValueError(f"rollout table {str(path)!r} lacks the columns {', '.join(missing)}.")
     if rows.num_rows == 0:
@@ -147,7 +155,10 @@ def read_table(path: str | Path) -> RolloutTable:
         num_tokens=rows["num_tokens"].to_numpy().reshape(shape),
         finished=np.array(rows["finished"].to_pylist(), dtype=bool).reshape(shape),
         logprobs=_floats(rows, "logprob").reshape(shape),
-        reference_logprobs=_reference(rows, shape),
+        reference_logprobs=_floats(rows, "reference_logprob").reshape(shape)
+        if _has(rows, "reference_logprob")
+        else None,
+        token_ids=rows["token_ids"].to_numpy().reshape(shape) if _has(rows, "token_ids") else None,
     )
 
 
@@ -171,10 +182,8 @@ def _floats(rows: Any, name: str) -> np.ndarray:
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)  # nulls become NaN
 
 
-def _reference(rows: Any, shape: tuple[int, int]) -> np.ndarray | None:
-    if "reference_logprob" not in rows.column_names or rows["reference_logprob"].null_count == rows.num_rows:
-        return None
-    return _floats(rows, "reference_logprob").reshape(shape)
+def _has(rows: Any, name: str) -> bool:
+    return name in rows.column_names and bool(rows[name].null_count < rows.num_rows)
 
 
 def _chunks(values: list[str], size: int) -> Iterable[list[str]]:
@@ -184,7 +193,8 @@ def _chunks(values: list[str], size: int) -> Iterable[list[str]]:
 def _schema(metadata: Mapping[str, Any]) -> Any:
     import pyarrow as pa
 
-    fields = [(name, pa.bool_() if kind == "bool" else getattr(pa, kind)()) for name, kind in COLUMNS.items()]
+    types = {"bool": pa.bool_(), "list<int32>": pa.list_(pa.int32())}
+    fields = [(name, types[kind] if kind in types else getattr(pa, kind)()) for name, kind in COLUMNS.items()]
     return pa.schema(fields, metadata={METADATA_KEY: json.dumps(dict(metadata)).encode()})
 
 

@@ -1,0 +1,224 @@
+"""Per-response gradients against plain autograd, and what an interrupted run leaves."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from tailgrad.rollouts import GradientConfig, SampleConfig, read_table, sample, sketch_gradients, sketches
+from tailgrad.rollouts import gradients as engine
+from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
+from tailgrad.rollouts.table import write_table
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 12,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
+    "tied llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)),
+}
+PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [6, 5, 5]]
+RESPONSES = [[5, 6, 2], [2], [7, 8, 9, 10, 11, 5, 6], [9]]
+
+
+class Flat:
+    """A sketch that loses nothing: the gradients side by side."""
+
+    def __init__(self, model: Any) -> None:
+        self.dim = sum(parameter.numel() for parameter in model.parameters())
+
+    def __call__(self, gradients: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
+
+
+def by_autograd(model: Any, prompt: list[int], response: list[int], temperature: float) -> tuple[np.ndarray, float]:
+    """One response: its tokens' log-probabilities read one by one from a plain forward, and their gradient."""
+    logprobs = (model(input_ids=torch.tensor([prompt + response])).logits[0] / temperature).log_softmax(-1)
+    total = sum(logprobs[len(prompt) + t - 1, token] for t, token in enumerate(response))
+    gradients = torch.autograd.grad(total, list(model.parameters()))
+    return torch.cat([gradient.flatten() for gradient in gradients]).numpy(), total.item()
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize(("temperature", "batch_size"), [(1.0, 4), (0.5, 3)])
+def test_gradients_equal_a_loop_of_autograd(
+    tmp_path: Path, architecture: str, temperature: float, batch_size: int
+) -> None:
+    torch.manual_seed(0)
+    model = MODELS[architecture]()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    expected = [by_autograd(plain, *pair, temperature) for pair in zip(PROMPTS, RESPONSES, strict=True)]
+    eager = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    found, logprobs = gradient_sketches(
+        eager, Flat(eager), PROMPTS, RESPONSES, temperature=temperature, batch_size=batch_size
+    )
+    np.testing.assert_allclose(logprobs, [value for _, value in expected], rtol=1e-5)
+    for row, (gradient, _) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(row, gradient, atol=2e-5 * np.abs(gradient).max())
+
+
+def test_the_memory_allowed_does_not_change_the_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, attn_implementation="eager")).eval()
+    expected, _ = gradient_sketches(model, Flat(model), PROMPTS, RESPONSES)
+    monkeypatch.setattr(engine, "_GRADIENTS_BUDGET", 1)
+    found, _ = gradient_sketches(model, Flat(model), PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_sketch_is_one_signed_bucket_an_entry() -> None:
+    parameters = {"a": torch.zeros(3, 5), "b": torch.zeros(7)}
+    sketch = CountSketch(parameters, dim=6, seed=1)
+    units = torch.eye(22)
+    matrix = sketch({"a": units[:, :15].view(22, 3, 5), "b": units[:, 15:]})
+    assert matrix.shape == (22, 6)
+    assert (matrix.abs().sum(1) == 1).all()
+    vectors = torch.randn(4, 22, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sketch({"a": vectors[:, :15].view(4, 3, 5), "b": vectors[:, 15:]}), vectors @ matrix)
+    again = CountSketch(parameters, dim=6, seed=1)({"a": units[:, :15].view(22, 3, 5), "b": units[:, 15:]})
+    assert torch.equal(matrix, again)
+
+
+def test_inner_products_of_sketches_are_unbiased_with_the_stated_spread() -> None:
+    """2000 sketches; the dense pair is correlated, so both terms of the variance count."""
+    a = torch.randn(1, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    b = a + torch.randn(1, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    dim, draws = 32, 2000
+    products = []
+    for seed in range(draws):
+        sketch = CountSketch({"w": a[0]}, dim=dim, seed=seed)
+        products.append(float((sketch({"w": a}) * sketch({"w": b})).sum()))
+    truth = float((a * b).sum())
+    bound = float(((a**2).sum() * (b**2).sum() + truth**2) / dim)
+    error = np.std(products) / np.sqrt(draws)
+    assert abs(np.mean(products) - truth) < 4 * error
+    assert error < 0.02 * truth  # so that a bias of a tenth would be seen
+    assert 0.85 < np.var(products) / bound < 1.1
+
+
+@pytest.fixture
+def pool(options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a GradientConfig for a sampled table of 5 prompts with 12 responses."""
+    sample(SampleConfig(**options | {"n": 12, "temperature": 0.7}))
+    out = Path(options["out"]).with_name("gradients")
+    return {"table": options["out"], "model": options["model"], "out": out, "dim": 64}
+
+
+def test_a_table_is_differentiated_and_kept(pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sketches, "_SHARD", 5)
+    found = sketch_gradients(GradientConfig(**pool))
+    assert len(found) == 5
+    table = read_table(pool["table"])
+    model = AutoModelForCausalLM.from_pretrained(pool["model"]).eval()
+    sketch = CountSketch(dict(model.named_parameters()), dim=64, seed=0)
+    prompt = sketches.tokenize_prompts(sketches.load_policy(pool["model"])[1], table.prompts)[3]
+    for i, row in enumerate(found[3]):
+        gradient, logprob = by_autograd(model, prompt, table.token_ids[3, i].tolist(), 0.7)
+        assert logprob == pytest.approx(table.logprobs[3, i], rel=1e-4)
+        sizes = [parameter.numel() for parameter in model.parameters()]
+        parts = torch.from_numpy(gradient)[None].split(sizes, dim=1)
+        names = [name for name, _ in model.named_parameters()]
+        expected = sketch(dict(zip(names, parts, strict=True)))[0].numpy()
+        np.testing.assert_allclose(row, expected, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises(IndexError, match="prompt 5 of 5"):
+        found[5]
+
+
+def test_an_interrupted_run_goes_on_and_a_finished_one_is_kept(
+    pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sketches, "_SHARD", 5)
+    whole = sketch_gradients(GradientConfig(**pool | {"out": pool["out"].with_name("whole")}))
+    made = []
+
+    def counted(*args: Any, **keywords: Any) -> Any:
+        if len(made) == 7:
+            raise KeyboardInterrupt
+        made.append(args[2])
+        return gradient_sketches(*args, **keywords)
+
+    monkeypatch.setattr(sketches, "gradient_sketches", counted)
+    with pytest.raises(KeyboardInterrupt):
+        sketch_gradients(GradientConfig(**pool))
+    assert len(list(pool["out"].glob("prompt-*.npy"))) == 7
+    assert not list(pool["out"].glob(".*"))
+    monkeypatch.setattr(sketches, "gradient_sketches", lambda *a, **k: made.append(a[2]) or gradient_sketches(*a, **k))
+    found = sketch_gradients(GradientConfig(**pool))
+    assert len(made) == 15
+    for prompt in range(5):
+        np.testing.assert_array_equal(found[prompt], whole[prompt])
+    sketch_gradients(GradientConfig(**pool))
+    assert len(made) == 15
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"dim": 32}, "another dim: 64 there, 32 now"), ({"seed": 1}, "another seed")]
+)
+def test_gradients_with_other_settings_are_not_mixed(
+    pool: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    sketch_gradients(GradientConfig(**pool))
+    with pytest.raises(ValueError, match=message):
+        sketch_gradients(GradientConfig(**pool | changes))
+
+
+def test_another_policy_is_refused(pool: dict[str, Any], make_policy: Callable[..., Path]) -> None:
+    other = make_policy("other", seed=1, pad_token="[PAD]")
+    with pytest.raises(ValueError, match=r"is not the policy that sampled .* nats a token"):
+        sketch_gradients(GradientConfig(**pool | {"model": str(other)}))
+
+
+def test_chats_are_tokenized_as_they_were_sampled(options: dict[str, Any], chat_policy: Path, tmp_path: Path) -> None:
+    chats = [[{"role": "user", "content": text}] for text in ("one two", "three")]
+    data = tmp_path / "chats.jsonl"
+    data.write_text("".join(json.dumps({"prompt": chat}) + "\n" for chat in chats))
+
+    def length(*, completions: list[Any], **columns: Any) -> list[float]:
+        return [float(len(completion[0]["content"])) for completion in completions]
+
+    sample(SampleConfig(**options | {"model": str(chat_policy), "dataset": str(data), "reward": length}))
+    config = GradientConfig(table=options["out"], model=str(chat_policy), out=tmp_path / "gradients", dim=16)
+    assert sketch_gradients(config)[1].shape == (4, 16)  # log-probabilities agree, or it would be refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda columns, metadata: columns.pop("token_ids"), "has no token_ids: sample it again"),
+        (lambda columns, metadata: metadata["sampling"].update(top_p=0.9), "was sampled with top_p 0.9 and top_k 0"),
+        (lambda columns, metadata: metadata["sampling"].update(top_k=5), "was sampled with top_p 1.0 and top_k 5"),
+        (lambda columns, metadata: metadata.clear(), "does not say at which temperature"),
+    ],
+)
+def test_tables_that_cannot_be_differentiated(
+    pool: dict[str, Any], change: Callable[[dict[str, Any], dict[str, Any]], Any], message: str
+) -> None:
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(pool["table"]).to_pydict()
+    metadata = read_table(pool["table"]).metadata
+    change(columns, metadata)
+    write_table(pool["table"], columns, metadata)
+    with pytest.raises(ValueError, match=message):
+        sketch_gradients(GradientConfig(**pool))
+
+
+@pytest.mark.parametrize(("option", "least"), [("dim", 1), ("batch_size", 1), ("seed", 0)])
+def test_options_out_of_range(option: str, least: int) -> None:
+    with pytest.raises(ValueError, match=f"{option} is {least - 1}; it must be at least {least}"):
+        GradientConfig(table="t", model="m", out="o", **{option: least - 1})
