@@ -8,12 +8,12 @@ from torch import Tensor
 
 def binomial_ratio(top: Tensor, top_k: int, bottom: Tensor, bottom_k: int) -> Tensor:
     """C(top, top_k) / C(bottom, bottom_k), broadcast; 0 where either has no subset."""
-    ratio = (_log_binomial(top, top_k) - _log_binomial(bottom, bottom_k)).exp()
-    return ratio.where((top >= top_k) & (bottom >= bottom_k), 0.0)
+    log_top, log_bottom = _log_binomial(top, top_k, -math.inf), _log_binomial(bottom, bottom_k, math.inf)
+    return (log_top - log_bottom).exp()
 
 
-def _log_binomial(n: Tensor, k: int) -> Tensor:
-    return torch.lgamma(n + 1) - math.lgamma(k + 1) - torch.lgamma(n - k + 1)
+def _log_binomial(n: Tensor, k: int, no_subset: float) -> Tensor:
+    return (torch.lgamma(n + 1) - math.lgamma(k + 1) - torch.lgamma(n - k + 1)).where(n >= k, no_subset)
 
 
 def check_k(k: int) -> None:

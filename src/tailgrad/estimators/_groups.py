@@ -45,8 +45,7 @@ def relative_rewards(rewards: Rewards) -> Float[Tensor, "P M"]:
     differences of rewards return the same advantages, bit for bit, at every such offset.
     """
     values = rewards.to(torch.float64)
-    largest = values.masked_fill(torch.isnan(values), -math.inf).amax(dim=1, keepdim=True)
-    return values - largest
+    return values - values.nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)
 
 
 def num_scored(rewards: Rewards) -> Float[Tensor, "P 1"]:
@@ -65,8 +64,10 @@ def finish(advantages: Float[Tensor, "P M"], rewards: Rewards) -> Advantages:
     The trainer averages over all M rollouts of a group, so the factor M / n makes that average the one over
     the n that were scored.
     """
-    factor = rewards.shape[1] / num_scored(rewards).clamp(min=1).to(advantages.dtype)
-    return (advantages * factor).where(~torch.isnan(rewards), 0.0).to(output_dtype(rewards))
+    unscored = torch.isnan(rewards)
+    rollouts = rewards.shape[1]
+    factor = rollouts / (rollouts - unscored.sum(dim=1, keepdim=True)).clamp(min=1).to(advantages.dtype)
+    return (advantages * factor).masked_fill(unscored, 0.0).to(output_dtype(rewards))
 
 
 def is_binary(rewards: Rewards) -> Tensor:

@@ -72,8 +72,8 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
         )
     relative = relative_rewards(rewards)
     n = num_scored(rewards)
-    ascending, order = relative.masked_fill(torch.isnan(relative), math.inf).sort(dim=1)
-    ascending = ascending.masked_fill(torch.isinf(ascending), 0.0)
+    ascending, order = relative.nan_to_num(nan=math.inf).sort(dim=1)  # unscored: last
+    ascending = ascending.nan_to_num(posinf=0.0)
     if baseline == "subset" and k > 1:
         values = _subset_differences(ascending, n, k)
     elif baseline == "none":
@@ -82,7 +82,7 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
     else:
         values = k * (_best_with_own(ascending, n, k) - _best_of_others(ascending, n, k))
     values = values.where(n >= needed, 0.0)
-    return finish(torch.zeros_like(values).scatter(1, order, values), rewards)
+    return finish(relative.scatter(1, order, values), rewards)
 
 
 def _subset_differences(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:

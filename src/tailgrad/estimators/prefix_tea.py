@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tailgrad.estimators._groups import centred, finish, needs, num_scored, relative_rewards
 from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group
 from tailgrad.estimators.tea import check_tail, influence_polynomial, tail_coefficient
-from tailgrad.tails.statistics import check_ddof
+from tailgrad.tails.statistics import check_ddof, excess_moments
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 _CPU_CHUNK, _GPU_CHUNK = 2**16, 2**25
@@ -123,33 +123,48 @@ def _average_over_shifts(
     """Combined influence, averaged over the first `shifts` cyclic shifts of the scored rollouts.
 
     The rewards are sorted once for all shifts and prefixes: a prefix of a shifted group is a mask over them, and its
-    tail ends where the mask has held k of them. Masks are short integers 0 and 1, much faster than `where`.
+    tail ends where the mask has held k of them. Masks are numbers 0 and 1, much faster than `where`; the tables
+    [P, S, M] of floats are overwritten, because fresh memory costs more than the arithmetic.
     """
-    rollouts = relative.shape[1]
     scored = ~torch.isnan(relative)
     counts = scored.sum(dim=1)[:, None, None]
-    descending, order = relative.masked_fill(~scored, -math.inf).sort(dim=1, descending=True)
-    position = (scored.cumsum(dim=1) - 1).where(scored, 2 * rollouts)  # unscored: behind every prefix
-    shift = torch.arange(shifts, device=relative.device)[:, None]
-    used = shift < counts
-    behind = position.gather(1, order)[:, None, :] - shift  # how far behind the start of the shifted group
-    short = torch.int16 if 3 * rollouts < 2**15 else torch.int32
-    behind = torch.where(behind < 0, behind + counts, behind).to(short)
+    descending, order = relative.nan_to_num(nan=-math.inf).sort(dim=1, descending=True)
     ranked = descending.nan_to_num(neginf=0.0)[:, None, :]
+    behind, used = _distances(scored, order, shifts)
+    tails = torch.ceil(tail_fraction * sizes.to(torch.float64) - 1e-9)
+    evaluated = sizes if evaluation == "in_sample" else counts[:, 0] - sizes
+    factors = weights * counts[:, 0] / evaluated.clamp(min=1)
     total = torch.zeros_like(relative)
-    for size, weight in zip(sizes.T[:, :, None, None], weights.T[:, :, None], strict=True):
-        inside = (size.to(short) - behind).clamp(min=0, max=1)
-        k = torch.ceil(tail_fraction * size.to(torch.float64) - 1e-9)
-        last = (k.to(short) - inside.cumsum(dim=2, dtype=short)).clamp(min=0, max=1).sum(dim=2).clamp(max=rollouts - 1)
-        above = (ranked - ranked[:, 0].gather(1, last).unsqueeze(2)).clamp(min=0)
-        excess = above * inside.to(torch.float64)
-        mean = excess.sum(dim=2, keepdim=True) / k
-        # One pass is exact enough: the smallest excess is 0, so the mean square is at most k times the variance.
-        variance = ((excess * excess).sum(dim=2, keepdim=True) - k * mean * mean).clamp(min=0) / (k - ddof)
-        linear, quadratic = influence_polynomial(mean, variance.sqrt(), coefficient[:, None, None], tail_fraction)
-        number = size
+    mask, excess = torch.empty_like(behind, dtype=torch.float64), torch.empty_like(behind, dtype=torch.float64)
+    for size, k, factor in zip(*(table.T[:, :, None, None] for table in (sizes, tails, factors)), strict=True):
+        inside = (size.to(behind.dtype) - behind).clamp(min=0, max=1)
+        missing = (k.to(behind.dtype) - inside.cumsum(dim=2, dtype=behind.dtype)).clamp(min=0, max=1)
+        last = missing.sum(dim=2, dtype=behind.dtype).long().clamp(max=relative.shape[1] - 1)
+        threshold = ranked[:, 0].gather(1, last).unsqueeze(2)
+        mask.copy_(inside)
+        excess.copy_(ranked).sub_(threshold).relu_().mul_(mask)
+        mean, std = excess_moments(excess, k, ddof)
+        linear, quadratic = influence_polynomial(mean, std, coefficient[:, None, None], tail_fraction)
         if evaluation == "held_out":
-            excess, number = above * (1 - inside) * scored.gather(1, order)[:, None, :], counts - size
-        influence = ((linear * used + quadratic * used * excess) * excess).sum(dim=1)
-        total += weight * counts[:, 0] / number[:, 0].clamp(min=1) * influence
+            mask.neg_().add_(scored.gather(1, order)[:, None, :])
+            excess.copy_(ranked).sub_(threshold).relu_().mul_(mask)
+        weight = factor * used
+        influence = mask.copy_(excess).mul_(quadratic * weight).add_(linear * weight).mul_(excess)  # done with the mask
+        total += influence.sum(dim=1)
     return torch.zeros_like(total).scatter(1, order, total / counts[:, 0].clamp(min=1, max=shifts))
+
+
+def _distances(
+    scored: Bool[Tensor, "P M"], order: Int[Tensor, "P M"], shifts: int
+) -> tuple[Int[Tensor, "P S M"], Bool[Tensor, "P S 1"]]:
+    """How far each rollout, taken in `order`, lies behind the start of each shifted group; and which shifts there are.
+
+    Short integers, for speed. Unscored rollouts lie behind every prefix; n scored rollouts have n shifts.
+    """
+    rollouts = scored.shape[1]
+    short = torch.int16 if 3 * rollouts < 2**15 else torch.int32
+    counts = scored.sum(dim=1, dtype=short)[:, None, None]
+    position = (scored.cumsum(dim=1, dtype=short) - 1).where(scored, 2 * rollouts)
+    shift = torch.arange(shifts, dtype=short, device=scored.device)[:, None]
+    behind = position.gather(1, order)[:, None, :] - shift
+    return torch.where(behind < 0, behind + counts, behind), shift < counts

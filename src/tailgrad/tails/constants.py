@@ -138,10 +138,20 @@ def extrapolation_coefficient(
         arXiv 2605.10716.
     """
     check_budget(deploy_n, "deploy_n", validate=validate)
-    tail = gaussian_tail(tail_fraction)
     if isinstance(deploy_n, Tensor):
+        tail = gaussian_tail(tail_fraction)
         return (_expected_max(deploy_n) - tail.mean) / tail.std
-    return (_expected_max_scalar(float(deploy_n)) - tail.mean) / tail.std
+    return _extrapolation_scalar(float(deploy_n), tail_fraction)
+
+
+def _extrapolation_scalar(deploy_n: float, tail_fraction: float) -> float:
+    tail = gaussian_tail(tail_fraction)
+    return (_expected_max_scalar(deploy_n) - tail.mean) / tail.std
+
+
+# A constant for torch.compile, which cannot trace SciPy. torch.compiler.assume_constant_result sets the same mark, but
+# loads the compiler, more than a second at every import.
+setattr(_extrapolation_scalar, "_dynamo_marked_constant", True)  # noqa: B010  (mypy knows no attributes of functions)
 
 
 def check_budget(n: int | float | Tensor, name: str, *, validate: bool) -> None:

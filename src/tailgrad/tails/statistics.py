@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from tailgrad.tails.constants import check_tail_fraction
@@ -58,20 +58,30 @@ def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int 
     check_ddof(ddof)
     values = rewards.to(torch.float64)
     scored = ~torch.isnan(values)
-    size = torch.ceil(tail_fraction * scored.sum(dim=1).to(torch.float64) - 1e-9).long()
-    largest = values.masked_fill(~scored, -math.inf).topk(tail_size(values.shape[1], tail_fraction)).values
-    in_tail = torch.arange(largest.shape[1], device=values.device) < size.unsqueeze(1)
-    threshold = largest.gather(1, (size - 1).clamp(min=0).unsqueeze(1))
-    excess = (largest - threshold).where(in_tail, 0.0)  # exactly 0 for equal rewards, and then so is the std
-    mean = excess.sum(dim=1, keepdim=True) / size.unsqueeze(1)
-    squares = ((excess - mean) ** 2).where(in_tail, 0.0).sum(dim=1)
-    enough = size >= 2
+    size = torch.ceil(tail_fraction * scored.sum(dim=1, keepdim=True).to(torch.float64) - 1e-9).long()
+    largest = values.nan_to_num(nan=-math.inf).topk(tail_size(values.shape[1], tail_fraction)).values
+    threshold = largest.gather(1, (size - 1).clamp(min=0)).where(size >= 2, math.nan)
+    excess = (largest - threshold).clamp(min=0)  # 0 outside the tail; NaN where there is no tail
+    mean, std = excess_moments(excess, size, ddof)
     return TailStatistics(
-        threshold=threshold.squeeze(1).where(enough, math.nan),
-        mean=(threshold + mean).squeeze(1).where(enough, math.nan),
-        std=(squares / (size - ddof)).sqrt().where(enough, math.nan),
-        size=size,
+        threshold=threshold.squeeze(1),
+        mean=(threshold + mean).squeeze(1),
+        std=std.squeeze(1),
+        size=size.squeeze(1),
     )
+
+
+def excess_moments(
+    excess: Float[Tensor, "*groups M"], size: Real[Tensor, "..."], ddof: int
+) -> tuple[Float[Tensor, "*groups 1"], Float[Tensor, "*groups 1"]]:
+    """Mean and standard deviation of the k excesses of a tail over its threshold, given among zeros.
+
+    One pass is exact enough: the smallest excess is 0, so the mean square is at most k times the variance. Equal
+    rewards have excess 0, and then the standard deviation is exactly 0.
+    """
+    mean = excess.sum(dim=-1, keepdim=True) / size
+    squares = torch.linalg.vector_norm(excess, dim=-1, keepdim=True) ** 2 - size * mean * mean
+    return mean, (squares.clamp(min=0) / (size - ddof)).sqrt()
 
 
 def check_ddof(ddof: int) -> None:
