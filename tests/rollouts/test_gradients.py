@@ -88,6 +88,7 @@ def test_a_sketch_is_one_signed_bucket_an_entry() -> None:
     matrix = sketch({"a": units[:, :15].view(22, 3, 5), "b": units[:, 15:]})
     assert matrix.shape == (22, 6)
     assert (matrix.abs().sum(1) == 1).all()
+    assert 3 < (matrix.sum(1) > 0).sum() < 19
     vectors = torch.randn(4, 22, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(sketch({"a": vectors[:, :15].view(4, 3, 5), "b": vectors[:, 15:]}), vectors @ matrix)
     again = CountSketch(parameters, dim=6, seed=1)({"a": units[:, :15].view(22, 3, 5), "b": units[:, 15:]})
@@ -95,9 +96,9 @@ def test_a_sketch_is_one_signed_bucket_an_entry() -> None:
 
 
 def test_inner_products_of_sketches_are_unbiased_with_the_stated_spread() -> None:
-    """2000 sketches; the dense pair is correlated, so both terms of the variance count."""
-    a = torch.randn(1, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    b = a + torch.randn(1, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    """2000 sketches of two positive vectors: what falls into one bucket would add up, were it not for the signs."""
+    a = torch.rand(1, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    b = a + torch.rand(1, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     dim, draws = 32, 2000
     products = []
     for seed in range(draws):
