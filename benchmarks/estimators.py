@@ -11,7 +11,7 @@ import multiprocessing
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,23 +30,30 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pass_at_k": {"k": 8},
     "rs_grpo": {"risk_beta": 1.0},
 }
-REPEATS = 9
-LONGEST = 1.0  # seconds for the repeats of one measurement
+REPEATS = 30
+LONGEST = 1.5  # seconds for the repeats of one measurement
 LOOP_GROUPS = 64
-LEAST_BYTES = 2**20  # a process grows in steps too coarse to measure less
+LEAST_BYTES = 2**20  # of rewards, on the CPU: a process grows in steps too coarse to measure less
 
 
-def fastest(function: Callable[[], Any], device: str) -> float:
-    """Least wall-clock seconds of several calls, after one to warm up."""
-    times: list[float] = []
+def fastest(functions: Sequence[Callable[[], Any]], device: str) -> list[float]:
+    """Least seconds of each function, called in turn, so that what slows the machine slows all alike."""
+    for function in functions:
+        function()  # to warm up
+    rounds: list[list[float]] = []
+    while len(rounds) < REPEATS and sum(map(sum, rounds)) < LONGEST:
+        rounds.append([_seconds(function, device) for function in functions])
+    return [min(times) for times in zip(*rounds, strict=True)]
+
+
+def _seconds(function: Callable[[], Any], device: str) -> float:
+    """Processor time on the CPU, which other processes hardly change; wall-clock time on the GPU."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    _wait(device)
+    start = clock()
     function()
-    while len(times) < REPEATS and sum(times) < LONGEST:
-        _wait(device)
-        start = time.perf_counter()
-        function()
-        _wait(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
+    _wait(device)
+    return clock() - start
 
 
 def _wait(device: str) -> None:
@@ -93,11 +100,11 @@ def measure(name: str, rewards: Tensor, device: str) -> tuple[float, float, floa
     def loop() -> list[Tensor]:
         return [estimate(group[None]) for group in groups]
 
-    seconds = fastest(batched, device)
-    loop_seconds = fastest(loop, device) * len(rewards) / len(groups)
-    of_sort = peak_memory(sort, device)
-    memory = peak_memory(batched, device) / of_sort if of_sort > LEAST_BYTES else math.nan
-    return seconds / fastest(sort, device), memory, loop_seconds / seconds
+    sort_seconds, seconds, loop_seconds = fastest([sort, batched, loop], device)
+    memory = math.nan
+    if device == "cuda" or rewards.nbytes >= LEAST_BYTES:
+        memory = peak_memory(batched, device) / peak_memory(sort, device)
+    return seconds / sort_seconds, memory, loop_seconds * len(rewards) / len(groups) / seconds
 
 
 def main() -> None:
@@ -114,7 +121,7 @@ def main() -> None:
         tables = [torch.randn(*shape, generator=generator).to(device) for shape in SHAPES]
         for name in ESTIMATORS:
             cells = [measure(name, rewards, device) for rewards in tables]
-            text = (f"{seconds:.1f}, {memory:.1f}, {loop:.0f}" for seconds, memory, loop in cells)
+            text = (f"{seconds:.1f}, {memory:.1f}, {loop:.0f}".replace("nan", "-") for seconds, memory, loop in cells)
             print(f"| `{name}` | " + " | ".join(text) + " |", flush=True)
 
 

@@ -14,7 +14,7 @@ from tailgrad.estimators.tea import check_tail, influence_polynomial, tail_coeff
 from tailgrad.tails.statistics import check_ddof, excess_moments
 from tailgrad.types import Advantages, Rewards, check_rewards
 
-_CPU_CHUNK, _GPU_CHUNK = 2**16, 2**25
+_CPU_CHUNK, _GPU_CHUNK = 2**17, 2**25
 """Entries of the tables [P, S, M] that are worked on at once."""
 
 
@@ -146,7 +146,7 @@ def _average_over_shifts(
         mean, std = excess_moments(excess, k, ddof)
         linear, quadratic = influence_polynomial(mean, std, coefficient[:, None, None], tail_fraction)
         if evaluation == "held_out":
-            mask.neg_().add_(scored.gather(1, order)[:, None, :])
+            mask.neg_().add_(1)
             excess.copy_(ranked).sub_(threshold).relu_().mul_(mask)
         weight = factor * used
         influence = mask.copy_(excess).mul_(quadratic * weight).add_(linear * weight).mul_(excess)  # done with the mask
