@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE / "artifacts"
 FITS = {
     "small": {"plain_share": 0.4, "epochs": 2, "learning_rate": 3e-3},
-    "large": {"plain_share": 0.4, "epochs": 2, "learning_rate": 2e-3},
+    "large": {"plain_share": 0.2, "epochs": 2, "learning_rate": 2e-3},
 }
 BASE_N = 512
 BASE_PROMPTS = 48
