@@ -1,0 +1,135 @@
+"""The parts of the small instruct experiment that its conclusions rest on."""
+
+import importlib
+import json
+import random
+import sys
+from collections.abc import Iterator
+from itertools import accumulate, chain
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tailgrad.grid import read_grid
+
+FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "small-instruct"
+ANSWERS = [
+    "The sun rises slowly over silent mountains. Birds sing!",
+    "When was it? It was in 1999, in the summer.",
+    "Peter Piper picked a peck of pickled peppers.",
+]
+
+
+@pytest.fixture(scope="module")
+def modules() -> Iterator[dict[str, ModuleType]]:
+    """Its scripts, which import one another by their bare names."""
+    path, before = sys.path[:], set(sys.modules)
+    sys.path.insert(0, str(FOLDER))
+    yield {name: importlib.import_module(name) for name in ("constraints", "prompts", "policy", "lm_score")}
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_meets_the_constraints_made_of_it(modules: dict[str, ModuleType], answer: str) -> None:
+    constraints = modules["constraints"]
+    seen = set()
+    for seed in range(30):
+        checks = constraints.hindsight_checks(random.Random(seed), answer, {"silent", "mountains", "summer", "picked"})
+        grades = constraints.grades(answer, checks)
+        exact = {kind for kind in grades if kind not in ("letter", "long")}
+        assert all(grades[kind] == 1.0 for kind in exact), grades
+        seen |= set(grades)
+    assert {"length", "start", "sentences"} <= seen
+
+
+def test_grades_are_what_their_table_says(modules: dict[str, ModuleType]) -> None:
+    constraints = modules["constraints"]
+    response = "Big bears eat berries. Do they?"  # 6 words, 2 sentences, 3 of 6 begin with b
+    checks = {"length": 8, "mention": ["bears", "eat"], "start": "Big", "letter": "b", "long": None, "sentences": 3}
+    grades = constraints.grades(response, checks)
+    mean_letters = (3 + 5 + 3 + 7 + 2 + 4) / 6
+    expected = {"length": 6 / 8, "mention": 1.0, "start": 1.0, "letter": 1.0, "long": (mean_letters - 3) / 4}
+    assert grades == pytest.approx(expected | {"sentences": 1 / 2})
+    assert constraints.reward_of(response, checks) == pytest.approx(10 * sum(grades.values()) / 6)
+    # ^b bi ig g$ against ^b be ea ar rs s$: one of 4 + 6 pairs is shared
+    assert constraints.overlap("big", "bears") == pytest.approx(2 * 1 / (4 + 6))
+    assert constraints.score([[{"content": "?!"}]], [json.dumps(checks)]) == [0.0]
+
+
+def test_the_sentences_say_the_constraints(modules: dict[str, ModuleType]) -> None:
+    constraints = modules["constraints"]
+    asked = constraints.asked_prompt("Name a fruit", {"length": 6, "mention": ["red", "sun"], "sentences": 1})
+    assert asked == "Name a fruit. Use 6 words. Use the words red and sun. Write 1 sentence."
+    assert constraints.asked_prompt("Name a fruit", {}) == "Name a fruit"
+
+
+def test_answers_are_cut_at_whole_sentences(modules: dict[str, ModuleType]) -> None:
+    cut = modules["prompts"].first_sentences
+    assert cut("One two. Three four five. Six.", 5) == "One two. Three four five."
+    assert cut("One two three four.", 3) == ""
+    assert cut("First line\nsecond line", 9) == "First line"
+
+
+def test_no_part_of_a_prompt_set_nearly_repeats_a_held_out_prompt(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = modules["prompts"]
+    monkeypatch.setattr(prompts, "PARTS", {"test": 10, "choose": 10, "train": 100})
+    rows = [{"instruction": f"Say item{i} and thing{i} with care"} for i in range(60)]
+    rows += [{"instruction": row["instruction"] + "!"} for row in rows[:30]]
+    parts = prompts.split(rows, random.Random(0))
+    normal = {name: {prompts.normalised(row["instruction"]) for row in part} for name, part in parts.items()}
+    assert len(parts["test"]) == len(parts["choose"]) == 10
+    assert not normal["test"] & (normal["choose"] | normal["train"])
+    assert not normal["choose"] & normal["train"]
+
+
+def test_windows_hold_whole_chats_and_lose_none(modules: dict[str, ModuleType]) -> None:
+    policy = modules["policy"]
+    tokenizer = policy.new_tokenizer(ANSWERS, 300)
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": "a b " * i}],
+            "completion": [{"role": "assistant", "content": "c " * i}],
+        }
+        for i in range(1, 12)
+    ]
+    windows = list(policy.chat_windows(rows, tokenizer))
+    chats = [tokenizer.apply_chat_template(row["prompt"] + row["completion"])["input_ids"] for row in rows]
+    assert list(chain(*windows)) == list(chain(*chats))
+    assert all(len(window) <= policy.WINDOW for window in windows)
+    assert set(accumulate(map(len, windows))) <= set(accumulate(map(len, chats)))
+
+
+def test_the_score_is_the_information_that_the_prompt_gives(modules: dict[str, ModuleType]) -> None:
+    score, tokenizer = modules["lm_score"], modules["policy"].new_tokenizer(ANSWERS, 300)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), initializer_range=0.3, **sizes)).eval()
+    prompt, response = [{"role": "user", "content": "one two"}], "three"
+
+    def log_probability(messages: list[dict[str, str]]) -> float:
+        given = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+        answer = [*tokenizer(response)["input_ids"], tokenizer.eos_token_id]
+        logits = model(torch.tensor([given + answer])).logits[0].double().log_softmax(-1)
+        return sum(logits[len(given) - 1 + i, token].item() for i, token in enumerate(answer))
+
+    tokens = len(tokenizer(response)["input_ids"]) + 1
+    expected = (log_probability(prompt) - log_probability(score.EMPTY)) / tokens
+    found = score.gain(model, tokenizer, [prompt, score.EMPTY], [response, response])
+    np.testing.assert_allclose(found, [expected, 0.0], atol=1e-5)
+    assert abs(expected) > 1e-3
+
+
+@pytest.mark.parametrize("tier", ["tier1", "tier2", "tier3"])
+def test_every_tier_is_a_grid_that_loads(tier: str) -> None:
+    config = read_grid(FOLDER / f"{tier}.yaml")
+    assert len(config.seeds) >= 3
+    assert len(config.learning_rates) == 3
+    assert {"grpo", "tea", "max_at_k:k=8"} <= set(config.estimators)
