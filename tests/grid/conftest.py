@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import yaml
 
+from tailgrad.evaluation import budgets_up_to
 from tailgrad.grid.config import GridConfig, read_grid
 from tailgrad.grid.results import Row
-from tailgrad.grid.trainings import Measurement, Training, key_of
+from tailgrad.grid.run import chosen_trainings
+from tailgrad.grid.trainings import Measurement, Training, bases, choosing, key_of, trials
+from tailgrad.grid.trainings import testing as measurements_of
 
 WriteGrid = Callable[..., Path]
 MakeGrid = Callable[..., GridConfig]
@@ -86,5 +89,32 @@ def make_row() -> MakeRow:
             "versions": "{}",
             "finished_at": "",
         }
+
+    return make
+
+
+@pytest.fixture
+def fill(make_row: MakeRow) -> Callable[..., list[Row]]:
+    """Rows of a whole grid: choosing rows that prefer the smallest rate, and V_N and KL from functions.
+
+    `value(training, step, scored_by)` gives V_N `[P, K]`, of which as many columns are taken as
+    there are budgets, and `kl(training, step)` the KL.
+    """
+
+    def make(
+        config: GridConfig, value: Callable[..., Any], kl: Callable[..., Any] = lambda training, step: 0.0
+    ) -> list[Row]:
+        rows = []
+        for training in trials(config):
+            for one in choosing(config, training):
+                budgets = budgets_up_to(one.n)
+                level = [[-training.learning_rate] * len(budgets)] * 2
+                rows.append(make_row(config, training, one, level, budgets=budgets))
+        for training in [*bases(config), *chosen_trainings(config, rows)]:
+            for one in measurements_of(config, training):
+                budgets = budgets_up_to(one.n)
+                v_n = np.asarray(value(training, one.step, one.scored_by), float)[:, : len(budgets)]
+                rows.append(make_row(config, training, one, v_n, budgets=budgets, kl=kl(training, one.step)))
+        return rows
 
     return make
