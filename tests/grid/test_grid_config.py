@@ -1,12 +1,16 @@
 """What a grid's YAML may say, and what is said of one that cannot be."""
 
+import re
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailgrad.grid import GridConfig, read_grid
+from tailgrad.grid.results import COLUMNS
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "grid.md"
 FILES = {"train": "a.jsonl", "choose": "b.jsonl", "test": "c.jsonl"}
 
 
@@ -122,3 +126,26 @@ def test_a_file_that_is_no_grid(tmp_path: Path) -> None:
 def test_an_option_for_all_estimators_counts_for_them(make_grid) -> None:
     config = make_grid(estimators=["grpo", "max_at_k"], train={"max_steps": 2, "k": 4})
     assert isinstance(config, GridConfig)
+
+
+def test_the_file_of_the_page_is_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    path = tmp_path / "grid.yaml"
+    path.write_text(example)
+    config = read_grid(path)
+    assert config.estimators == ("grpo", "tea", "prefix_tea", "max_at_k:k=8")
+    assert config.learning_rates == (3e-4, 1e-3)
+
+
+def test_the_page_has_every_key_with_its_default_and_every_column() -> None:
+    text = PAGE.read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", text, re.MULTILINE))
+    keys = [entry for entry in fields(GridConfig) if entry.name != "folder"]
+    assert set(rows) == {entry.name for entry in keys}
+    for entry in keys:
+        needed = entry.default is MISSING and entry.default_factory is MISSING
+        assert (rows[entry.name] == "needed") == needed
+        if isinstance(entry.default, int | str):
+            assert rows[entry.name] == str(entry.default)
+    described = text[text.index("## The results table") : text.index("## The report")]
+    assert set(re.findall(r"`(\w+)`", described)) >= set(COLUMNS)
