@@ -74,7 +74,7 @@ def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
             chosen += tried
             continue
         choices = [found.get(key_of(config, training, choosing(config, training)[0])) for training in tried]
-        values = [mean_v(row, min(wanted, config.choose_n)) for row in choices if row is not None]
+        values = [mean_v(row, wanted) for row in choices if row is not None]
         if len(values) == len(tried):
             chosen.append(tried[values.index(max(values))])
     return [replace(training, seed=seed) for seed in config.seeds for training in chosen]
