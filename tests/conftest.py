@@ -1,7 +1,8 @@
-"""What every test shares: a quiet, offline environment, and shape annotations that are enforced."""
+"""What every test shares: a quiet, offline environment, shape annotations that are enforced, a tiny policy."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +23,28 @@ def without_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny policy saved to disk, with the quickstart's tokenizer."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    from tailgrad.quickstart.policy import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("policy")
+    set_seed(0)
+    tokenizer = build_tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        max_position_embeddings=96,
+        initializer_range=0.2,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        **sizes,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tailgrad.evaluation import Run, best_of_n, comparable_runs, compare, mean_interval, paired_difference
+from tailgrad.evaluation.curves import compare_values
 
 SAMPLING = {"temperature": 1.0, "reward": "length", "dataset": {"name": "sums", "sha256": "1f"}}
 
@@ -138,6 +139,37 @@ def test_says_what_is_wrong():
         compare([base], budgets=[8])
     with pytest.raises(ValueError, match="'tea' and 'grpo': cannot pair 3 training seeds with 2"):
         compare([run_of("grpo")] * 2 + [run_of("tea")] * 3)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_values_that_are_known_already_are_compared_alike():
+    generator = np.random.default_rng(0)
+    runs = [
+        Run(name, prompt_ids=np.arange(9), prompts=list("abcdefghi"), rewards=generator.normal(size=(9, 8)))
+        for name in ("base", "tea", "tea", "grpo", "grpo")
+    ]
+    whole = compare(runs, budgets=(1, 4), reference="grpo", seed=3)
+    names = ("base", "tea", "grpo")
+    values = {name: np.stack([best_of_n(run.rewards, (1, 4)) for run in runs if run.name == name]) for name in names}
+    measures = {name: {"kl": np.full((len(values[name]), 9), 0.5)} for name in names}
+    found = compare_values(values, measures, budgets=[1, 4], n=8, reference="grpo", sampling={"n": 8}, seed=3)
+    assert (found.budgets, found.n, found.prompts, found.reference) == ((1, 4), 8, 9, "grpo")
+    assert found.sampling == {"n": 8}
+    for ours, theirs in zip(found.curves, whole.curves, strict=True):
+        assert (ours.name, ours.seeds) == (theirs.name, theirs.seeds)
+        np.testing.assert_array_equal(ours.v_n, theirs.v_n)
+        np.testing.assert_array_equal(ours.per_seed, theirs.per_seed)
+        assert ours.measures["kl"].mean == [0.5]
+        if ours.name != "grpo":
+            np.testing.assert_array_equal(ours.difference, theirs.difference)
+            np.testing.assert_allclose(
+                ours.difference.mean, values[ours.name].mean(axis=(0, 1)) - values["grpo"].mean(axis=(0, 1))
+            )
+    with pytest.raises(ValueError, match=r"reference 'rloo' is not among the runs: choose from base, tea, grpo"):
+        compare_values(values, measures, budgets=[1, 4], n=8, reference="rloo")
+    values["grpo"] = values["grpo"][:, :, :1]
+    with pytest.raises(ValueError, match=r"'base' and 'grpo': paired differences need the same prompts and quantities"):
+        compare_values(values, measures, budgets=[1, 4], n=8, reference="grpo")
 
 
 @pytest.mark.usefixtures("without_shape_checks")

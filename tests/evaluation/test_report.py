@@ -141,6 +141,14 @@ def test_nothing_is_written_for_runs_that_cannot_be_compared(runs, tmp_path):
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.parametrize("heights", [[0.97, 0.98, 0.99, 0.995], [0.0, 0.01, 0.02], [0.95] * 12])
+def test_labels_stay_in_the_panel(heights):
+    moved = _apart(heights)
+    assert (np.diff(moved) > 0.05).all()
+    assert min(moved) >= -0.02
+    assert max(moved) <= 1.02
+
+
 @pytest.mark.parametrize("heights", [[0.1, 0.5, 0.9], [0.5, 0.5, 0.5], [0.2, 0.21, 0.22, 0.8]])
 def test_labels_are_apart_in_order_and_near_their_lines(heights):
     moved = _apart(heights)

@@ -187,9 +187,15 @@ def _label_ends(panel: Axes, intervals: dict[str, Interval], styles: dict[str, d
 
 
 def _apart(heights: list[float]) -> list[float]:
-    """Move increasing heights apart to the least distance: what is too close is pushed away to both sides."""
+    """Move increasing heights apart to the least distance: what is too close is pushed away to both sides.
+
+    None leaves the panel, from 0 to 1, while there is room in it for all.
+    """
     moved = list(heights)
+    fits = len(moved) * _LABEL_GAP <= 1
     for _ in range(200):
+        if fits:
+            moved = [min(max(height, 0.0), 1.0) for height in moved]
         for upper in range(1, len(moved)):
             push = (_LABEL_GAP - (moved[upper] - moved[upper - 1])) / 2
             if push > 0:

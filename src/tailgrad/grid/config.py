@@ -9,9 +9,11 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from tailgrad.estimators import parse_estimator
+from tailgrad.estimators import accepted_options, bind, parse_estimator
 
 SPLITS: Final = ("train", "choose", "test")
+_NEEDED_MAPPINGS: Final = ("policies", "rewards", "prompts")
+_NEEDED_LISTS: Final = ("estimators", "budgets", "learning_rates", "kl_weights", "seeds")
 _SET_BY_THE_GRID: Final = (
     *("model_name_or_path", "dataset_name", "reward_funcs", "reward_model_name_or_path", "output_dir", "estimator"),
     *("deploy_n", "num_generations", "beta", "learning_rate", "seed", "per_device_train_batch_size", "logging_steps"),
@@ -46,6 +48,7 @@ class GridConfig:
         also_score: Rewards, by name, that the trained policies are measured with beside the one trained on.
         reference: The method that the others are compared with.
         processes: Commands at once; None is one a core, or one where there is a GPU.
+        folder: What relative paths of policies, rewards and prompts start from, and where the commands run.
 
     Raises:
         ValueError: A value out of range, an unknown name, or an option that the grid sets itself.
@@ -75,33 +78,15 @@ class GridConfig:
     folder: Path = Path()
 
     def __post_init__(self) -> None:
-        for name in (
-            "policies",
-            "rewards",
-            "prompts",
-            "estimators",
-            "budgets",
-            "learning_rates",
-            "kl_weights",
-            "seeds",
-        ):
-            if not getattr(self, name):
-                raise ValueError(f"{name} is empty: name at least one.")
-        for spec in self.estimators:
-            if "deploy_n" in parse_estimator(spec)[1]:
-                raise ValueError(f"estimator {spec!r} sets deploy_n: say it in `budgets`, as [m, N].")
-        if self.reference not in self.estimators:
-            raise ValueError(f"reference {self.reference!r} is not among the estimators {', '.join(self.estimators)}.")
+        _check_kinds(self)
+        _check_numbers(self)
         for name, files in self.prompts.items():
-            if set(files) != set(SPLITS):
-                raise ValueError(f"prompts {name!r} has the parts {', '.join(files)}; it needs {', '.join(SPLITS)}.")
+            if not isinstance(files, Mapping) or set(files) != set(SPLITS):
+                parts = ", ".join(files) if isinstance(files, Mapping) else repr(files)
+                raise ValueError(f"prompts {name!r} has the parts {parts}; it needs {', '.join(SPLITS)}.")
         for name in sorted({*self.train, *self.sample} & {*_SET_BY_THE_GRID}):
             raise ValueError(f"the grid sets {name} itself: leave it out of `train` and `sample`.")
-        if "max_steps" not in self.train:
-            raise ValueError("train has no max_steps: say how many optimisation steps a training takes.")
-        for step in self.checkpoints:
-            if not 0 < step < self.steps:
-                raise ValueError(f"checkpoint {step} does not lie between 0 and max_steps = {self.steps}.")
+        _check_estimators(self)
         for name in self.also_score:
             if name not in self.rewards:
                 raise ValueError(
@@ -152,7 +137,10 @@ def read_grid(path: str | Path, *, processes: int | None = None) -> GridConfig:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"grid {str(path)!r}: there is no such file.")
-    given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"grid {str(path)!r} is not YAML: {error}") from error
     if not isinstance(given, Mapping):
         raise ValueError(f"grid {str(path)!r} is not a mapping of keys to values.")
     known = {entry.name: entry for entry in fields(GridConfig) if entry.name != "folder"}
@@ -164,10 +152,10 @@ def read_grid(path: str | Path, *, processes: int | None = None) -> GridConfig:
             raise ValueError(f"grid {str(path)!r} lacks the key {name!r}.")
     values = {name: _frozen(value) for name, value in given.items()}
     folder = path.parent
-    values |= {name: folder / values[name] for name in ("results", "work")}
+    values |= {name: folder / str(values[name]) for name in ("results", "work")}
     for name in ("learning_rates", "kl_weights"):  # YAML reads 1e-3 as text
-        if name in values:
-            values[name] = tuple(float(value) for value in values[name])
+        if isinstance(values.get(name), tuple):
+            values[name] = tuple(_number(value) for value in values[name])
     if processes is not None:
         values["processes"] = processes
     return GridConfig(**values, folder=folder)
@@ -175,3 +163,82 @@ def read_grid(path: str | Path, *, processes: int | None = None) -> GridConfig:
 
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _number(value: Any) -> Any:
+    """A text that is a number as that number; anything else as it is, for the checks to name."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
+def _check_kinds(config: GridConfig) -> None:
+    """Refuse what is no list or mapping where one is needed, what is empty and what is given twice."""
+    for name in (*_NEEDED_MAPPINGS, "train", "sample"):
+        if not isinstance(getattr(config, name), Mapping):
+            raise ValueError(f"{name} is {getattr(config, name)!r}; it must be a mapping, such as {{name: value}}.")
+    for name in (*_NEEDED_LISTS, "checkpoints", "also_score"):
+        values = getattr(config, name)
+        if not isinstance(values, list | tuple):
+            raise ValueError(f"{name} is {values!r}; it must be a list, such as [{values}].")
+        twice = [value for place, value in enumerate(values) if value in values[:place]]
+        if twice:
+            raise ValueError(f"{name} has {twice[0]!r} twice.")
+    for name in (*_NEEDED_MAPPINGS, *_NEEDED_LISTS):
+        if not getattr(config, name):
+            raise ValueError(f"{name} is empty: name at least one.")
+
+
+def _check_numbers(config: GridConfig) -> None:
+    """Refuse numbers that are none or out of range."""
+    if "max_steps" not in config.train:
+        raise ValueError("train has no max_steps: say how many optimisation steps a training takes.")
+    _check_whole("max_steps of train", config.train["max_steps"])
+    for name in ("prompts_a_step", "test_n", "checkpoint_n", "choose_n"):
+        _check_whole(name, getattr(config, name))
+    for name in ("test_prompts", "processes"):
+        if getattr(config, name) is not None:
+            _check_whole(name, getattr(config, name))
+    for seed in config.seeds:
+        _check_whole("a seed", seed, least=0)
+    for pair in config.budgets:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(f"budgets has {pair!r}; write pairs [m, N], such as [[16, 128]].")
+        _check_whole("m", pair[0], least=2)
+        _check_whole("N", pair[1])
+    for name, above in (("learning_rates", True), ("kl_weights", False)):
+        for value in getattr(config, name):
+            if not isinstance(value, int | float) or not math.isfinite(value) or value < 0 or (above and value == 0):
+                raise ValueError(f"{name} has {value!r}; each must be a number {'above' if above else 'from'} 0.")
+    for step in config.checkpoints:
+        _check_whole("a checkpoint", step)
+        if step >= config.steps:
+            raise ValueError(f"checkpoint {step} does not lie between 0 and max_steps = {config.steps}.")
+    if list(config.checkpoints) != sorted(config.checkpoints):
+        raise ValueError(f"checkpoints are {list(config.checkpoints)}: give them in increasing order.")
+
+
+def _check_whole(name: str, value: Any, *, least: int = 1) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}.")
+
+
+def _check_estimators(config: GridConfig) -> None:
+    """Try every estimator on groups of every size, as `tailgrad train` does before it loads a model."""
+    import torch
+
+    for spec in config.estimators:
+        name, options = parse_estimator(spec)
+        if "deploy_n" in options:
+            raise ValueError(f"estimator {spec!r} sets deploy_n: say it in `budgets`, as [m, N].")
+        accepted = accepted_options(name)
+        given = {option: value for option, value in config.train.items() if option in accepted} | options
+        for m, deploy_n in config.budgets:
+            known = {"deploy_n": deploy_n} if "deploy_n" in accepted else {}
+            try:
+                bind(name, **given, **known)(torch.zeros(1, m))
+            except ValueError as error:
+                raise ValueError(f"estimator {spec!r} with [m, N] = [{m}, {deploy_n}]: {error}") from error
+    if config.reference not in config.estimators:
+        raise ValueError(f"reference {config.reference!r} is not among the estimators {', '.join(config.estimators)}.")

@@ -62,7 +62,7 @@ def equal_kl_table(methods: Mapping[str, Method], *, budget: int, reference: str
     rows = [["KL (nats)", *(name for name in paths), *(f"{name} - {reference}" for name in paths if name != reference)]]
     for wanted in KL_VALUES:
         values = {name: value_at_kl(*path, wanted)[:, :, None] for name, path in paths.items()}
-        reached = {name for name, value in values.items() if not np.isnan(value).any()}
+        reached = {name for name, value in values.items() if not np.isnan(value).all(axis=1).any()}
         if not reached:
             break
         cells = [interval_cell(mean_interval(values[name]), 0, 2) if name in reached else "" for name in paths]
@@ -72,16 +72,22 @@ def equal_kl_table(methods: Mapping[str, Method], *, budget: int, reference: str
                 difference = paired_difference(values[name], values[reference]) if both else None
                 cells.append("" if difference is None else interval_cell(difference, 0, 2, "+"))
         rows.append([f"{wanted:g}", *cells])
+    if len(rows) == 1:
+        return f"No comparison at equal KL: no method reached {KL_VALUES[0]:g} nats with every seed, or KL is unknown."
     title = f"V_{budget} at equal KL to the starting policy, between measured steps; differences paired"
     return f"{title}\n\n{aligned(rows)}"
 
 
 def save_frontier(methods: Mapping[str, Method], stem: Path, *, budget: int, reference: str) -> None:
     """Draw V_N against KL: one line a method through its measured steps, means over seeds and prompts."""
-    styles = styles_of([name for name in methods if name != BASE], reference)
-    with drawing(stem, (6.4, 4.4)) as (figure, _):
+    styles = styles_of(
+        list(methods), reference
+    )  # with the starting policy, so that the colours are those of the curves
+    with drawing(stem, (7.6, 4.4)) as (figure, _):
         panel = figure.subplots()
         for name, style in styles.items():
+            if name == BASE:
+                continue
             kl, v_n = trajectory(methods[name], budget)
             panel.plot(kl.mean(axis=0), v_n.mean(axis=(0, 1)), marker="o", markersize=4, label=name, **style)
             for seed in range(len(kl)):
@@ -89,4 +95,4 @@ def save_frontier(methods: Mapping[str, Method], stem: Path, *, budget: int, ref
         panel.set_xlabel("KL to the starting policy (nats a response)")
         panel.set_ylabel(f"$V_{{{budget}}}$ on held-out prompts")
         panel.set_title("Best-of-N against distance; thin lines are seeds")
-        panel.legend(frameon=False)
+        figure.legend(loc="outside right upper", frameon=False)

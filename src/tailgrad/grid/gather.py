@@ -41,12 +41,12 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """One method in a setting, with the seeds that are finished.
+    """One method in a setting, with the seeds that every method of it has finished.
 
     Attributes:
         training: The training of the first seed.
         steps: Measured steps, 0 (the starting policy) first and the last step last.
-        rows: For each finished seed one row a measured step; only two prompts sets or budgets that agree.
+        rows: For each seed one row a measured step, all on the same prompts.
     """
 
     training: Training
@@ -58,6 +58,11 @@ class Method:
         of_step = [rows[self.steps.index(step)] for rows in self.rows]
         columns = [[row["budgets"].index(budget) for budget in budgets] for row in of_step]
         return np.stack([np.array(row["v_n"], float)[:, at] for row, at in zip(of_step, columns, strict=True)])
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of `rows`."""
+        return tuple(rows[-1]["seed"] for rows in self.rows)
 
     def measure(self, step: int, name: str) -> Float[np.ndarray, "S P"]:
         """What stands beside V_N after a step."""
@@ -79,7 +84,7 @@ def methods_of(
 ) -> dict[str, Method]:
     """The methods of a setting of which the first seed is finished, and the starting policy.
 
-    All come with the same seeds, so that differences pair: those that every method has finished.
+    All come with the same seeds in one order, so that differences pair: those that every method has finished.
 
     Args:
         config: The grid.
@@ -94,26 +99,24 @@ def methods_of(
     start = _row(config, base, 0, setting, rows)
     if start is None:
         return {}
-    found = {}
+    paths: dict[Training, dict[int, tuple[Row, ...]]] = {}
     for training in chosen:
-        if training.seed == config.seeds[0] and _belongs(training, setting):
-            seeds = [replace(training, seed=seed) for seed in config.seeds]
-            finished = [of_seed for seed in seeds if (of_seed := _path(config, seed, setting, rows))]
-            if finished and _path(config, seeds[0], setting, rows):
-                found[training.estimator] = Method(training, _steps(config, setting), tuple(finished))
-    common = min((len(method.rows) for method in found.values()), default=0)
-    methods = {name: replace(method, rows=method.rows[:common]) for name, method in found.items()}
-    with_start = {
-        name: replace(method, steps=(0, *method.steps), rows=tuple((start, *path) for path in method.rows))
-        for name, method in methods.items()
+        if _belongs(training, setting) and (path := _path(config, training, setting, rows)):
+            paths.setdefault(replace(training, seed=config.seeds[0]), {})[training.seed] = (start, *path)
+    finished = {training: by_seed for training, by_seed in paths.items() if training.seed in by_seed}
+    common = [seed for seed in config.seeds if all(seed in by_seed for by_seed in finished.values())]
+    steps = (0, *_steps(config, setting))
+    methods = {
+        training.estimator: Method(training, steps, tuple(by_seed[seed] for seed in common))
+        for training, by_seed in finished.items()
     }
-    return {BASE: Method(base, (0,), ((start,),)), **with_start}
+    return {BASE: Method(base, (0,), ((start,),)), **methods}
 
 
 def compare(config: GridConfig, setting: Setting, methods: Mapping[str, Method]) -> Comparison:
     """The methods after their last step, with paired differences to the grid's reference."""
     last = {name: method.steps[-1] for name, method in methods.items()}
-    budgets = min((method.rows[0][-1]["budgets"] for method in methods.values()), key=len)
+    budgets = shared_budgets(methods)
     return compare_values(
         {name: method.v_n(last[name], budgets) for name, method in methods.items()},
         {name: {key: method.measure(last[name], key) for key in MEASURES} for name, method in methods.items()},
@@ -121,6 +124,12 @@ def compare(config: GridConfig, setting: Setting, methods: Mapping[str, Method])
         n=budgets[-1],
         reference=config.reference,
     )
+
+
+def shared_budgets(methods: Mapping[str, Method], *, every_step: bool = False) -> tuple[int, ...]:
+    """Values of N, in increasing order, that every method has after its last step, or after every step."""
+    paths = [path if every_step else path[-1:] for method in methods.values() for path in method.rows]
+    return tuple(sorted(set.intersection(*(set(row["budgets"]) for path in paths for row in path))))
 
 
 def _belongs(training: Training, setting: Setting) -> bool:

@@ -8,21 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from tailgrad.evaluation import Comparison
-from tailgrad.evaluation.figures import drawing, save_figure, styles_of
+from tailgrad.evaluation.figures import save_figure
 from tailgrad.evaluation.intervals import Interval
 from tailgrad.evaluation.tables import aligned, json_text, markdown_text
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.frontier import equal_kl_table, save_frontier
-from tailgrad.grid.gather import Method, compare, methods_of, settings
+from tailgrad.grid.gains import save_gains
+from tailgrad.grid.gather import Method, Setting, compare, methods_of, settings, shared_budgets
+from tailgrad.grid.power import power_table
 from tailgrad.grid.results import Row
 from tailgrad.grid.run import chosen_trainings
 from tailgrad.grid.trainings import BASE
-
-POWER = 0.8
-MOST_SEEDS = 1000
 
 
 def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str:
@@ -30,7 +28,7 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
 
     Args:
         config: The grid.
-        rows: Its results, with the choosing rows of all cells; methods that are not finished are left out and named.
+        rows: Its results; methods that are not finished are left out and named.
         out: Folder for grid.md, grid.json and the figures, made if missing.
 
     Returns:
@@ -50,45 +48,50 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
             parts.append(f"Not finished: {config.reference} or the starting policy.")
             continue
         comparison = compare(config, setting, methods)
-        save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
-        parts += [_methods_table(config, methods), markdown_text(comparison).rstrip()]
-        budget = _budget(comparison, setting.deploy_n)
-        gains[setting.title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
-        parts.append(_power_table(config, methods, budget))
-        if config.checkpoints and setting.scored_by == setting.reward:
-            common = min(budget, config.checkpoint_n)
-            save_frontier(methods, out / f"frontier-{number}", budget=common, reference=config.reference)
-            parts.append(equal_kl_table(methods, budget=common, reference=config.reference))
+        budget = _largest(comparison.budgets, setting.deploy_n)
+        title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")
+        gains[title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
+        parts += _setting_texts(config, setting, methods, comparison)
+        _save_figures(config, setting, methods, comparison, out, number)
         documents.append({"setting": setting._asdict(), **json.loads(json_text(comparison))})
     if gains:
-        _save_gains(gains, out / "gains", reference=config.reference)
+        save_gains(gains, out / "gains", reference=config.reference)
     text = "\n\n".join(parts) + "\n"
     (out / "grid.md").write_text(text, encoding="utf-8")
     (out / "grid.json").write_text(json.dumps(documents, indent=1) + "\n", encoding="utf-8")
     return text
 
 
-def seeds_needed(deviation: float, difference: float) -> int | None:
-    """Seeds that a paired t test at 5% needs to see a mean difference with 80% power.
+def _setting_texts(
+    config: GridConfig, setting: Setting, methods: Mapping[str, Method], comparison: Comparison
+) -> list[str]:
+    """The tables of a setting."""
+    budget = _largest(comparison.budgets, setting.deploy_n)
+    texts = [_methods_table(config, methods), markdown_text(comparison).rstrip()]
+    texts.append(power_table(methods, budget=budget, reference=config.reference))
+    if _has_frontier(config, setting):
+        budget = _largest(shared_budgets(methods, every_step=True), setting.deploy_n)
+        texts.append(equal_kl_table(methods, budget=budget, reference=config.reference))
+    return texts
 
-    Args:
-        deviation: Standard deviation over seeds of the difference, prompts averaged.
-        difference: The difference to be seen.
 
-    Returns:
-        At least 2; None where even 1,000 are too few.
+def _save_figures(
+    config: GridConfig,
+    setting: Setting,
+    methods: Mapping[str, Method],
+    comparison: Comparison,
+    out: Path,
+    number: int,
+) -> None:
+    """The figures of a setting."""
+    save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
+    if _has_frontier(config, setting):
+        budget = _largest(shared_budgets(methods, every_step=True), setting.deploy_n)
+        save_frontier(methods, out / f"frontier-{number}", budget=budget, reference=config.reference)
 
-    Example:
-        >>> seeds_needed(0.1, 0.2), seeds_needed(0.1, 0.0)
-        (5, None)
-    """
-    for seeds in range(2, MOST_SEEDS + 1):
-        power = 1 - stats.nct.cdf(
-            stats.t.isf(0.025, seeds - 1), seeds - 1, abs(difference) * math.sqrt(seeds) / deviation
-        )
-        if power >= POWER:
-            return seeds
-    return None
+
+def _has_frontier(config: GridConfig, setting: Setting) -> bool:
+    return bool(config.checkpoints) and setting.scored_by == setting.reward
 
 
 def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
@@ -101,49 +104,21 @@ def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
             rows.append([name, f"{method.training.learning_rate:g}", str(len(method.rows)), minutes])
     missing = [name for name in config.estimators if name not in methods]
     tried = ", ".join(f"{rate:g}" for rate in config.learning_rates)
-    text = f"Each method at its best of the learning rates {tried} on the choosing prompts\n\n{aligned(rows)}"
-    return text + (f"\n\nNot finished: {', '.join(missing)}." if missing else "")
+    parts = [f"Each method at its best of the learning rates {tried} on the choosing prompts", aligned(rows)]
+    if missing:
+        parts.append(f"Not finished: {', '.join(missing)}.")
+    seeds = methods[config.reference].seeds
+    if len(seeds) < len(config.seeds):
+        shown = ", ".join(map(str, seeds))
+        parts.append(f"Seeds that every method here has finished: {shown} of {', '.join(map(str, config.seeds))}.")
+    return "\n\n".join(parts)
 
 
-def _power_table(config: GridConfig, methods: Mapping[str, Method], budget: int) -> str:
-    """How far the differences spread over seeds, and how many seeds would see them."""
-    rows = [["method", "difference", "sd over seeds", "seeds for 80% power", "seeds to see 0.1"]]
-    reference = methods[config.reference]
-    for name, method in methods.items():
-        if name in (BASE, config.reference) or len(method.rows) < 2:
-            continue
-        ours, theirs = (one.v_n(one.steps[-1], [budget]).mean(axis=(1, 2)) for one in (method, reference))
-        mean, deviation = float((ours - theirs).mean()), float((ours - theirs).std(ddof=1))
-        needed = [seeds_needed(deviation, size) or f"over {MOST_SEEDS}" for size in (mean, 0.1)]
-        rows.append([name, f"{mean:+.3f}", f"{deviation:.3f}", *map(str, needed)])
-    if len(rows) == 1:
-        return "No estimate of power: it needs two seeds."
-    return f"V_{budget} less that of {config.reference}: spread over seeds, and power\n\n{aligned(rows)}"
-
-
-def _budget(comparison: Comparison, deploy_n: int) -> int:
+def _largest(budgets: Sequence[int], deploy_n: int) -> int:
     """The measured N nearest to the one trained for, from below."""
-    return max(budget for budget in comparison.budgets if budget <= deploy_n)
+    return max(budget for budget in budgets if budget <= deploy_n)
 
 
 def _at(interval: Interval | None, comparison: Comparison, budget: int) -> Interval | None:
     place = comparison.budgets.index(budget)
     return None if interval is None else Interval(*(part[place : place + 1] for part in interval))
-
-
-def _save_gains(gains: Mapping[str, Mapping[str, Interval | None]], stem: Path, *, reference: str) -> None:
-    """Draw the gain over the reference at the trained N, one panel a setting."""
-    with drawing(stem, (7.0, 0.9 + sum(0.35 + 0.26 * len(methods) for methods in gains.values()))) as (figure, _):
-        panels = figure.subplots(len(gains), 1, squeeze=False, sharex=True)[:, 0]
-        for panel, (title, methods) in zip(panels, gains.items(), strict=True):
-            names = [name for name, interval in methods.items() if interval is not None]
-            styles = styles_of([*names, reference], reference)
-            panel.axvline(0.0, color=styles[reference]["color"], linewidth=1.2)
-            for height, name in enumerate(reversed(names)):
-                interval, colour = methods[name], styles[name]["color"]
-                assert interval is not None
-                panel.plot([*interval.low, *interval.high], [height, height], color=colour, linewidth=2)
-                panel.plot(interval.mean, [height], "o", color=colour, markersize=5)
-            panel.set_yticks(range(len(names)), list(reversed(names)))
-            panel.set_title(title, fontsize=9.5)
-        panels[-1].set_xlabel(f"$V_N$ at the trained N, minus {reference}'s (95% intervals)")

@@ -6,10 +6,12 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,10 @@ from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, cells, choosing, key_of, testing, trials
 from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
 from tailgrad.rollouts.prompts import load_prompts
+from tailgrad.rollouts.sample import TRAINING_RECORD
 from tailgrad.rollouts.table import read_table
+
+_DATA_OPTIONS = {"split": "dataset_split", "config": "dataset_config", "prompt_column": "prompt_column"}
 
 
 def run_grid(config: GridConfig) -> list[Row]:
@@ -55,7 +60,7 @@ def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
 
     Args:
         config: The grid.
-        rows: Its results, with the choosing rows of all cells where there are several learning rates.
+        rows: Its results. A cell that lacks a choosing row is left out; with one learning rate it needs none.
 
     Returns:
         Seeds times cells.
@@ -64,15 +69,15 @@ def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
     chosen = []
     for cell in cells(config):
         wanted = cell.deploy_n or max(deploy_n for m, deploy_n in config.budgets if m == cell.m)
-
-        def value(rate: float, cell: Training = cell, wanted: int = wanted) -> float:
-            training = replace(cell, learning_rate=rate, seed=config.seeds[0])
-            row = found[key_of(config, training, choosing(config, training)[0])]
-            return mean_v(row, min(wanted, config.choose_n))
-
-        rates = sorted(config.learning_rates)
-        chosen.append(replace(cell, learning_rate=max(rates, key=value) if len(rates) > 1 else rates[0]))
-    return [replace(cell, seed=seed) for seed in config.seeds for cell in chosen]
+        tried = [replace(cell, learning_rate=rate, seed=config.seeds[0]) for rate in sorted(config.learning_rates)]
+        if len(tried) == 1:
+            chosen += tried
+            continue
+        choices = [found.get(key_of(config, training, choosing(config, training)[0])) for training in tried]
+        values = [mean_v(row, wanted) for row in choices if row is not None]
+        if len(values) == len(tried):
+            chosen.append(tried[values.index(max(values))])
+    return [replace(training, seed=seed) for seed in config.seeds for training in chosen]
 
 
 def mean_v(row: Row, budget: int) -> float:
@@ -96,7 +101,8 @@ def _work(config: GridConfig, stage: str, wanted: Sequence[tuple[Training, list[
 def _chain(config: GridConfig, training: Training, measurements: list[Measurement]) -> Iterator[Job]:
     """Train, then sample and record one measurement after the other; what is there already is not done again."""
     folder = config.work / "models" / training.label(config)
-    if any(not (_model(config, training, one) / "config.json").is_file() for one in measurements):
+    if not _is_trained(config, training, measurements):
+        _forget_if_past(config, training, measurements)
         yield _training_job(config, training, folder)
     for measurement in measurements:
         table = config.work / "rollouts" / f"{folder.name}-{key_of(config, training, measurement)}.parquet"
@@ -109,17 +115,34 @@ def _chain(config: GridConfig, training: Training, measurements: list[Measuremen
         append_result(config.results, row | {"sample_seconds": seconds})
 
 
-def _model(config: GridConfig, training: Training, measurement: Measurement) -> Path:
-    if training.estimator == BASE:
-        return Path(config.locate(config.policies[training.policy]))
+def _is_trained(config: GridConfig, training: Training, measurements: list[Measurement]) -> bool:
+    """Whether there is a whole model for each measurement: the record is the last file that is written of it."""
+    models = [Path(_model(config, training, one)) for one in measurements]
+    return training.estimator == BASE or all((model / TRAINING_RECORD).is_file() for model in models)
+
+
+def _forget_if_past(config: GridConfig, training: Training, measurements: list[Measurement]) -> None:
+    """Remove a training that has gone past a step it did not save: resumed, it would not come by it again."""
     folder = config.work / "models" / training.label(config)
-    return folder if measurement.step == config.steps else folder / f"checkpoint-{measurement.step}"
+    saved = {int(record.parent.name[11:]) for record in folder.glob(f"checkpoint-*/{TRAINING_RECORD}")}
+    missing = {one.step for one in measurements} - saved
+    if saved and min(missing) < max(saved):
+        shutil.rmtree(folder)
+
+
+def _model(config: GridConfig, training: Training, measurement: Measurement) -> str:
+    """The model to sample from: of the last step too the checkpoint, which an interruption cannot have changed."""
+    if training.estimator == BASE:
+        return config.locate(config.policies[training.policy])
+    folder = (config.work / "models" / training.label(config)).resolve()
+    return str(folder / f"checkpoint-{measurement.step}")
 
 
 def _training_job(config: GridConfig, training: Training, folder: Path) -> Job:
     name, options = parse_estimator(training.estimator)
     reward = config.locate(config.rewards[training.reward])
     given = {
+        **config.train,
         "model_name_or_path": config.locate(config.policies[training.policy]),
         "dataset_name": config.locate(config.prompts[training.prompts]["train"]),
         ("reward_model_name_or_path" if Path(reward).is_dir() else "reward_funcs"): reward,
@@ -138,7 +161,6 @@ def _training_job(config: GridConfig, training: Training, folder: Path) -> Job:
         "resume_from_checkpoint": "last",
         "report_to": "none",
         "disable_tqdm": True,
-        **config.train,
     }
     log = _train_log(config, training)
     return Job(_short(training), ["train", *flags(given)], log, config.steps, training_progress, folder=config.folder)
@@ -151,7 +173,7 @@ def _train_log(config: GridConfig, training: Training) -> Path:
 def _sampling_job(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Job:
     data = config.locate(config.prompts[training.prompts][measurement.split])
     given = {
-        "model": _model(config, training, measurement).resolve(),
+        "model": _model(config, training, measurement),
         "dataset": data,
         "reward": config.locate(config.rewards[measurement.scored_by]),
         "reference_model": config.locate(config.policies[training.policy]),
@@ -160,7 +182,8 @@ def _sampling_job(config: GridConfig, training: Training, measurement: Measureme
         "out": table.resolve(),
         **config.sample,
     }
-    prompts = measurement.limit or len(load_prompts(data).prompts)
+    named = {ours: config.sample[theirs] for ours, theirs in _DATA_OPTIONS.items() if theirs in config.sample}
+    prompts = len(load_prompts(data, limit=measurement.limit, **named).prompts)
     log = config.work / "logs" / f"{table.stem}.sample.log"
     name = f"{_short(training)} {measurement.split} {measurement.step}"
     return Job(name, ["sample", *flags(given)], log, prompts, bar_progress(prompts), folder=config.folder)
@@ -175,13 +198,13 @@ def _short(training: Training) -> str:
 def _row(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Row:
     """The measurement as a row of the results table."""
     run = Run.from_table(training.estimator, read_table(table))
-    budgets = budgets_up_to(run.n)
+    budgets = sorted({*budgets_up_to(run.n), *(deploy_n for _, deploy_n in config.budgets if deploy_n <= run.n)})
     return {
         "key": key_of(config, training, measurement),
         **asdict(training),
         **asdict(measurement),
         "prompt_ids": run.prompt_ids.tolist(),
-        "budgets": list(budgets),
+        "budgets": budgets,
         "v_n": best_of_n(run.rewards, budgets).tolist(),
         **{name: values.tolist() for name, values in run.measures().items()},
         "train_seconds": _train_seconds(config, training),
@@ -210,9 +233,5 @@ def _device() -> str:
 
 
 def _versions() -> str:
-    import torch
-    import transformers
-    import trl
-
-    found = {"tailgrad": __version__, "torch": torch.__version__}
-    return json.dumps(found | {"transformers": transformers.__version__, "trl": trl.__version__})
+    others = {name: metadata.version(name) for name in ("torch", "transformers", "trl")}
+    return json.dumps({"tailgrad": __version__, **others})

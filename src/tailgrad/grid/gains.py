@@ -1,0 +1,36 @@
+"""The figure of all settings at once: gains over the reference with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tailgrad.evaluation.figures import drawing, styles_of
+from tailgrad.evaluation.intervals import Interval
+
+
+def save_gains(gains: Mapping[str, Mapping[str, Interval | None]], stem: Path, *, reference: str) -> None:
+    """Draw the gain over the reference at the trained N, one panel a setting, and save it as PNG and SVG.
+
+    Args:
+        gains: For each setting by its title the gain of each method; None for the reference.
+        stem: Path of the files without ending; the folder must exist.
+        reference: Name of the reference.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is missing.
+    """
+    with drawing(stem, (7.0, 0.9 + sum(0.35 + 0.26 * len(methods) for methods in gains.values()))) as (figure, _):
+        panels = figure.subplots(len(gains), 1, squeeze=False, sharex=True)[:, 0]
+        for panel, (title, methods) in zip(panels, gains.items(), strict=True):
+            names = [name for name, interval in methods.items() if interval is not None]
+            styles = styles_of([*names, reference], reference)
+            panel.axvline(0.0, color=styles[reference]["color"], linewidth=1.2)
+            for height, name in enumerate(reversed(names)):
+                interval, colour = methods[name], styles[name]["color"]
+                assert interval is not None
+                panel.plot([*interval.low, *interval.high], [height, height], color=colour, linewidth=2)
+                panel.plot(interval.mean, [height], "o", color=colour, markersize=5)
+            panel.set_yticks(range(len(names)), list(reversed(names)))
+            panel.set_title(title, fontsize=9.5)
+        panels[-1].set_xlabel(f"$V_N$ at the trained N, minus {reference}'s (95% intervals)")

@@ -1,0 +1,54 @@
+"""Which learning rate each method is reported at."""
+
+from tailgrad.grid import GridConfig
+from tailgrad.grid.results import Row
+from tailgrad.grid.run import chosen_trainings, mean_v
+from tailgrad.grid.trainings import choosing, trials
+
+
+def choosing_rows(config: GridConfig, make_row, values: dict[tuple[str, float], list[float]]) -> list[Row]:
+    """Rows with the choosing V_N of each estimator and learning rate, equal for all prompts, at four N."""
+    rows = []
+    for training in trials(config):
+        (measurement,) = choosing(config, training)
+        v_n = [values[training.estimator, training.learning_rate]] * 3
+        rows.append(make_row(config, training, measurement, v_n, budgets=(1, 8, 16, 32)))
+    return rows
+
+
+def test_the_learning_rate_is_the_best_at_n_on_the_choosing_prompts(make_grid, make_row) -> None:
+    config = make_grid(
+        estimators=["grpo", "tea", "rloo"],
+        learning_rates=[0.03, 0.003, 0.01],
+        budgets=[[8, 64], [8, 16]],
+        choose_n=32,
+    )
+    values = {
+        ("grpo", 0.003): [3.0, 0, 0, 1.0],  # grpo knows no N: the largest, which choose_n = 32 caps
+        ("grpo", 0.01): [1.0, 0, 9, 2.0],
+        ("grpo", 0.03): [2.0, 9, 0, 1.5],
+        ("tea", 0.003): [0.0, 1, 5, 1.0],
+        ("tea", 0.01): [9.0, 9, 1, 1.0],
+        ("tea", 0.03): [1.0, 2, 2, 2.0],
+        ("rloo", 0.003): [0.0, 0, 0, 1.0],  # all alike: the smallest
+        ("rloo", 0.01): [0.0, 0, 0, 1.0],
+        ("rloo", 0.03): [0.0, 0, 0, 1.0],
+    }
+    rows = choosing_rows(config, make_row, values)
+    chosen = chosen_trainings(config, rows)
+    rates = {(one.estimator, one.deploy_n): one.learning_rate for one in chosen}
+    assert rates == {("grpo", None): 0.01, ("tea", 64): 0.03, ("tea", 16): 0.003, ("rloo", None): 0.003}
+    assert [one.seed for one in chosen] == [0] * 4 + [1] * 4
+    unfinished = [row for row in rows if (row["estimator"], row["learning_rate"]) != ("grpo", 0.003)]
+    assert {one.estimator for one in chosen_trainings(config, unfinished)} == {"tea", "rloo"}
+
+
+def test_one_learning_rate_needs_no_choice(make_grid) -> None:
+    config = make_grid(learning_rates=[0.01])
+    assert {one.learning_rate for one in chosen_trainings(config, [])} == {0.01}
+    assert len(chosen_trainings(config, [])) == 4
+
+
+def test_the_mean_over_prompts_at_the_budget_or_below() -> None:
+    row = {"budgets": [1, 2, 5], "v_n": [[1.0, 2.0, 3.0], [2.0, 6.0, None]]}
+    assert [mean_v(row, budget) for budget in (1, 2, 4, 5, 9)] == [1.5, 4.0, 4.0, 3.0, 3.0]

@@ -1,0 +1,151 @@
+"""What a grid's YAML may say, and what is said of one that cannot be."""
+
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailgrad.grid import GridConfig, read_grid
+from tailgrad.grid.results import COLUMNS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "grid.md"
+FILES = {"train": "a.jsonl", "choose": "b.jsonl", "test": "c.jsonl"}
+
+
+def test_a_grid_is_read(make_grid, tmp_path: Path) -> None:
+    config = make_grid(estimators=["grpo", "max_at_k:k=4"], checkpoints=[4, 6], train={"max_steps": 10}, seeds=None)
+    assert config.estimators == ("grpo", "max_at_k:k=4")
+    assert config.budgets == ((8, 16),)
+    assert config.seeds == (0, 1, 2)
+    assert (config.steps, config.save_steps) == (10, 2)
+    assert (config.results, config.work) == (tmp_path / "results.parquet", tmp_path / "work")
+    assert config.num_processes == 1
+
+
+def test_the_command_line_goes_before_the_file(write_grid, tmp_path: Path) -> None:
+    assert read_grid(write_grid(tmp_path), processes=3).num_processes == 3
+    assert read_grid(write_grid(tmp_path)).num_processes == 1
+    assert read_grid(write_grid(tmp_path, processes=None)).num_processes >= 1
+
+
+def test_numbers_that_yaml_reads_as_text(tmp_path: Path, write_grid) -> None:
+    path = write_grid(tmp_path, learning_rates=None)
+    path.write_text(path.read_text() + "learning_rates: [1e-3, 3e-4, 1]\nkl_weights: [2e-2, 0]\n")
+    config = read_grid(path)
+    assert config.learning_rates == (1e-3, 3e-4, 1.0)
+    assert config.kl_weights == (0.02, 0.0)
+    assert all(isinstance(value, float) for value in (*config.learning_rates, *config.kl_weights))
+
+
+def test_paths_start_from_the_folder_of_the_file(make_grid, tmp_path: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    config = make_grid(results=str(tmp_path / "elsewhere" / "rows.parquet"))
+    assert config.locate("policy") == str(tmp_path / "policy")
+    assert config.locate("org/name") == "org/name"
+    assert config.locate(str(tmp_path)) == str(tmp_path)
+    assert config.results == tmp_path / "elsewhere" / "rows.parquet"
+
+
+@pytest.mark.parametrize(
+    "name", ["results", "work", "policies", "rewards", "prompts", "estimators", "budgets", "train"]
+)
+def test_a_missing_key_is_named(write_grid, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"grid.yaml' lacks the key '{name}'"):
+        read_grid(write_grid(tmp_path, **{name: None}))
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"seed": 0}, "has the unknown key 'seed'; known are results, work, policies"),
+    ({"estimators": ["grpo", "te"]}, "unknown estimator 'te', did you mean 'tea'"),
+    ({"estimators": ["grpo", "tea:k=4"]}, "tea takes no option 'k'"),
+    ({"estimators": ["grpo", "tea:deploy_n=64"]}, r"'tea:deploy_n=64' sets deploy_n: say it in `budgets`"),
+    ({"estimators": ["grpo", "max_at_k"]}, r"'max_at_k' with \[m, N\] = \[8, 16\]: max_at_k needs the option k"),
+    ({"estimators": ["grpo", "max_at_k:k=9"]}, r"'max_at_k:k=9' with \[m, N\] = \[8, 16\]: .*k = 9"),
+    ({"estimators": ["grpo", "prefix_tea"], "budgets": [[4, 16]]}, r"'prefix_tea' with \[m, N\] = \[4, 16\]"),
+    ({"estimators": "grpo"}, r"estimators is 'grpo'; it must be a list, such as \[grpo\]"),
+    ({"estimators": []}, "estimators is empty: name at least one"),
+    ({"estimators": ["tea", "grpo", "tea"]}, "estimators has 'tea' twice"),
+    ({"seeds": [0, 1, 0]}, "seeds has 0 twice"),
+    ({"learning_rates": ["1e-3", 0.001]}, "learning_rates has 0.001 twice"),
+    ({"reference": "rloo"}, "reference 'rloo' is not among the estimators grpo, tea"),
+    ({"policies": {}}, "policies is empty"),
+    ({"policies": "small"}, "policies is 'small'; it must be a mapping"),
+    ({"train": 60}, "train is 60; it must be a mapping"),
+    ({"prompts": {"tasks": {"train": "a", "test": "b"}}}, "'tasks' has the parts test, train; it needs train, choose"),
+    ({"prompts": {"tasks": FILES | {"dev": "d"}}}, "'tasks' has the parts choose, dev, test, train"),
+    ({"prompts": {"tasks": "a.jsonl"}}, "'tasks' has the parts 'a.jsonl'; it needs"),
+    ({"train": {"max_steps": 2, "beta": 0.1}}, "the grid sets beta itself: leave it out of `train` and `sample`"),
+    ({"train": {"max_steps": 2, "output_dir": "x"}}, "the grid sets output_dir itself"),
+    ({"sample": {"n": 4}}, "the grid sets n itself"),
+    ({"train": {}}, "train has no max_steps"),
+    ({"train": {"max_steps": -1}}, "max_steps of train is -1; it must be a whole number, at least 1"),
+    ({"train": {"max_steps": "many"}}, "max_steps of train is 'many'"),
+    ({"checkpoints": [2]}, "checkpoint 2 does not lie between 0 and max_steps = 2"),
+    ({"checkpoints": [0]}, "a checkpoint is 0"),
+    ({"checkpoints": [4, 2], "train": {"max_steps": 6}}, r"checkpoints are \[4, 2\]: give them in increasing order"),
+    ({"also_score": ["judge"]}, "also_score names 'judge', which is not among the rewards verifier"),
+    ({"budgets": [8, 16]}, r"budgets has 8; write pairs \[m, N\]"),
+    ({"budgets": [[8, 16, 32]]}, r"budgets has \(8, 16, 32\); write pairs"),
+    ({"budgets": [[1, 16]]}, "m is 1; it must be a whole number, at least 2"),
+    ({"budgets": [[8, 0]]}, "N is 0; it must be a whole number, at least 1"),
+    ({"learning_rates": ["fast"]}, "learning_rates has 'fast'; each must be a number above 0"),
+    ({"learning_rates": [0.0]}, "learning_rates has 0.0; each must be a number above 0"),
+    ({"learning_rates": 0.001}, r"learning_rates is 0.001; it must be a list, such as \[0.001\]"),
+    ({"kl_weights": [-0.1]}, "kl_weights has -0.1; each must be a number from 0"),
+    ({"kl_weights": [float("inf")]}, "kl_weights has inf"),
+    ({"seeds": 3}, r"seeds is 3; it must be a list"),
+    ({"seeds": [0.5]}, "a seed is 0.5"),
+    ({"test_n": 0}, "test_n is 0; it must be a whole number, at least 1"),
+    ({"choose_n": "1e2"}, "choose_n is '1e2'"),
+    ({"test_prompts": 0}, "test_prompts is 0"),
+    ({"processes": 0}, "processes is 0"),
+    ({"prompts_a_step": True}, "prompts_a_step is True"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG, ids=[message for _, message in WRONG])
+def test_what_is_wrong_is_said(make_grid, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_grid(**changes)
+
+
+def test_a_file_that_is_no_grid(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.yaml.*there is no such file"):
+        read_grid(tmp_path / "none.yaml")
+    path = tmp_path / "grid.yaml"
+    path.write_text("- a\n- b\n")
+    with pytest.raises(ValueError, match="is not a mapping of keys to values"):
+        read_grid(path)
+    path.write_text("a: [1\nb: {")
+    with pytest.raises(ValueError, match=r"grid.yaml' is not YAML: "):
+        read_grid(path)
+
+
+def test_an_option_for_all_estimators_counts_for_them(make_grid) -> None:
+    config = make_grid(estimators=["grpo", "max_at_k"], train={"max_steps": 2, "k": 4})
+    assert isinstance(config, GridConfig)
+
+
+def test_the_file_of_the_page_is_read(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    path = tmp_path / "grid.yaml"
+    path.write_text(example)
+    config = read_grid(path)
+    assert config.estimators == ("grpo", "tea", "prefix_tea", "max_at_k:k=8")
+    assert config.learning_rates == (3e-4, 1e-3)
+
+
+def test_the_page_has_every_key_with_its_default_and_every_column() -> None:
+    text = PAGE.read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| ([^|]+) \|$", text, re.MULTILINE))
+    keys = [entry for entry in fields(GridConfig) if entry.name != "folder"]
+    assert set(rows) == {entry.name for entry in keys}
+    for entry in keys:
+        needed = entry.default is MISSING and entry.default_factory is MISSING
+        assert (rows[entry.name] == "needed") == needed
+        if isinstance(entry.default, int | str):
+            assert rows[entry.name] == str(entry.default)
+    described = text[text.index("## The results table") : text.index("## The report")]
+    assert set(re.findall(r"`(\w+)`", described)) >= set(COLUMNS)

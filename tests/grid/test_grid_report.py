@@ -1,0 +1,138 @@
+"""The report of a grid, from rows that no training was needed for."""
+
+import json
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from tailgrad.cli.main import main
+from tailgrad.evaluation.intervals import Interval
+from tailgrad.grid import write_grid_report
+from tailgrad.grid.gains import save_gains
+from tailgrad.grid.results import append_result, read_results
+from tailgrad.grid.trainings import BASE
+
+LEVELS = {BASE: 0.0, "grpo": 1.0, "tea": 1.5}
+
+
+def value(training, step, scored_by):
+    """The gain of tea over grpo is 0.5 (0.25 after the first step), 0.1 more with the second seed."""
+    extra = 0.1 * training.seed * (training.estimator == "tea")
+    bonus = 7.0 * (scored_by == "judge")
+    return np.arange(4.0)[:, None] + LEVELS[training.estimator] * step / 2 + extra + bonus + np.arange(5.0)
+
+
+def kl(training, step):
+    return float(step)
+
+
+def without(rows, *names):
+    return [row for row in rows if (row["split"], row["estimator"], row["seed"]) not in names]
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures out, which take most of the time."""
+    for name in ("save_figure", "save_frontier", "save_gains"):
+        monkeypatch.setattr(f"tailgrad.grid.report.{name}", lambda *arguments, **options: None)
+
+
+def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path) -> None:
+    config = make_grid()
+    text = write_grid_report(config, fill(config, value, kl), tmp_path / "report")
+    assert (tmp_path / "report" / "grid.md").read_text() == text
+    names = ["curve-1.png", "curve-1.svg", "frontier-1.png", "frontier-1.svg", "gains.png", "gains.svg"]
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [*names, "grid.json", "grid.md"]
+    (document,) = json.loads((tmp_path / "report" / "grid.json").read_text())
+    assert document["setting"]["deploy_n"] == 16
+    tea = next(run for run in document["runs"] if run["name"] == "tea")
+    np.testing.assert_allclose([point["mean"] for point in tea["difference"]], 0.55)
+    assert text.startswith("## tiny policy, tasks prompts, verifier reward: m = 8, N = 16, KL weight 0\n")
+    assert "learning rates 0.003, 0.03 on the choosing prompts" in text
+    table = [line for line in text.splitlines() if line.startswith("| tea ")]
+    assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "2", "2.0"]
+    assert "V_16 less that of grpo: spread over seeds, and power" in text
+    assert "+0.550" in text
+    assert "V_8 at equal KL to the starting policy" in text
+    assert "Not finished" not in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_is_not_finished_is_named(make_grid, fill, tmp_path: Path) -> None:
+    config = make_grid()
+    rows = fill(config, value, kl)
+    text = write_grid_report(config, without(rows, ("test", "tea", 0)), tmp_path)
+    assert "Not finished: tea." in text
+    text = write_grid_report(config, without(rows, ("test", "tea", 1)), tmp_path)
+    assert "Seeds that every method here has finished: 0 of 0, 1." in text
+    text = write_grid_report(config, without(rows, ("test", "grpo", 0)), tmp_path)
+    assert "Not finished: grpo or the starting policy." in text
+    assert json.loads((tmp_path / "grid.json").read_text()) == []
+    text = write_grid_report(config, without(rows, ("choose", "tea", 0)), tmp_path)
+    assert "Not finished: tea." in text
+    assert "Not finished: grpo or the starting policy." in write_grid_report(config, [], tmp_path)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_every_setting_and_every_reward_that_scores(make_grid, fill, tmp_path: Path) -> None:
+    config = make_grid(
+        rewards={"verifier": "x.y", "judge": "z.w"}, also_score=["judge"], budgets=[[8, 16], [8, 64]], checkpoints=None
+    )
+    text = write_grid_report(config, fill(config, value, kl), tmp_path)
+    documents = json.loads((tmp_path / "grid.json").read_text())
+    assert len(documents) == 2 * (2 + 1)
+    assert text.count("## ") == 6
+    assert text.count("scored by judge") == 2
+    for one in documents:
+        first = one["runs"][0]["v_n"][0]["mean"]
+        assert first == (8.5 if one["setting"]["scored_by"] == "judge" else 1.5)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_numbers_of_responses_that_are_no_powers_of_two(make_grid, fill, tmp_path: Path) -> None:
+    """V_N at equal KL is at an N that the checkpoints and the last step both have."""
+    config = make_grid(test_n=16, checkpoint_n=6)
+    assert "V_4 at equal KL" in write_grid_report(config, fill(config, value, kl), tmp_path)
+    fewer = make_grid(test_n=8, checkpoint_n=8)
+    assert "V_8 less that of grpo" in write_grid_report(fewer, fill(fewer, value, kl), tmp_path)
+
+
+@pytest.mark.parametrize("settings", [1, 6])
+def test_the_figure_of_the_gains_grows_with_its_rows(tmp_path: Path, settings: int) -> None:
+    gain = Interval(*(np.array([number]) for number in (0.2, 0.1, 0.4)), np.array([9]))
+    gains = {f"setting {number}": {"tea": gain, "grpo": None, "base": gain} for number in range(settings)}
+    save_gains(gains, tmp_path / "gains", reference="grpo")
+    height, width = matplotlib.image.imread(tmp_path / "gains.png").shape[:2]
+    assert 1200 <= width <= 2000
+    assert height > 150 * settings
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_without_training(make_grid, fill, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = make_grid()
+    for row in fill(config, value, kl):
+        append_result(config.results, row)
+    assert len(read_results(config.results)) == 1 + 4 + 8
+    assert main(["grid", "--config", str(tmp_path / "grid.yaml"), "--report_only"]) == 0
+    printed = capsys.readouterr().out
+    assert (tmp_path / "results" / "grid.md").read_text() in printed
+    assert "Figures, table and JSON: " in printed
+    assert main(["grid", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+
+
+def test_results_that_are_none(tmp_path: Path, make_grid, fill) -> None:
+    path = tmp_path / "rows.parquet"
+    assert read_results(path) == []
+    path.write_text("no table")
+    with pytest.raises(ValueError, match=r"rows.parquet' is not a Parquet file"):
+        read_results(path)
+    config = make_grid()
+    rows = fill(config, value, kl)
+    path.unlink()
+    append_result(path, rows[0] | {"more": 1})
+    append_result(path, rows[5])
+    assert read_results(path) == [rows[0], rows[5]]
+    assert [entry.name for entry in tmp_path.glob("*rows*")] == ["rows.parquet"]

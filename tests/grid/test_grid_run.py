@@ -1,0 +1,262 @@
+"""A grid from start to finish with a tiny policy, interrupted and not, its commands run in this process."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailgrad.cli.main import main
+from tailgrad.evaluation import best_of_n
+from tailgrad.grid import GridConfig, read_grid, run_grid
+from tailgrad.grid.results import Row, read_results
+from tailgrad.grid.run import _chain, _is_trained
+from tailgrad.grid.trainings import BASE, Measurement, bases, choosing, trials
+from tailgrad.grid.trainings import testing as measurements_of
+from tailgrad.jobs import Job
+from tailgrad.quickstart.task import build_prompts
+from tailgrad.rollouts.sample import TRAINING_RECORD
+from tailgrad.rollouts.table import read_table
+
+TRAIN = {
+    "max_steps": 2,
+    "max_completion_length": 6,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "lr_scheduler_type": "constant",
+}
+TIMES = ("train_seconds", "sample_seconds", "finished_at")
+
+
+class InProcess:
+    """Stands in for `run_side_by_side`: one job after the other, in this process."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.stop_after: int | None = None
+        self.after_job: Callable[[Job], None] = lambda job: None
+
+    def __call__(
+        self, chains: Sequence[Iterable[Job]], *, processes: int, overall: str | None = None, keep_going: bool = False
+    ) -> None:
+        assert keep_going
+        for chain in chains:
+            for job in chain:
+                self.run(job)
+
+    def run(self, job: Job) -> None:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with job.log.open("w") as log, contextlib.redirect_stdout(log), contextlib.chdir(job.folder or "."):
+            assert main(list(job.argv)) == 0, job.log.read_text()
+        self.jobs.append(job)
+        self.after_job(job)
+        if self.stop_after is not None and len(self.jobs) >= self.stop_after:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[InProcess]:
+    """What runs the jobs of a grid, and remembers them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILGRAD_TRACEBACK", "1")
+        found = InProcess()
+        patch.setattr("tailgrad.grid.run.run_side_by_side", found)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def new_grid(write_grid, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], GridConfig]:
+    """Make grids that can be run: a policy and prompts beside the YAML."""
+
+    def make() -> GridConfig:
+        folder = tmp_path_factory.mktemp("grid")
+        shutil.copytree(policy, folder / "policy")
+        splits = {"train": ("train", 8), "choose": ("validation", 3), "test": ("test", 5)}
+        for name, (split, count) in splits.items():
+            rows = build_prompts(split)[:count]
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read_grid(write_grid(folder, train=TRAIN, sample={"max_new_tokens": 6}, test_prompts=4))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(new_grid: Callable[[], GridConfig], runner: InProcess) -> tuple[GridConfig, list[Row], list[Job]]:
+    """A grid that nothing interrupted, its rows and the jobs that were run."""
+    config = new_grid()
+    rows = run_grid(config)
+    return config, rows, [*runner.jobs]
+
+
+def without_times(rows: Sequence[Row]) -> dict[str, Row]:
+    return {row["key"]: {name: value for name, value in row.items() if name not in TIMES} for row in rows}
+
+
+def test_everything_is_trained_and_measured_once(finished) -> None:
+    config, rows, jobs = finished
+    trainings = [job for job in jobs if job.argv[0] == "train"]
+    # two estimators: two learning rates with the first seed, then the better one with the second
+    assert len(trainings) == len({tuple(job.argv) for job in jobs if job.argv[0] == "train"}) == 2 * 2 + 2
+    # the starting policy, the choosing, and a checkpoint and the last step of two seeds of two estimators
+    assert len(rows) == len(jobs) - len(trainings) == 1 + 4 + 2 * 2 * 2
+    assert len({row["key"] for row in rows}) == len(rows)
+    measured = Counter((row["split"], row["step"], row["n"], len(row["v_n"])) for row in rows)
+    assert measured == {("test", 0, 16, 4): 1, ("choose", 2, 8, 3): 4, ("test", 1, 8, 4): 4, ("test", 2, 16, 4): 4}
+    assert read_results(config.results) == rows
+
+
+def test_a_row_holds_what_the_rollout_table_says(finished) -> None:
+    config, rows, _ = finished
+    for row in rows:
+        (path,) = config.work.glob(f"rollouts/*-{row['key']}.parquet")
+        table = read_table(path)
+        np.testing.assert_array_equal(row["v_n"], best_of_n(table.rewards, row["budgets"]))
+        kl = (table.logprobs - table.reference_logprobs).mean(axis=1)
+        np.testing.assert_array_equal(row["kl"], kl)
+        assert row["budgets"] == [2**power for power in range(row["n"].bit_length())]
+        assert row["prompt_ids"] == table.prompt_ids.tolist()
+        assert (
+            row["policy_sha256"]
+            == hashlib.sha256((config.folder / "policy/model.safetensors").read_bytes()).hexdigest()
+        )
+        assert (row["train_seconds"] is None) == (row["estimator"] == BASE)
+        assert row["sample_seconds"] > 0
+        assert {"tailgrad", "torch", "transformers", "trl"} == set(json.loads(row["versions"]))
+    start = next(row for row in rows if row["estimator"] == BASE)
+    assert start["kl"] == [0.0] * 4
+    assert len({str(row["v_n"]) for row in rows}) == len(rows)
+
+
+def test_the_commands_say_what_the_row_says(finished) -> None:
+    config, rows, jobs = finished
+    records = config.work.glob("models/*/" + TRAINING_RECORD)
+    found = Counter(
+        (r["estimator"], r["seed"], r["num_generations"]) for r in map(json.loads, map(Path.read_text, records))
+    )
+    assert found == {(name, seed, 8): 2 - seed for name in ("grpo", "tea") for seed in (0, 1)}
+    commands = [dict(pairwise(job.argv)) for job in jobs if job.argv[0] == "train"]
+    trained = {(row["estimator"], row["learning_rate"], row["seed"]) for row in rows if row["estimator"] != BASE}
+    said = {(c["--estimator"], float(c["--learning_rate"]), int(c["--seed"])) for c in commands}
+    assert said == trained
+    assert {c["--deploy_n"] for c in commands} == {"16"}
+    assert {c["--per_device_train_batch_size"] for c in commands} == {"16"}
+
+
+def test_a_finished_grid_has_nothing_to_do(finished, runner: InProcess) -> None:
+    config, rows, _ = finished
+    before = len(runner.jobs)
+    moved = config.work.with_name("elsewhere")
+    config.work.rename(moved)
+    try:
+        assert run_grid(config) == rows
+    finally:
+        moved.rename(config.work)
+    assert len(runner.jobs) == before
+
+
+def test_an_interrupted_grid_ends_as_one_that_was_not(new_grid, finished, runner: InProcess) -> None:
+    config = new_grid()
+    before, stops, cut = len(runner.jobs), iter([1, 2, 1, 4, 3, 5]), []
+
+    def kill(job: Job) -> None:
+        """Kill the first training while it writes its last checkpoint, the second while it writes the model."""
+        if job.argv[0] != "train" or len(cut) == 2:
+            return
+        folder = Path(job.argv[job.argv.index("--output_dir") + 1])
+        places = [folder / "checkpoint-2", folder] if not cut else [folder]
+        for path in [place / name for place in places for name in ("model.safetensors", TRAINING_RECORD)]:
+            path.unlink()
+        if not cut:
+            (folder / "checkpoint-2" / "trainer_state.json").unlink()
+        cut.append(folder)
+        raise KeyboardInterrupt
+
+    runner.after_job, interruptions = kill, 0
+    try:
+        while True:
+            runner.stop_after = len(runner.jobs) + next(stops, 100)
+            with contextlib.suppress(KeyboardInterrupt):
+                rows = run_grid(config)
+                break
+            interruptions += 1
+    finally:
+        runner.stop_after, runner.after_job = None, lambda job: None
+    assert interruptions >= 6
+    found, wanted = without_times(rows), without_times(finished[1])
+    assert found.keys() == wanted.keys()
+    for key, row in wanted.items():
+        assert found[key] == row
+    # nothing but the training that lost its last checkpoint was done twice
+    assert len(runner.jobs) - before == len(finished[2]) + 1
+
+
+LAST, EARLY = Measurement("test", 2, 16, "verifier"), Measurement("test", 1, 8, "verifier")
+
+
+def save(folder: Path, *names: str) -> None:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text("{}")
+
+
+def test_a_step_that_is_measured_later_is_trained_anew(make_grid) -> None:
+    """The checkpoint was not kept, and a resumed training would not come by it again."""
+    config = make_grid()
+    (config.folder / "test.jsonl").write_text('{"prompt": "one"}\n')
+    training = trials(config)[0]
+    folder = config.work / "models" / training.label(config)
+    save(folder / "checkpoint-2", TRAINING_RECORD)
+    assert _is_trained(config, training, [LAST])
+    assert next(_chain(config, training, [LAST])).argv[0] == "sample"
+    assert not _is_trained(config, training, [EARLY, LAST])
+    assert next(_chain(config, training, [EARLY, LAST])).argv[0] == "train"
+    assert not folder.exists()
+
+
+def test_a_model_without_its_record_is_not_whole(make_grid) -> None:
+    config = make_grid()
+    training = trials(config)[0]
+    folder = config.work / "models" / training.label(config)
+    save(folder / "checkpoint-1", TRAINING_RECORD)
+    save(folder / "checkpoint-2", "config.json")
+    assert not _is_trained(config, training, [EARLY, LAST])
+    assert next(_chain(config, training, [EARLY, LAST])).argv[0] == "train"
+    assert folder.exists()  # to go on from
+
+
+def test_a_starting_policy_of_the_hub_is_sampled_by_its_name(make_grid, tmp_path: Path) -> None:
+    rows = [{"question": "one"}, {"question": "two"}, {"question": "three"}]
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = make_grid(policies={"small": "org/small"}, sample={"prompt_column": "question"}, test_prompts=8)
+    (base,) = bases(config)
+    job = next(_chain(config, base, list(measurements_of(config, base))))
+    options = dict(pairwise(job.argv))
+    assert options["--model"] == options["--reference_model"] == "org/small"
+    assert options["--dataset"] == str(tmp_path / "test.jsonl")
+    assert options["--prompt_column"] == "question"
+    assert job.total == 3
+    assert job.folder == tmp_path
+
+
+def test_an_option_of_an_estimator_goes_before_that_of_all(make_grid) -> None:
+    config = make_grid(estimators=["grpo", "tea:tail_fraction=0.5"], train={"max_steps": 2, "tail_fraction": 0.375})
+    for training, fraction in zip(trials(config)[::2], ("0.375", "0.5"), strict=True):
+        job = next(_chain(config, training, list(measurements_of(config, training))))
+        assert dict(pairwise(job.argv))["--tail_fraction"] == fraction
+
+
+@pytest.mark.parametrize(
+    ("rewards", "flag"), [("org/judge", "--reward_funcs"), ("judge", "--reward_model_name_or_path")]
+)
+def test_a_reward_is_a_name_or_a_folder(make_grid, tmp_path: Path, rewards: str, flag: str) -> None:
+    (tmp_path / "judge").mkdir()
+    config = make_grid(rewards={"judge": rewards})
+    options = dict(pairwise(next(_chain(config, trials(config)[0], choosing(config, trials(config)[0]))).argv))
+    assert options[flag] == (rewards if "/" in rewards else str(tmp_path / rewards))
