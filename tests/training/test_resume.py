@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from tailgrad.cli.main import main
 from tailgrad.quickstart.task import build_prompts
 from tailgrad.training.resume import last_checkpoint, resolve_resume
 
@@ -74,6 +75,18 @@ def test_killed_three_times_and_resumed_ends_with_the_same_weights(command, tmp_
     )
     assert any(not whole[name].equal(start[name]) for name in whole)
     assert all(whole[name].equal(killed[name]) for name in whole)
+
+
+def test_killed_after_its_last_checkpoint_it_takes_no_further_step(command, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = [*command(out)[3:], "--num_iterations", "1", "--max_steps", "2", "--save_steps", "1"]
+    options += ["--lr_scheduler_type", "constant"]  # a linear one would end at rate 0 and hide the step
+    assert main(options) == 0
+    expected = load_file(out / "model.safetensors")
+    (out / "model.safetensors").unlink()  # as if killed before the trained policy was saved
+    assert main(options) == 0
+    found = load_file(out / "model.safetensors")
+    assert all(found[name].equal(expected[name]) for name in expected)
 
 
 def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(tmp_path: Path) -> None:

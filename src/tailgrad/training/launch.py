@@ -93,9 +93,14 @@ def train(argv: Sequence[str]) -> Path:
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
     )
-    if resume:
-        trainer.accelerator.print(f"The training goes on from step {resume.rpartition('-')[2]}.")
-    trainer.train(resume_from_checkpoint=resume)
+    step = int(resume.rpartition("-")[2]) if resume else 0
+    if 0 < config.max_steps <= step:
+        trainer.accelerator.print(f"The training had reached step {step}, its last.")
+        trainer._load_from_checkpoint(resume)  # resumed there, transformers would take one step more
+    else:
+        if resume:
+            trainer.accelerator.print(f"The training goes on from step {step}.")
+        trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(config.output_dir)
     trainer.accelerator.print(f"The trained policy is in {config.output_dir}.")
     if config.push_to_hub:
