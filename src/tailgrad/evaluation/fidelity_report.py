@@ -133,7 +133,7 @@ def _save_figure(fidelity: Fidelity, stem: Path) -> None:
     """A row an N, a column a measure, a line an estimator, against m."""
     budgets = list(fidelity.truth_agreement)
     names = list(dict.fromkeys(point.estimator for point in fidelity.points))
-    with drawing(stem, (13.5, 0.6 + 3.2 * len(budgets))) as (figure, _):
+    with drawing(stem, (14.5, 0.6 + 3.2 * len(budgets))) as (figure, _):
         axes = figure.subplots(len(budgets), len(_TITLES), squeeze=False, sharex=True, sharey="col")
         for row, deploy_n in zip(axes, budgets, strict=True):
             for panel, key in zip(row, _TITLES, strict=True):
