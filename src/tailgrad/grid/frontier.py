@@ -15,14 +15,17 @@ from tailgrad.evaluation.tables import aligned, interval_cell
 from tailgrad.grid.gather import Method
 from tailgrad.grid.trainings import BASE
 
-KL_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+KL_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """KL divergences, in nats a response, at which methods are compared."""
 
 
 def value_at_kl(
     kl: Float[np.ndarray, "S T"], v_n: Float[np.ndarray, "S P T"], wanted: float
 ) -> Float[np.ndarray, "S P"]:
-    """V_N where each seed first reaches a KL divergence, linear between its measured steps.
+    """V_N where each seed first reaches a KL divergence, linear in sqrt(KL) between its measured steps.
+
+    Near the start KL grows with the square of the distance that the policy has moved, and V_N with the distance
+    itself, so that a line in KL would be far below the curve.
 
     Args:
         kl: Mean KL over prompts of each seed at each measured step, in nats; the start, 0, first.
@@ -33,15 +36,20 @@ def value_at_kl(
         One value a seed and prompt; NaN for a seed that never gets there.
 
     Example:
-        >>> kl, v_n = np.array([[0.0, 1.0, 3.0]]), np.array([[[5.0, 6.0, 8.0]]])
-        >>> value_at_kl(kl, v_n, 2.0), value_at_kl(kl, v_n, 4.0)
+        >>> kl, v_n = np.array([[0.0, 1.0, 9.0]]), np.array([[[5.0, 6.0, 8.0]]])
+        >>> value_at_kl(kl, v_n, 4.0), value_at_kl(kl, v_n, 10.0)
         (array([[7.]]), array([[nan]]))
+
+    References:
+        Gao, Schulman and Hilton (2022), Scaling laws for reward model overoptimization, arXiv:2210.10760: reward
+        against sqrt(KL).
     """
     found = np.full(v_n.shape[:2], np.nan)
     for seed, path in enumerate(kl):
         after = int(np.argmax(path >= wanted))
         if path[after] >= wanted:
-            share = (wanted - path[after - 1]) / (path[after] - path[after - 1])
+            left, at, right = np.sqrt(np.maximum([path[after - 1], wanted, path[after]], 0.0))
+            share = (at - left) / (right - left)
             found[seed] = (1 - share) * v_n[seed, :, after - 1] + share * v_n[seed, :, after]
     return found
 
@@ -80,9 +88,7 @@ def equal_kl_table(methods: Mapping[str, Method], *, budget: int, reference: str
 
 def save_frontier(methods: Mapping[str, Method], stem: Path, *, budget: int, reference: str) -> None:
     """Draw V_N against KL: one line a method through its measured steps, means over seeds and prompts."""
-    styles = styles_of(
-        list(methods), reference
-    )  # with the starting policy, so that the colours are those of the curves
+    styles = styles_of(list(methods), reference)  # with the starting policy: the colours are those of the curves
     with drawing(stem, (7.6, 4.4)) as (figure, _):
         panel = figure.subplots()
         for name, style in styles.items():
@@ -92,7 +98,8 @@ def save_frontier(methods: Mapping[str, Method], stem: Path, *, budget: int, ref
             panel.plot(kl.mean(axis=0), v_n.mean(axis=(0, 1)), marker="o", markersize=4, label=name, **style)
             for seed in range(len(kl)):
                 panel.plot(kl[seed], v_n[seed].mean(axis=0), linewidth=0.6, alpha=0.5, **style)
-        panel.set_xlabel("KL to the starting policy (nats a response)")
+        panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
+        panel.set_xlabel("KL to the starting policy (nats a response; the axis is its square root)")
         panel.set_ylabel(f"$V_{{{budget}}}$ on held-out prompts")
         panel.set_title("Best-of-N against distance; thin lines are seeds")
         figure.legend(loc="outside right upper", frameon=False)
