@@ -76,7 +76,7 @@ def test_smallest_groups() -> None:
         ("tea", "tea", {}),
         ("max_at_k:k=4", "max_at_k", {"k": 4}),
         ("tea: tail_fraction = 0.5 , center=True", "tea", {"tail_fraction": 0.5, "center": True}),
-        ("rs_grpo:risk_beta=-2", "rs_grpo", {"risk_beta": -2}),
+        ("rs_grpo:risk_beta=-2", "rs_grpo", {"risk_beta": -2.0}),
         ("rs_grpo:risk_beta=1e-2", "rs_grpo", {"risk_beta": 0.01}),
         ("bon_rl:deploy_n=8,binary=false", "bon_rl", {"deploy_n": 8, "binary": False}),
     ],

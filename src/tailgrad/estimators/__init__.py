@@ -119,10 +119,13 @@ def parse_estimator(text: str) -> tuple[str, dict[str, Any]]:
             )
         options[option] = _value(value)
         _check_known(name, options)
-        allowed = _KINDS.get(parameters[option].annotation)
+        annotation = parameters[option].annotation
+        allowed = _KINDS.get(annotation)
         if allowed is not None and type(options[option]) not in allowed:
             kind = " or ".join(kind.__name__ for kind in allowed)
             raise ValueError(f"estimator {text!r}: {option} must be of type {kind}, got {value!r}")
+        if annotation is float:
+            options[option] = float(options[option])
     return name, options
 
 
