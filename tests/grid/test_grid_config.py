@@ -27,6 +27,7 @@ def test_a_grid_is_read(make_grid, tmp_path: Path) -> None:
 def test_the_command_line_goes_before_the_file(write_grid, tmp_path: Path) -> None:
     assert read_grid(write_grid(tmp_path), processes=3).num_processes == 3
     assert read_grid(write_grid(tmp_path)).num_processes == 1
+    assert read_grid(write_grid(tmp_path), reference="tea").reference == "tea"
     assert read_grid(write_grid(tmp_path, processes=None)).num_processes >= 1
 
 

@@ -21,6 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--config", required=True, help="YAML file; docs/grid.md describes its keys")
     parser.add_argument("--out", help="folder for the report (default: beside the results table)")
     parser.add_argument("--report_only", action="store_true", help="train nothing: report what the table has")
+    parser.add_argument("--reference", help="the estimator to compare the others with (default: as the file says)")
     parser.add_argument("--processes", type=int, help="commands at once (default: as the file says)")
     parser.set_defaults(run=run, extra="train,plot")
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from tailgrad.grid.results import read_results
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    config = read_grid(args.config, processes=args.processes)
+    config = read_grid(args.config, processes=args.processes, reference=args.reference)
     rows = read_results(config.results) if args.report_only else run_grid(config)
     out = Path(args.out) if args.out else config.results.with_suffix("")
     print(write_grid_report(config, rows, out))

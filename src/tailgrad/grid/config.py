@@ -118,12 +118,12 @@ class GridConfig:
         return str(inside.resolve()) if inside.exists() else name
 
 
-def read_grid(path: str | Path, *, processes: int | None = None) -> GridConfig:
+def read_grid(path: str | Path, **changes: Any) -> GridConfig:
     """Read a grid from a YAML file.
 
     Args:
         path: The file; its keys are the attributes of `GridConfig`.
-        processes: Commands at once, in the place of the file's.
+        **changes: Attributes in the place of the file's; one that is None leaves the file's.
 
     Returns:
         The grid.
@@ -156,8 +156,7 @@ def read_grid(path: str | Path, *, processes: int | None = None) -> GridConfig:
     for name in ("learning_rates", "kl_weights"):  # YAML reads 1e-3 as text
         if isinstance(values.get(name), tuple):
             values[name] = tuple(_number(value) for value in values[name])
-    if processes is not None:
-        values["processes"] = processes
+    values |= {name: value for name, value in changes.items() if value is not None}
     return GridConfig(**values, folder=folder)
 
 
