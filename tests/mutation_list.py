@@ -152,7 +152,10 @@ MUTATIONS = [
             "k * (_best_with_own(ascending, n, k) - _best",
             "k / (k + 1) * (_best_with_own(ascending, n, k) - _best",
         ),
-        ("values.where(n >= needed, 0.0)", "values"),
+        (
+            "(k * (_best_with_own(ascending, n, k) + largest)).where(n >= needed, 0.0)",
+            "k * (_best_with_own(ascending, n, k) + largest)",
+        ),
         ('k + 1 if baseline == "loo" or', "k + 1 if"),
     ),
     *group(

@@ -70,19 +70,19 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
             f"k = {k} with baseline = {baseline!r} needs at least {needed} rollouts a group, got "
             f"{rewards.shape[1]}: use a smaller k or more rollouts"
         )
-    relative = relative_rewards(rewards)
+    differences = baseline == "subset" and k > 1  # of sorted rewards, which an offset does not change
+    given = rewards.to(torch.float64) if differences else relative_rewards(rewards)
     n = num_scored(rewards)
-    ascending, order = relative.nan_to_num(nan=math.inf).sort(dim=1)  # unscored: last
+    ascending, order = given.nan_to_num(nan=math.inf).sort(dim=1)  # unscored: last
     ascending = ascending.nan_to_num(posinf=0.0)
-    if baseline == "subset" and k > 1:
-        values = _subset_differences(ascending, n, k)
+    if differences:
+        values = _subset_differences(ascending, n, k)  # already 0 where n < k
     elif baseline == "none":
         largest = rewards.to(torch.float64).nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)
-        values = k * (_best_with_own(ascending, n, k) + largest)
+        values = (k * (_best_with_own(ascending, n, k) + largest)).where(n >= needed, 0.0)
     else:
-        values = k * (_best_with_own(ascending, n, k) - _best_of_others(ascending, n, k))
-    values = values.where(n >= needed, 0.0)
-    return finish(relative.scatter(1, order, values), rewards)
+        values = (k * (_best_with_own(ascending, n, k) - _best_of_others(ascending, n, k))).where(n >= needed, 0.0)
+    return finish(given.scatter(1, order, values), rewards)
 
 
 def _subset_differences(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
