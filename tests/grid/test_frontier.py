@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from tailgrad.grid.frontier import KL_VALUES, equal_kl_table, save_frontier, trajectory, value_at_kl
+from tailgrad.grid.frontier import (
+    KL_VALUES,
+    equal_kl_table,
+    over_rates,
+    over_steps,
+    save_frontier,
+    value_at_kl,
+    without_start,
+)
 from tailgrad.grid.gather import methods_of, settings
 from tailgrad.grid.run import chosen_trainings
 from tailgrad.grid.trainings import BASE
@@ -27,6 +35,8 @@ def test_a_measured_step_is_met_exactly_and_a_path_that_returns_counts_where_it_
     assert value_at_kl(kl, v_n, 1.0).item() == 5.0  # half way to the first step, not at the third
     assert value_at_kl(kl, v_n, 4.41).item() == pytest.approx(99 - 79 * 1.1 / 2)  # root 2.1, from 1 at the third to 3
     assert np.isnan(value_at_kl(kl, v_n, 10.0)).all()
+    assert np.isnan(value_at_kl(kl[:, 1:2], v_n[:, :, 1:2], 3.9)).all()  # before the first point
+    assert value_at_kl(kl[:, 1:2], v_n[:, :, 1:2], 4.0).item() == 10.0
     assert np.isnan(value_at_kl(np.full((1, 2), np.nan), np.ones((1, 1, 2)), 1.0)).all()
 
 
@@ -43,49 +53,67 @@ def value(training, step, scored_by):
 def methods(config, fill, kl):
     rows = fill(config, value, kl)
     found = {row["key"]: row for row in rows}
-    return methods_of(config, settings(config)[0], chosen_trainings(config, rows), found)
+    return methods_of(config, settings(config)[0], chosen_trainings(config, rows), found), found
+
+
+def cells(text):
+    """The rows of a table by their first cell."""
+    lines = [line for line in text.split("\n") if line.startswith("|")][2:]
+    return {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in lines}
 
 
 @pytest.fixture
 def config(make_grid):
-    return make_grid(train={"max_steps": 3}, checkpoints=[1, 2])
+    return make_grid(train={"max_steps": 4}, checkpoints=[1, 2])
 
 
-def test_the_table_compares_at_equal_kl(config, fill) -> None:
-    found = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
-    kl, v_n = trajectory(found["tea"], 8)
-    np.testing.assert_allclose(kl, [[0.0, 0.5, 1.0, 1.5]] * 2)
-    np.testing.assert_allclose(v_n.mean(axis=1), 1.5 + 3.0 * np.sqrt(kl))
-    text = equal_kl_table(found, budget=8, reference="grpo")
-    rows = {
-        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in text.split("\n")[4:]
-    }
-    assert list(rows) == ["0.25", "0.5", "1", "2"]  # nobody gets to 4 nats
-    assert text.startswith("V_8 at equal KL")
+def test_the_table_compares_at_equal_kl_and_only_between_measured_points(config, fill) -> None:
+    found, _ = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
+    points = over_steps(found, 8)
+    np.testing.assert_allclose(points["tea"][0], [[0.0, 0.5, 1.0, 2.0]] * 2)
+    np.testing.assert_allclose(points["tea"][1].mean(axis=1), 1.5 + 3.0 * np.sqrt(points["tea"][0]))
+    rows = cells(equal_kl_table(without_start(points), budget=8, reference="grpo"))
+    assert list(rows) == ["0.5", "1", "2", "4"]  # grpo was measured from 1 to 4 nats, tea from 0.5 to 2
     for name, (grpo, tea, difference) in rows.items():
-        nats, root = float(name), float(name) ** 0.5
-        assert grpo.startswith(f"{1.5 + 2.0 * root:.2f} [")
-        if nats > 1.5:
-            assert (tea, difference) == ("", "")  # tea stays below 1.5
-        else:
-            assert tea.startswith(f"{1.5 + 3.0 * root:.2f} [")
-            assert difference.startswith(f"{root:+.2f} [")  # 3 - 2 a nat, where the steps' difference is negative
+        root = float(name) ** 0.5
+        assert grpo.startswith(f"{1.5 + 2.0 * root:.2f} [") if name != "0.5" else grpo == ""
+        assert tea.startswith(f"{1.5 + 3.0 * root:.2f} [") if name != "4" else tea == ""
+        assert difference.startswith(f"{root:+.2f} [") if name in ("1", "2") else difference == ""
+
+
+def test_learning_rates_give_points_too(config, fill) -> None:
+    chosen, found = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
+    for row in found.values():
+        if row["split"] == "choose":  # the higher rate, which the grid names last, moves a quarter as far
+            kl = SPEED[row["estimator"]] * row["step"] * (0.25 if row["learning_rate"] > 0.01 else 1)
+            values = np.arange(4.0)[:, None] + GAIN[row["estimator"]] * np.sqrt(kl) + np.zeros((4, 4))
+            row |= {"kl": [kl] * 4, "v_n": values.tolist()}
+    points = over_rates(config, chosen, found, 8)
+    assert set(points) == {"grpo", "tea"}
+    np.testing.assert_allclose(points["tea"][0], [[0.5, 2.0]])  # 4 steps at each of two rates, by increasing KL
+    np.testing.assert_allclose(points["tea"][1].mean(axis=1), 1.5 + 3.0 * np.sqrt(points["tea"][0]))
+    table = cells(equal_kl_table(points, budget=8, reference="grpo"))
+    assert list(table) == ["0.5", "1", "2", "4"]
+    assert table["2"][2].startswith("+1.41 [")  # (3 - 2) sqrt(2)
+    del found[next(key for key, row in found.items() if row["split"] == "choose" and row["estimator"] == "tea")]
+    assert set(over_rates(config, chosen, found, 8)) == {"grpo"}
 
 
 def test_a_prompt_without_v_n_does_not_hide_the_method(config, fill) -> None:
-    found = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
+    found, _ = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
     found["tea"].rows[0][2]["v_n"][0] = [np.nan] * 4
-    text = equal_kl_table(found, budget=8, reference="grpo")
-    assert text.split("\n")[6].split("|")[3].strip().startswith("5.00 [")  # at 1 nat the mean of three prompts, 2 + 3
+    table = cells(equal_kl_table(over_steps(found, 8), budget=8, reference="grpo"))
+    assert table["1"][1].startswith("5.00 [")  # the mean of three prompts, 2 + 3
 
 
 def test_unknown_kl_is_said(config, fill) -> None:
-    found = methods(config, fill, lambda training, step: np.nan)
-    assert equal_kl_table(found, budget=8, reference="grpo").startswith("No comparison at equal KL")
+    found, _ = methods(config, fill, lambda training, step: np.nan)
+    assert equal_kl_table(over_steps(found, 8), budget=8, reference="grpo").startswith("No V_8: no method has")
 
 
 def test_the_figure_is_drawn(config, fill, tmp_path) -> None:
-    found = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
-    save_frontier(found, tmp_path / "frontier", budget=8, reference="grpo")
+    found, rows = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
+    panels = {"over steps": over_steps(found, 8), "over rates": over_rates(config, found, rows, 8)}
+    save_frontier(panels, tmp_path / "frontier", budget=8, reference="grpo")
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
     assert min(KL_VALUES) > 0

@@ -55,7 +55,8 @@ def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path)
     assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "2", "2.0"]
     assert "V_16 less that of grpo: spread over seeds, and power" in text
     assert "+0.550" in text
-    assert "V_8 at equal KL to the starting policy" in text
+    assert "V_8 at equal KL, over training steps, held-out prompts; differences paired" in text
+    assert "V_8 at equal KL, over learning rates, choosing prompts, seed 0; differences paired" in text
     assert "Not finished" not in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,13 @@ from tailgrad.evaluation.comparison import paired_difference
 from tailgrad.evaluation.figures import drawing, styles_of
 from tailgrad.evaluation.intervals import mean_interval
 from tailgrad.evaluation.tables import aligned, interval_cell
+from tailgrad.grid.config import GridConfig
 from tailgrad.grid.gather import Method
-from tailgrad.grid.trainings import BASE
+from tailgrad.grid.results import Row
+from tailgrad.grid.trainings import BASE, choosing, key_of
 
+Points = tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"]]
+"""KL of each seed at each of T points, mean over prompts, and V_N of each prompt there."""
 KL_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """KL divergences, in nats a response, at which methods are compared."""
 
@@ -22,18 +27,18 @@ KL_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 def value_at_kl(
     kl: Float[np.ndarray, "S T"], v_n: Float[np.ndarray, "S P T"], wanted: float
 ) -> Float[np.ndarray, "S P"]:
-    """V_N where each seed first reaches a KL divergence, linear in sqrt(KL) between its measured steps.
+    """V_N where each seed first reaches a KL divergence, linear in sqrt(KL) between measured points.
 
     Near the start KL grows with the square of the distance that the policy has moved, and V_N with the distance
     itself, so that a line in KL would be far below the curve.
 
     Args:
-        kl: Mean KL over prompts of each seed at each measured step, in nats; the start, 0, first.
-        v_n: V_N of each seed and prompt at the same steps.
+        kl: Mean KL over prompts of each seed at each measured point, in nats.
+        v_n: V_N of each seed and prompt at the same points.
         wanted: The KL divergence, above 0.
 
     Returns:
-        One value a seed and prompt; NaN for a seed that never gets there.
+        One value a seed and prompt; NaN for a seed that never gets there, or is there before its first point.
 
     Example:
         >>> kl, v_n = np.array([[0.0, 1.0, 9.0]]), np.array([[[5.0, 6.0, 8.0]]])
@@ -47,59 +52,92 @@ def value_at_kl(
     found = np.full(v_n.shape[:2], np.nan)
     for seed, path in enumerate(kl):
         after = int(np.argmax(path >= wanted))
-        if path[after] >= wanted:
+        if path[after] >= wanted and (after > 0 or path[0] == wanted):
             left, at, right = np.sqrt(np.maximum([path[after - 1], wanted, path[after]], 0.0))
-            share = (at - left) / (right - left)
+            share = (at - left) / (right - left) if after > 0 else 1.0
             found[seed] = (1 - share) * v_n[seed, :, after - 1] + share * v_n[seed, :, after]
     return found
 
 
-def trajectory(method: Method, budget: int) -> tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"]]:
-    """Mean KL and V_N of a method at its measured steps."""
-    kl = np.stack([method.measure(step, "kl").mean(axis=1) for step in method.steps], axis=1)
-    v_n = np.concatenate([method.v_n(step, [budget]) for step in method.steps], axis=2)
-    return kl, v_n
+def over_steps(methods: Mapping[str, Method], budget: int) -> dict[str, Points]:
+    """Every method's points along training, at its own learning rate: all seeds, the start first."""
+    found = {}
+    for name, method in methods.items():
+        if name != BASE:
+            kl = np.stack([method.measure(step, "kl").mean(axis=1) for step in method.steps], axis=1)
+            found[name] = kl, np.concatenate([method.v_n(step, [budget]) for step in method.steps], axis=2)
+    return found
 
 
-def equal_kl_table(methods: Mapping[str, Method], *, budget: int, reference: str) -> str:
+def over_rates(
+    config: GridConfig, methods: Mapping[str, Method], rows: Mapping[str, Row], budget: int
+) -> dict[str, Points]:
+    """Every method's points over the learning rates: first seed, last step, choosing prompts, by increasing KL."""
+    found = {}
+    for name, method in methods.items():
+        tried = [replace(method.training, learning_rate=rate) for rate in config.learning_rates if name != BASE]
+        keys = [key_of(config, training, choosing(config, training)[0]) for training in tried]
+        measured = [rows[key] for key in keys if key in rows and budget in rows[key]["budgets"]]
+        measured.sort(key=lambda row: float(np.mean(row["kl"])))
+        if len(measured) > 1:
+            values = [np.array(row["v_n"], float)[:, row["budgets"].index(budget)] for row in measured]
+            kl = np.array([[np.mean(row["kl"]) for row in measured]], float)
+            found[name] = kl, np.stack(values, axis=1)[None]
+    return found
+
+
+def without_start(points: Mapping[str, Points]) -> dict[str, Points]:
+    """The points of `over_steps` but for the start: between it and the first measured step the path is not known."""
+    return {name: (kl[:, 1:], v_n[:, :, 1:]) for name, (kl, v_n) in points.items()}
+
+
+def equal_kl_table(points: Mapping[str, Points], *, budget: int, reference: str) -> str:
     """V_N at equal KL, and the paired difference to the reference, as a Markdown table.
 
-    A method that does not reach a KL with every seed has no entry there.
+    A method that does not reach a KL with every seed, or has its first point beyond it, has no entry there.
     """
-    paths = {name: trajectory(method, budget) for name, method in methods.items() if name != BASE}
-    rows = [["KL (nats)", *(name for name in paths), *(f"{name} - {reference}" for name in paths if name != reference)]]
+    others = [name for name in points if name != reference]
+    rows = [["KL (nats)", *points, *(f"{name} - {reference}" for name in others)]]
     for wanted in KL_VALUES:
-        values = {name: value_at_kl(*path, wanted)[:, :, None] for name, path in paths.items()}
+        values = {name: value_at_kl(*path, wanted)[:, :, None] for name, path in points.items()}
         reached = {name for name, value in values.items() if not np.isnan(value).all(axis=1).any()}
         if not reached:
-            break
-        cells = [interval_cell(mean_interval(values[name]), 0, 2) if name in reached else "" for name in paths]
-        for name in paths:
-            if name != reference:
-                both = {name, reference} <= reached
-                difference = paired_difference(values[name], values[reference]) if both else None
-                cells.append("" if difference is None else interval_cell(difference, 0, 2, "+"))
+            continue
+        cells = [interval_cell(mean_interval(values[name]), 0, 2) if name in reached else "" for name in points]
+        for name in others:
+            both = {name, reference} <= reached
+            difference = paired_difference(values[name], values[reference]) if both else None
+            cells.append("" if difference is None else interval_cell(difference, 0, 2, "+"))
         rows.append([f"{wanted:g}", *cells])
     if len(rows) == 1:
-        return f"No comparison at equal KL: no method reached {KL_VALUES[0]:g} nats with every seed, or KL is unknown."
-    title = f"V_{budget} at equal KL to the starting policy, between measured steps; differences paired"
-    return f"{title}\n\n{aligned(rows)}"
+        shown = ", ".join(f"{value:g}" for value in KL_VALUES)
+        return f"No V_{budget}: no method has measured points on both sides of {shown} nats, or KL is unknown."
+    return aligned(rows)
 
 
-def save_frontier(methods: Mapping[str, Method], stem: Path, *, budget: int, reference: str) -> None:
-    """Draw V_N against KL: one line a method through its measured steps, means over seeds and prompts."""
-    styles = styles_of(list(methods), reference)  # with the starting policy: the colours are those of the curves
-    with drawing(stem, (7.6, 4.4)) as (figure, _):
-        panel = figure.subplots()
-        for name, style in styles.items():
-            if name == BASE:
-                continue
-            kl, v_n = trajectory(methods[name], budget)
-            panel.plot(kl.mean(axis=0), v_n.mean(axis=(0, 1)), marker="o", markersize=4, label=name, **style)
-            for seed in range(len(kl)):
-                panel.plot(kl[seed], v_n[seed].mean(axis=0), linewidth=0.6, alpha=0.5, **style)
-        panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
-        panel.set_xlabel("KL to the starting policy (nats a response; the axis is its square root)")
-        panel.set_ylabel(f"$V_{{{budget}}}$ on held-out prompts")
-        panel.set_title("Best-of-N against distance; thin lines are seeds")
-        figure.legend(loc="outside right upper", frameon=False)
+def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, budget: int, reference: str) -> None:
+    """Draw V_N against KL, one line a method through its points; the mean over seeds thick, each seed thin.
+
+    Args:
+        panels: Points of the methods by the title of the panel.
+        stem: Path of the files without ending; the folder must exist.
+        budget: N.
+        reference: Name of the reference.
+
+    Raises:
+        ModuleNotFoundError: If matplotlib is missing.
+    """
+    names = list(dict.fromkeys(name for points in panels.values() for name in points))
+    styles = styles_of([BASE, *names], reference)  # with the starting policy: the colours are those of the curves
+    with drawing(stem, (1.6 + 5.4 * len(panels), 4.4)) as (figure, _):
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for panel, (title, points) in zip(axes, panels.items(), strict=True):
+            for name, (kl, v_n) in points.items():
+                panel.plot(kl.mean(axis=0), v_n.mean(axis=(0, 1)), marker="o", markersize=4, label=name, **styles[name])
+                for seed in range(len(kl)):
+                    panel.plot(kl[seed], v_n[seed].mean(axis=0), linewidth=0.6, alpha=0.5, **styles[name])
+            panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
+            panel.set_xlabel("KL to the starting policy (nats a response; square root axis)")
+            panel.set_title(title)
+        axes[0].set_ylabel(f"$V_{{{budget}}}$")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)

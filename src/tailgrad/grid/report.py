@@ -14,7 +14,7 @@ from tailgrad.evaluation.figures import save_figure
 from tailgrad.evaluation.intervals import Interval
 from tailgrad.evaluation.tables import aligned, json_text, markdown_text
 from tailgrad.grid.config import GridConfig
-from tailgrad.grid.frontier import equal_kl_table, save_frontier
+from tailgrad.grid.frontier import equal_kl_table, over_rates, over_steps, save_frontier, without_start
 from tailgrad.grid.gains import save_gains
 from tailgrad.grid.gather import Method, Setting, compare, methods_of, settings, shared_budgets
 from tailgrad.grid.power import power_table
@@ -51,8 +51,11 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
         budget = _largest(comparison.budgets, setting.deploy_n)
         title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")
         gains[title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
-        parts += _setting_texts(config, setting, methods, comparison)
-        _save_figures(config, setting, methods, comparison, out, number)
+        parts += [_methods_table(config, methods), markdown_text(comparison).rstrip()]
+        parts.append(power_table(methods, budget=budget, reference=config.reference))
+        save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
+        if setting.scored_by == setting.reward:
+            parts += _report_frontier(config, setting, methods, found, out / f"frontier-{number}")
         documents.append({"setting": setting._asdict(), **json.loads(json_text(comparison))})
     if gains:
         save_gains(gains, out / "gains", reference=config.reference)
@@ -62,36 +65,25 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
     return text
 
 
-def _setting_texts(
-    config: GridConfig, setting: Setting, methods: Mapping[str, Method], comparison: Comparison
+def _report_frontier(
+    config: GridConfig, setting: Setting, methods: Mapping[str, Method], rows: Mapping[str, Row], stem: Path
 ) -> list[str]:
-    """The tables of a setting."""
-    budget = _largest(comparison.budgets, setting.deploy_n)
-    texts = [_methods_table(config, methods), markdown_text(comparison).rstrip()]
-    texts.append(power_table(methods, budget=budget, reference=config.reference))
-    if _has_frontier(config, setting):
-        budget = _largest(shared_budgets(methods, every_step=True), setting.deploy_n)
-        texts.append(equal_kl_table(methods, budget=budget, reference=config.reference))
+    """Draw V_N against KL, over training steps and over learning rates, and give the tables at equal KL."""
+    budget = _largest(shared_budgets(methods, every_step=True), setting.deploy_n)
+    panels, texts = {}, []
+    if config.checkpoints:
+        title = "over training steps, held-out prompts"
+        panels[title] = over_steps(methods, budget)
+        table = equal_kl_table(without_start(panels[title]), budget=budget, reference=config.reference)
+        texts += [f"V_{budget} at equal KL, {title}; differences paired", table]
+    if rates := over_rates(config, methods, rows, budget):
+        title = f"over learning rates, choosing prompts, seed {config.seeds[0]}"
+        panels[title] = rates
+        table = equal_kl_table(rates, budget=budget, reference=config.reference)
+        texts += [f"V_{budget} at equal KL, {title}; differences paired", table]
+    if panels:
+        save_frontier(panels, stem, budget=budget, reference=config.reference)
     return texts
-
-
-def _save_figures(
-    config: GridConfig,
-    setting: Setting,
-    methods: Mapping[str, Method],
-    comparison: Comparison,
-    out: Path,
-    number: int,
-) -> None:
-    """The figures of a setting."""
-    save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
-    if _has_frontier(config, setting):
-        budget = _largest(shared_budgets(methods, every_step=True), setting.deploy_n)
-        save_frontier(methods, out / f"frontier-{number}", budget=budget, reference=config.reference)
-
-
-def _has_frontier(config: GridConfig, setting: Setting) -> bool:
-    return bool(config.checkpoints) and setting.scored_by == setting.reward
 
 
 def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
