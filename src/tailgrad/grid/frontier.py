@@ -137,6 +137,7 @@ def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, bud
                 for seed in range(len(kl)):
                     panel.plot(kl[seed], v_n[seed].mean(axis=0), linewidth=0.6, alpha=0.5, **styles[name])
             panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
+            panel.set_xlim(left=0.0)
             panel.set_xlabel("KL to the starting policy (nats a response; square root axis)")
             panel.set_title(title)
         axes[0].set_ylabel(f"$V_{{{budget}}}$")
