@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 RL_PROMPTS = 640
 CHOOSE_PROMPTS = 48
@@ -31,16 +32,20 @@ def count(text: str) -> int:
     return len(text.split())
 
 
+def read_lines(data: Path, name: str) -> Iterator[dict[str, Any]]:
+    """Rows of the gzipped JSON lines `name` of the data folder."""
+    with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
 def read_alpaca(data: Path) -> Iterator[Row]:
     """Rows of the Alpaca file, the first of each normalised instruction (with its input) kept."""
     seen: set[str] = set()
-    with gzip.open(data / "alpaca.jsonl.gz", "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            key = normalised(row["instruction"] + " " + row["input"])
-            if key and key not in seen:
-                seen.add(key)
-                yield row
+    for row in read_lines(data, "alpaca"):
+        key = normalised(row["instruction"] + " " + row["input"])
+        if key and key not in seen:
+            seen.add(key)
+            yield row
 
 
 def fits_the_policy(row: Row) -> bool:

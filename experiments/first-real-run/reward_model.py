@@ -10,17 +10,14 @@ and whole, beside that of "the longer answer wins". No pair shares its instructi
 """
 
 import argparse
-import gzip
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from make_prompts import count, normalised
+from make_prompts import count, normalised, read_lines
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
@@ -32,12 +29,6 @@ LEAST_TOKENS = 4
 Pair = dict[str, str]
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a gzipped file of JSON lines."""
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
 def read_pairs(data: Path) -> list[Pair]:
     """Human pairs with a clear majority: `prompt` (the last human turn, at most 60 words), `first` turn, answers."""
     pairs = [
@@ -47,9 +38,9 @@ def read_pairs(data: Path) -> list[Pair]:
             "chosen": row["chosen"],
             "rejected": row["rejected"],
         }
-        for row in read_lines(data / "hh_helpful_pairs.jsonl.gz")
+        for row in read_lines(data, "hh_helpful_pairs")
     ]
-    for row in read_lines(data / "human_pairs_misc.jsonl.gz"):
+    for row in read_lines(data, "human_pairs_misc"):
         for_a, for_b = row["votes"].count(1), row["votes"].count(2)
         if for_a != for_b:
             chosen, rejected = ("a", "b") if for_a > for_b else ("b", "a")
@@ -109,17 +100,9 @@ def word_margins(pairs: list[Pair]) -> np.ndarray:
     return np.array([count(pair["chosen"]) - count(pair["rejected"]) for pair in pairs])
 
 
-def train_reward_model(
-    data: Path, out: Path, policy: Path, excluded: list[Path], *, epochs: int, learning_rate: float, seed: int
-) -> None:
-    """Train, save to `out`/reward-model and write accuracy.json there."""
-    tokenizer = AutoTokenizer.from_pretrained(policy)
-    lines = [line for path in excluded for line in path.read_text(encoding="utf-8").splitlines()]
-    taken = {normalised(json.loads(line)["instruction"]) for line in lines}
-    whole = [pair for pair in read_pairs(data) if not taken & {normalised(pair["prompt"]), normalised(pair["first"])}]
-    train, held_out = split_by_prompt([pair for pair in whole if cut(pair, tokenizer)], seed)
-    cut_train, cut_held_out = ([cut(pair, tokenizer) for pair in part] for part in (train, held_out))
-    settings = RewardConfig(
+def reward_settings(out: Path, *, epochs: int, learning_rate: float, seed: int) -> RewardConfig:
+    """Settings of TRL's `RewardTrainer`."""
+    return RewardConfig(
         output_dir=str(out / "reward-model" / "fit"),
         num_train_epochs=epochs,
         learning_rate=learning_rate,
@@ -136,6 +119,19 @@ def train_reward_model(
         gradient_checkpointing=False,
         seed=seed,
     )
+
+
+def train_reward_model(
+    data: Path, out: Path, policy: Path, excluded: list[Path], *, epochs: int, learning_rate: float, seed: int
+) -> None:
+    """Train, save to `out`/reward-model and write accuracy.json there."""
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    lines = [line for path in excluded for line in path.read_text(encoding="utf-8").splitlines()]
+    taken = {normalised(json.loads(line)["instruction"]) for line in lines}
+    whole = [pair for pair in read_pairs(data) if not taken & {normalised(pair["prompt"]), normalised(pair["first"])}]
+    train, held_out = split_by_prompt([pair for pair in whole if cut(pair, tokenizer)], seed)
+    cut_train, cut_held_out = ([cut(pair, tokenizer) for pair in part] for part in (train, held_out))
+    settings = reward_settings(out, epochs=epochs, learning_rate=learning_rate, seed=seed)
     torch.manual_seed(seed)  # the score head starts at random
     model = AutoModelForSequenceClassification.from_pretrained(policy, num_labels=1)
     dataset = Dataset.from_list([as_messages(pair) for pair in cut_train])

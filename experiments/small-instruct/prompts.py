@@ -10,7 +10,6 @@ words with a held-out or choosing instruction.
 """
 
 import argparse
-import gzip
 import json
 import random
 import re
@@ -23,7 +22,7 @@ from typing import Any
 from constraints import asked_prompt, hindsight_checks, random_checks, words_of
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "first-real-run"))
-from make_prompts import normalised, without_near_duplicates, write_lines
+from make_prompts import normalised, read_lines, without_near_duplicates, write_lines
 from verifier import FUNCTION_WORDS, TASK_WORDS
 
 PARTS = {"test": 64, "choose": 48, "train": 1024}
@@ -32,12 +31,6 @@ ANSWER_WORDS = 20
 MENTIONED = slice(60, 660)
 """Ranks of the content words that prompts ask to mention."""
 Row = dict[str, str]
-
-
-def read_lines(data: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Rows of a gzipped file of JSON lines."""
-    with gzip.open(data / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
 
 
 def first_sentences(text: str, most_words: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-_NUMBERS = "list<double>"
+from tailgrad.rollouts._files import replacing
+from tailgrad.rollouts.table import arrow_schema
+
+_NUMBERS = "list<float64>"
 COLUMNS = {
     "key": "string",
     "policy": "string",
@@ -15,8 +17,8 @@ COLUMNS = {
     "estimator": "string",
     "m": "int64",
     "deploy_n": "int64",
-    "kl_weight": "double",
-    "learning_rate": "double",
+    "kl_weight": "float64",
+    "learning_rate": "float64",
     "seed": "int64",
     "split": "string",
     "step": "int64",
@@ -25,14 +27,14 @@ COLUMNS = {
     "limit": "int64",
     "prompt_ids": "list<int64>",
     "budgets": "list<int64>",
-    "v_n": "list<list<double>>",
+    "v_n": "list<list<float64>>",
     "kl": _NUMBERS,
     "response_length": _NUMBERS,
     "distinct": _NUMBERS,
     "cut_off": _NUMBERS,
     "unscored": _NUMBERS,
-    "train_seconds": "double",
-    "sample_seconds": "double",
+    "train_seconds": "float64",
+    "sample_seconds": "float64",
     "policy_sha256": "string",
     "machine": "string",
     "versions": "string",
@@ -68,20 +70,7 @@ def append_result(path: Path, row: Row) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, _type(kind)) for name, kind in COLUMNS.items()])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        rows = [{name: found[name] for name in COLUMNS} for found in [*read_results(path), row]]
+    schema = arrow_schema(COLUMNS)
+    rows = [{name: found[name] for name in COLUMNS} for found in [*read_results(path), row]]
+    with replacing(path) as unfinished:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished, compression="zstd")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _type(kind: str) -> Any:
-    import pyarrow as pa
-
-    if kind.startswith("list<"):
-        return pa.list_(_type(kind[5:-1]))
-    return {"string": pa.string(), "int64": pa.int64(), "double": pa.float64()}[kind]

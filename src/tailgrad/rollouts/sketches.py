@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad._version import __version__
+from tailgrad.rollouts._files import replacing
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
 from tailgrad.rollouts.prompts import prompts_of_texts, tokenize_prompts
@@ -120,7 +120,9 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     differentiator = _Differentiator(config, table)
     with tqdm(total=len(parts), initial=len(parts) - len(missing), desc="gradients", unit="shard") as progress:
         for part in missing:
-            _write(sketches.shard(*part), differentiator.shard(*part))
+            gradients = differentiator.shard(*part)
+            with replacing(sketches.shard(*part)) as unfinished, unfinished.open("wb") as file:
+                np.save(file, gradients)
             progress.update()
     return sketches
 
@@ -201,18 +203,5 @@ def _check_settings(folder: Path, config: GradientConfig) -> None:
     if path.exists():
         check_same_run(folder, json.loads(path.read_text()), settings)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(settings, indent=2) + "\n")
-    os.replace(unfinished, path)
-
-
-def _write(path: Path, values: np.ndarray) -> None:
-    """Save an array; the file appears complete or not at all."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with unfinished.open("wb") as file:
-            np.save(file, values)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(settings, indent=2) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from tailgrad.rollouts._files import replacing
 
 METADATA_KEY = b"tailgrad"
 
@@ -190,23 +191,25 @@ def _chunks(values: list[str], size: int) -> Iterable[list[str]]:
     return (values[start : start + size] for start in range(0, len(values), size))
 
 
-def _schema(metadata: Mapping[str, Any]) -> Any:
+def arrow_schema(columns: Mapping[str, str], metadata: Mapping[bytes, bytes] | None = None) -> Any:
+    """Return the Arrow schema of columns given by the names of their types, such as "int64" or "list<float64>"."""
     import pyarrow as pa
 
-    types = {"bool": pa.bool_(), "list<int32>": pa.list_(pa.int32())}
-    fields = [(name, types[kind] if kind in types else getattr(pa, kind)()) for name, kind in COLUMNS.items()]
-    return pa.schema(fields, metadata={METADATA_KEY: json.dumps(dict(metadata)).encode()})
+    def arrow_type(kind: str) -> Any:
+        if kind.startswith("list<"):
+            return pa.list_(arrow_type(kind[5:-1]))
+        return pa.type_for_alias(kind)
+
+    return pa.schema([(name, arrow_type(kind)) for name, kind in columns.items()], metadata=metadata)
+
+
+def _schema(metadata: Mapping[str, Any]) -> Any:
+    return arrow_schema(COLUMNS, {METADATA_KEY: json.dumps(dict(metadata)).encode()})
 
 
 def _write(path: Path, schema: Any, tables: Iterable[Any]) -> None:
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with pq.ParquetWriter(unfinished, schema) as writer:
-            for table in tables:
-                writer.write_table(table)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
