@@ -76,6 +76,16 @@ def test_answers_are_cut_at_whole_sentences(modules: dict[str, ModuleType]) -> N
     assert cut("First line\nsecond line", 9) == "First line"
 
 
+def test_the_words_to_mention_do_not_depend_on_the_order_of_sets(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = modules["prompts"]
+    monkeypatch.setattr(prompts, "MENTIONED", slice(1, 4))
+    rows = [{"answer": "river river cloud"}, {"answer": "cloud stone"}, {"answer": "apple stone mountainous the tree"}]
+    # in answers: cloud and stone 2; apple, river and tree 1; of the others one is too long and one a function word
+    assert prompts.frequent_words(rows) == prompts.frequent_words(rows[::-1]) == ["stone", "apple", "river"]
+
+
 def test_no_part_of_a_prompt_set_nearly_repeats_a_held_out_prompt(
     modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,5 +141,5 @@ def test_the_score_is_the_information_that_the_prompt_gives(modules: dict[str, M
 def test_every_tier_is_a_grid_that_loads(tier: str) -> None:
     config = read_grid(FOLDER / f"{tier}.yaml")
     assert len(config.seeds) >= 3
-    assert len(config.learning_rates) == 3
+    assert len(config.learning_rates) >= 3
     assert {"grpo", "tea", "max_at_k:k=8"} <= set(config.estimators)

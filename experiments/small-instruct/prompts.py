@@ -86,8 +86,8 @@ def frequent_words(rows: Iterable[Row]) -> list[str]:
     """Content words of four to eight letters, by the number of answers that hold them, MENTIONED of them."""
     counts = Counter(word for row in rows for word in set(words_of(row["answer"])))
     skipped = FUNCTION_WORDS | TASK_WORDS
-    usable = [word for word, _ in counts.most_common() if re.fullmatch("[a-z]{4,8}", word) and word not in skipped]
-    return usable[MENTIONED]
+    usable = [word for word in counts if re.fullmatch("[a-z]{4,8}", word) and word not in skipped]
+    return sorted(usable, key=lambda word: (-counts[word], word))[MENTIONED]  # sets have another order in every process
 
 
 def with_random_checks(rows: list[Row], vocabulary: list[str], generator: random.Random) -> Iterator[dict[str, Any]]:
