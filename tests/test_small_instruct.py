@@ -29,7 +29,7 @@ def modules() -> Iterator[dict[str, ModuleType]]:
     """Its scripts, which import one another by their bare names."""
     path, before = sys.path[:], set(sys.modules)
     sys.path.insert(0, str(FOLDER))
-    yield {name: importlib.import_module(name) for name in ("constraints", "prompts", "policy", "lm_score")}
+    yield {name: importlib.import_module(name) for name in ("constraints", "hub_data", "prompts", "policy", "lm_score")}
     sys.path[:] = path
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -135,6 +135,42 @@ def test_the_score_is_the_information_that_the_prompt_gives(modules: dict[str, M
     found = score.gain(model, tokenizer, [prompt, score.EMPTY], [response, response])
     np.testing.assert_allclose(found, [expected, 0.0], atol=1e-5)
     assert abs(expected) > 1e-3
+
+
+def test_hub_data_sets_make_the_data_folder(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    first, second = "\n\nHuman: Which tea?", "\n\nHuman: And cakes?"
+    rows = {
+        "alpaca": [{"instruction": "Name a tea", "input": "", "output": "Green.", "text": "all of it"}],
+        "dolly": [
+            {"instruction": "Why?", "context": given, "response": "So.", "category": "qa"} for given in ("", "Long.")
+        ],
+        "hh/helpful-base": [
+            {
+                "chosen": f"{first}\n\nAssistant: Green.{second}\n\nAssistant: Yes.",
+                "rejected": f"{first}\n\nAssistant: Green.{second}\n\nAssistant: No.",
+            },
+            {"chosen": f"{first}\n\nAssistant: Green.", "rejected": f"{second}\n\nAssistant: Red."},
+        ],
+        "stories": [{"text": "Once there was a tea."}],
+    }
+    for name, written in rows.items():
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "train.jsonl").write_text("\n".join(json.dumps(row) for row in written))
+    names = {name: str(tmp_path / name) for name in ("alpaca", "dolly", "hh", "stories")}
+    modules["hub_data"].make_data(tmp_path / "data", names)
+
+    read = modules["prompts"].read_lines
+    files = [file.name.removesuffix(".jsonl.gz") for file in (tmp_path / "data").iterdir()]
+    made = {file: list(read(tmp_path / "data", file)) for file in files}
+    assert made["alpaca"] == [{"instruction": "Name a tea", "input": "", "output": "Green."}]
+    assert made["dolly"] == [{"instruction": "Why?", "response": "So."}]
+    turns = [["Human", "Which tea?"], ["Assistant", "Green."], ["Human", "And cakes?"]]
+    pair = {"turns": turns, "first_prompt": "Which tea?", "chosen": "Yes.", "rejected": "No."}
+    assert made["hh_helpful_pairs"] == [pair]
+    assert made["fairytaleqa_stories"] == [{"story": "0", "sections": ["Once there was a tea."]}]
+    found = modules["prompts"].instruction_rows(tmp_path / "data")
+    assert {name: len(rows) for name, rows in found.items()} == {"alpaca": 0, "hh": 0, "dolly": 0}  # all too short
+    assert list(modules["prompts"].plain_texts(tmp_path / "data")) == ["Once there was a tea."]
 
 
 @pytest.mark.parametrize("tier", ["tier1", "tier2", "tier3"])

@@ -1,7 +1,8 @@
 """Make everything that the grids of this experiment need: prompts, policies, rewards, and the check of their tails.
 
-    python experiments/small-instruct/run.py --data DIR [--policies small large]
+    python experiments/small-instruct/run.py --data DIR|hub [--policies small large]
 
+`--data hub` first makes the data folder from public data sets (`hub_data.py`).
 Results go to `artifacts` beside this file; what stands there is not made again. The grids come after it:
 
     tailgrad grid --config experiments/small-instruct/tier1.yaml
@@ -37,6 +38,15 @@ def script(name: str, options: dict[str, object], folder: Path = HERE) -> Job:
     """A script of this folder, or of another, as a job."""
     log = OUT / "logs" / f"{'-'.join([name, str(options.get('name', ''))]).strip('-')}.log"
     return Job(log.stem, flags(options), log, 1, bar_progress(1), module=name, folder=folder)
+
+
+def data_folder(given: str) -> Path:
+    """The data folder; for "hub" it is made."""
+    if given != "hub":
+        return Path(given).resolve()
+    folder = OUT / "data"
+    run_side_by_side([once(script("hub_data", {"out": folder}), folder / "alpaca.jsonl.gz")], processes=1)
+    return folder
 
 
 def policy(name: str) -> Iterator[Job]:
@@ -78,11 +88,11 @@ def base_rollouts(policies: list[str]) -> Iterator[Iterator[Job]]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with the gzipped JSON lines")
+    parser.add_argument("--data", required=True, help='folder with the gzipped JSON lines, or "hub"')
     parser.add_argument("--policies", nargs="+", choices=tuple(FITS), default=list(FITS))
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    data = args.data.resolve()
+    data = data_folder(args.data)
     run_side_by_side([once(script("prompts", {"data": data, "out": OUT}), OUT / "eval.jsonl")], processes=1)
     run_side_by_side([policy(name) for name in args.policies], processes=args.processes)
     if "large" not in args.policies:
