@@ -173,9 +173,9 @@ def test_hub_data_sets_make_the_data_folder(modules: dict[str, ModuleType], tmp_
     assert list(modules["prompts"].plain_texts(tmp_path / "data")) == ["Once there was a tea."]
 
 
-@pytest.mark.parametrize("tier", ["tier1", "tier2", "tier3"])
-def test_every_tier_is_a_grid_that_loads(tier: str) -> None:
-    config = read_grid(FOLDER / f"{tier}.yaml")
+@pytest.mark.parametrize("tier", sorted(FOLDER.glob("tier*.yaml")), ids=lambda path: path.stem)
+def test_every_tier_is_a_grid_that_loads(tier: Path) -> None:
+    config = read_grid(tier)
     assert len(config.seeds) >= 3
-    assert len(config.learning_rates) >= 3
+    assert len(config.learning_rates) >= 2
     assert {"grpo", "tea", "max_at_k:k=8"} <= set(config.estimators)
