@@ -1,11 +1,13 @@
 """Commands side by side: real processes of a module that does next to nothing."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tailgrad.jobs import Job, flags, run_side_by_side
+from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side
 
 
 @pytest.fixture
@@ -51,6 +53,15 @@ def test_chains_start_in_their_order_and_finish_before_the_next(job, tmp_path: P
 
     run_side_by_side([chain("a"), job("b", note("b"))], processes=1, overall="all")
     assert notes(tmp_path) == ["a1", "a2", "b"]
+
+
+def test_the_rate_of_a_resumed_job_counts_from_where_it_goes_on(job, capsys: pytest.CaptureFixture[str]) -> None:
+    line = "print('900/1000 ['); import time; time.sleep(1); print('901/1000 ['); time.sleep(0.7)"
+    resumed = replace(job("resumed", line), total=1000, progress=bar_progress(1000))
+    run_side_by_side([resumed], processes=1)
+    shown = re.findall(r"901/1000 \[.*?, +([\d.]+)(s/it|it/s)", capsys.readouterr().err)
+    assert shown
+    assert all(unit == "s/it" or float(value) < 50 for value, unit in shown)  # not 900 in a second
 
 
 def test_a_chain_that_yields_nothing_is_done(job, tmp_path: Path) -> None:

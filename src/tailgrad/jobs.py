@@ -117,6 +117,8 @@ class _Running:
         """Show how far the job is, and tell whether it has ended."""
         ended = self.process.poll() is not None
         done, words = self.job.progress(self.job.log.read_text(errors="replace"))
+        if done and not self.bar.n:  # what a resumed job had done before counts neither for its rate nor its end
+            self.bar.initial, self.bar.start_t = done, time.time()
         self.bar.n = min(done, self.job.total)
         self.bar.set_postfix_str(words, refresh=True)
         if ended:
