@@ -1,8 +1,11 @@
 """Which learning rate each method is reported at."""
 
+import numpy as np
+import pytest
+
 from tailgrad.grid import GridConfig
+from tailgrad.grid.choosing import chosen_trainings, smallest_good, v_n
 from tailgrad.grid.results import Row
-from tailgrad.grid.run import chosen_trainings, mean_v
 from tailgrad.grid.trainings import choosing, trials
 
 
@@ -16,7 +19,7 @@ def choosing_rows(config: GridConfig, make_row, values: dict[tuple[str, float], 
     return rows
 
 
-def test_the_learning_rate_is_the_best_at_n_on_the_choosing_prompts(make_grid, make_row) -> None:
+def test_the_learning_rate_is_chosen_at_n_on_the_choosing_prompts(make_grid, make_row) -> None:
     config = make_grid(
         estimators=["grpo", "tea", "rloo"],
         learning_rates=[0.03, 0.003, 0.01],
@@ -49,6 +52,23 @@ def test_one_learning_rate_needs_no_choice(make_grid) -> None:
     assert len(chosen_trainings(config, [])) == 4
 
 
-def test_the_mean_over_prompts_at_the_budget_or_below() -> None:
+def test_the_values_at_the_budget_or_below() -> None:
     row = {"budgets": [1, 2, 5], "v_n": [[1.0, 2.0, 3.0], [2.0, 6.0, None]]}
-    assert [mean_v(row, budget) for budget in (1, 2, 4, 5, 9)] == [1.5, 4.0, 4.0, 3.0, 3.0]
+    found = [v_n(row, budget).tolist() for budget in (1, 2, 4)]
+    assert found == [[1.0, 2.0], [2.0, 6.0], [2.0, 6.0]]
+    np.testing.assert_equal(v_n(row, 9), [3.0, np.nan])
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(0.49, 0), (0.51, 1)])
+def test_a_larger_rate_must_be_better_by_a_standard_error(gain: float, expected: int) -> None:
+    # differences of variance (1 + 1 + 1 + 1) / 3 over 4 prompts: a standard error of sqrt(1 / 3)
+    small, noise = np.array([5.0, 1.0, 3.0, 2.0]), np.array([1.0, -1.0, 1.0, -1.0]) * 0.75**0.5
+    assert smallest_good(np.stack([small, small + gain + noise, small - 1.0])) == expected
+    assert smallest_good(np.stack([small - 9.0, small, small + gain + noise])) == expected + 1
+
+
+def test_unknown_values_do_not_choose() -> None:
+    unknown = np.array([[2.0, 8.0, 8.0], [np.nan, 7.0, 7.0], [1.0, 1.0, 1.0]])
+    assert smallest_good(unknown) == 0  # 6.0 and 7.0 are means over other prompts
+    assert smallest_good(np.full((2, 3), np.nan)) == 0
+    assert smallest_good(np.array([[1.0, np.nan], [2.0, 5.0]])) == 1

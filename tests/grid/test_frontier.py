@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.frontier import (
     KL_VALUES,
     equal_kl_table,
@@ -13,7 +14,6 @@ from tailgrad.grid.frontier import (
     without_start,
 )
 from tailgrad.grid.gather import methods_of, settings
-from tailgrad.grid.run import chosen_trainings
 from tailgrad.grid.trainings import BASE
 
 

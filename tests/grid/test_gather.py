@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.gather import Setting, compare, methods_of, settings, shared_budgets
-from tailgrad.grid.run import chosen_trainings
 from tailgrad.grid.trainings import BASE
 
 PROMPTS, LEVELS = 6, {BASE: 1.0, "grpo": 2.0, "tea": 2.5, "rloo": 1.5}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.gather import methods_of, settings
 from tailgrad.grid.power import power_table, seed_differences, seeds_needed
-from tailgrad.grid.run import chosen_trainings
 from tailgrad.grid.trainings import BASE
 
 

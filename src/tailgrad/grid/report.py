@@ -13,13 +13,13 @@ from tailgrad.evaluation import Comparison
 from tailgrad.evaluation.figures import save_figure
 from tailgrad.evaluation.intervals import Interval
 from tailgrad.evaluation.tables import aligned, json_text, markdown_text
+from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.frontier import equal_kl_table, over_rates, over_steps, save_frontier, without_start
 from tailgrad.grid.gains import save_gains
 from tailgrad.grid.gather import Method, Setting, compare, methods_of, settings, shared_budgets
 from tailgrad.grid.power import power_table
 from tailgrad.grid.results import Row
-from tailgrad.grid.run import chosen_trainings
 from tailgrad.grid.trainings import BASE
 
 
@@ -96,7 +96,11 @@ def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
             rows.append([name, f"{method.training.learning_rate:g}", str(len(method.rows)), minutes])
     missing = [name for name in config.estimators if name not in methods]
     tried = ", ".join(f"{rate:g}" for rate in config.learning_rates)
-    parts = [f"Each method at its best of the learning rates {tried} on the choosing prompts", aligned(rows)]
+    parts = [
+        f"Each method at the smallest of the learning rates {tried} within one standard error of the best, on the choosing "
+        "prompts",
+        aligned(rows),
+    ]
     if missing:
         parts.append(f"Not finished: {', '.join(missing)}.")
     seeds = methods[config.reference].seeds

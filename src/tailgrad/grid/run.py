@@ -9,19 +9,18 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-
 from tailgrad._version import __version__
 from tailgrad.estimators import parse_estimator
 from tailgrad.evaluation import Run, best_of_n, budgets_up_to
+from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.results import Row, append_result, read_results
-from tailgrad.grid.trainings import BASE, Measurement, Training, bases, cells, choosing, key_of, testing, trials
+from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
 from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
 from tailgrad.rollouts.prompts import load_prompts
 from tailgrad.rollouts.sample import TRAINING_RECORD
@@ -50,40 +49,6 @@ def run_grid(config: GridConfig) -> list[Row]:
     finals = chosen_trainings(config, read_results(config.results))
     _work(config, "3/3 all seeds", [(training, list(testing(config, training))) for training in finals])
     return read_results(config.results)
-
-
-def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
-    """The trainings to report: every cell at its best learning rate, with all seeds; the first seed of all first.
-
-    Best is the largest mean V_N on the choosing prompts, at the training's N or, where fewer responses were sampled
-    or the estimator knows no N, at the largest N that they allow of those in the grid. Equals go to the smaller rate.
-
-    Args:
-        config: The grid.
-        rows: Its results. A cell that lacks a choosing row is left out; with one learning rate it needs none.
-
-    Returns:
-        Seeds times cells.
-    """
-    found = {row["key"]: row for row in rows}
-    chosen = []
-    for cell in cells(config):
-        wanted = cell.deploy_n or max(deploy_n for m, deploy_n in config.budgets if m == cell.m)
-        tried = [replace(cell, learning_rate=rate, seed=config.seeds[0]) for rate in sorted(config.learning_rates)]
-        if len(tried) == 1:
-            chosen += tried
-            continue
-        choices = [found.get(key_of(config, training, choosing(config, training)[0])) for training in tried]
-        values = [mean_v(row, wanted) for row in choices if row is not None]
-        if len(values) == len(tried):
-            chosen.append(tried[values.index(max(values))])
-    return [replace(training, seed=seed) for seed in config.seeds for training in chosen]
-
-
-def mean_v(row: Row, budget: int) -> float:
-    """Mean over prompts of V_N at the largest budget of the row that is not above `budget`."""
-    column = max(place for place, known in enumerate(row["budgets"]) if known <= budget)
-    return float(np.nanmean(np.array(row["v_n"], dtype=float)[:, column]))
 
 
 def _work(config: GridConfig, stage: str, wanted: Sequence[tuple[Training, list[Measurement]]]) -> None:
