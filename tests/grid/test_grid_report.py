@@ -50,7 +50,7 @@ def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path)
     tea = next(run for run in document["runs"] if run["name"] == "tea")
     np.testing.assert_allclose([point["mean"] for point in tea["difference"]], 0.55)
     assert text.startswith("## tiny policy, tasks prompts, verifier reward: m = 8, N = 16, KL weight 0\n")
-    assert "learning rates 0.003, 0.03 on the choosing prompts" in text
+    assert "Learning rates: of 0.003, 0.03 the smallest within one standard error of the best" in text
     table = [line for line in text.splitlines() if line.startswith("| tea ")]
     assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "2", "2.0"]
     assert "V_16 less that of grpo: spread over seeds, and power" in text

@@ -96,11 +96,8 @@ def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
             rows.append([name, f"{method.training.learning_rate:g}", str(len(method.rows)), minutes])
     missing = [name for name in config.estimators if name not in methods]
     tried = ", ".join(f"{rate:g}" for rate in config.learning_rates)
-    parts = [
-        f"Each method at the smallest of the learning rates {tried} within one standard error of the best, on the choosing "
-        "prompts",
-        aligned(rows),
-    ]
+    rule = f"Learning rates: of {tried} the smallest within one standard error of the best, on the choosing prompts"
+    parts = [rule, aligned(rows)]
     if missing:
         parts.append(f"Not finished: {', '.join(missing)}.")
     seeds = methods[config.reference].seeds
