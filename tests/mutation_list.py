@@ -304,6 +304,8 @@ MUTATIONS = [
         ("evaluation/test_intervals.py",),
         ("stats.t.isf(tail, num_seeds - 1) ** 2 * of_seeds", "stats.t.isf(tail, num_seeds - 1) * of_seeds"),
         ("np.maximum(of_prompts - of_residual, 0.0)", "of_prompts * 0.0"),
+        ("np.maximum(by_seeds, by_noise)", "by_seeds"),
+        ("np.maximum(by_seeds, by_noise)", "by_seeds + by_noise"),
     ),
     *group(
         "evaluation/fidelity.py",
@@ -397,7 +399,10 @@ MUTATIONS = [
         ("isf(LEVEL / 2, seeds - 1)", "isf(LEVEL / 2, seeds)"),
         ("power >= POWER", "power >= 0.5"),
         ("min(abs(difference) / max(deviation, _TINY), _LARGE)", "abs(difference) / max(deviation, _TINY)"),
-        ("differences.std(ddof=1)", "differences.std()"),
+        ("means.var(ddof=1)", "means.var()"),
+        ("max(means.var(ddof=1), noise)", "means.var(ddof=1)"),
+        ("- differences.mean(axis=0) + differences.mean()", "+ differences.mean()"),
+        ("degrees / stats.chi2.isf(tail, degrees)", "degrees / stats.chi2.isf(1 - tail, degrees)"),
         ("~np.isnan(differences).any(axis=0)", "~np.isnan(differences).all(axis=0)"),
     ),
     *group(

@@ -53,7 +53,7 @@ def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path)
     assert "Learning rates: of 0.003, 0.03 the smallest within one standard error of the best" in text
     table = [line for line in text.splitlines() if line.startswith("| tea ")]
     assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "2", "2.0"]
-    assert "V_16 less that of grpo: spread over seeds, and power" in text
+    assert "V_16 less that of grpo, on these prompts: spread over seeds" in text
     assert "+0.550" in text
     assert "V_8 at equal KL, over training steps, held-out prompts; differences paired" in text
     assert "V_8 at equal KL, over learning rates, choosing prompts, seed 0; differences paired" in text

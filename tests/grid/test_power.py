@@ -6,7 +6,7 @@ from scipy import stats
 
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.gather import methods_of, settings
-from tailgrad.grid.power import power_table, seed_differences, seeds_needed
+from tailgrad.grid.power import power_table, seed_deviation, seed_differences, seeds_needed
 from tailgrad.grid.trainings import BASE
 
 
@@ -53,15 +53,28 @@ def methods(config, fill):
 
 def test_differences_pair_by_seed(make_grid, fill) -> None:
     found = methods(make_grid(estimators=["grpo", "tea", "rloo"], seeds=[0, 1, 2]), fill)
-    np.testing.assert_allclose(seed_differences(found["tea"], found["grpo"], 16), [0.1, 0.2, 0.6])
+    expected = np.repeat([[0.1], [0.2], [0.6]], 4, axis=1)
+    np.testing.assert_allclose(seed_differences(found["tea"], found["grpo"], 16), expected)
     found["tea"].rows[1][-1]["v_n"][0] = [None] * 5  # the first prompt of the second seed has no V_N
-    np.testing.assert_allclose(seed_differences(found["tea"], found["grpo"], 16), [0.1, 0.2, 0.6])
+    np.testing.assert_allclose(seed_differences(found["tea"], found["grpo"], 16), expected[:, 1:])
     text = power_table(found, budget=16, reference="grpo")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")[4:]]
-    assert lines[0][:3] == ["tea", "+0.300", f"{0.07**0.5:.3f}"]
-    assert lines[0][3:] == [str(seeds_needed(0.07**0.5, 0.3)), str(seeds_needed(0.07**0.5, 0.1))]
-    assert lines[1] == ["rloo", "+1.000", "0.000", "2", "2"]
+    deviation = 0.07**0.5
+    limits = [deviation * (2 / stats.chi2.ppf(level, 2)) ** 0.5 for level in (0.9, 0.1)]
+    needed, low, high = (seeds_needed(one, 0.1) for one in (deviation, *limits))
+    assert lines[0] == ["tea", "+0.300", f"{deviation:.3f}", f"{needed} ({low} to {high})"]
+    assert lines[1] == ["rloo", "+1.000", "0.000", "2 (2 to 2)"]
     assert len(lines) == 2
+
+
+def test_seeds_that_agree_by_chance_spread_as_the_noise_of_their_prompts() -> None:
+    noise = np.random.default_rng(0).normal(size=(5, 4000))
+    apart = np.arange(5.0)[:, None]
+    assert seed_deviation(noise - noise.mean(axis=1, keepdims=True)) == pytest.approx(4000**-0.5, rel=0.02)
+    assert seed_deviation(noise + apart) == pytest.approx(np.std(range(5), ddof=1), rel=0.02)
+    prompts = 7.0 * np.arange(4000)  # what all seeds share does not count
+    assert seed_deviation(noise + prompts) == pytest.approx(seed_deviation(noise))
+    assert np.isnan(seed_deviation(np.empty((3, 0))))
 
 
 def test_one_seed_has_no_power(make_grid, fill) -> None:

@@ -38,12 +38,13 @@ def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Inter
     the bootstrap over prompts). The percentile interval is then stretched about the mean by $h / (z_{0.975}
     SD^*)$, with SD* the standard deviation of the bootstrap means and h the half-width of the t interval,
 
-    $$h^2 = t_{S-1,0.975}^2 \frac{MS_{seed}}{S P}
+    $$h^2 = \frac{\max(t_{S-1,0.975}^2 MS_{seed},\, t_{(S-1)(P-1),0.975}^2 MS_{residual})}{S P}
           + t_{P-1,0.975}^2 \frac{\max(MS_{prompt} - MS_{residual},\, 0)}{S P},$$
 
     from the mean squares of the two-way layout; with one seed only $MS_{prompt}$ is left, the variance over
     prompts. The width is thus that of the t interval and the asymmetry is the bootstrap's. A plain percentile
-    interval is a little too narrow with few prompts and far too narrow with few seeds.
+    interval is a little too narrow with few prompts and far too narrow with few seeds. $MS_{seed}$ is
+    $MS_{residual}$ and more in expectation; the maximum keeps seeds that agree by chance from looking certain.
 
     Args:
         values: One number a seed, prompt and quantity, in the quantity's own unit. A prompt with NaN in any
@@ -127,6 +128,8 @@ def _t_half_width(values: Float[np.ndarray, "S P K"], tail: float) -> Float[np.n
         of_residual = (residual**2).sum(axis=(0, 1)) / ((num_seeds - 1) * (num_prompts - 1))
         of_seeds = num_prompts * (seed_effect**2).sum(axis=(0, 1)) / (num_seeds - 1)
         square = quantile**2 * np.maximum(of_prompts - of_residual, 0.0)
-        square += stats.t.isf(tail, num_seeds - 1) ** 2 * of_seeds
+        by_seeds = stats.t.isf(tail, num_seeds - 1) ** 2 * of_seeds
+        by_noise = stats.t.isf(tail, (num_seeds - 1) * (num_prompts - 1)) ** 2 * of_residual
+        square += np.maximum(by_seeds, by_noise)
     half_width: np.ndarray = np.sqrt(square / (num_seeds * num_prompts))
     return half_width

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from tailgrad.evaluation.tables import aligned
@@ -15,6 +16,8 @@ from tailgrad.grid.trainings import BASE
 POWER = 0.8
 LEVEL = 0.05
 MOST_SEEDS = 1000
+LIMITS = 0.1
+"""Probability outside each limit of a standard deviation."""
 SMALL_GAIN = 0.1
 """A gain that everyone may want to see or rule out, in units of the reward."""
 _TINY, _LARGE = 1e-300, 1e3  # SciPy's power is NaN for a difference of far more deviations
@@ -42,8 +45,8 @@ def seeds_needed(deviation: float, difference: float) -> int | None:
     return int(enough[0]) if len(enough) else None
 
 
-def seed_differences(method: Method, reference: Method, budget: int) -> np.ndarray:
-    """V_N after the last step less the reference's: one mean over prompts a seed.
+def seed_differences(method: Method, reference: Method, budget: int) -> Float[np.ndarray, "S P"]:
+    """V_N after the last step less the reference's.
 
     Args:
         method: A method with the same seeds as the reference.
@@ -51,17 +54,37 @@ def seed_differences(method: Method, reference: Method, budget: int) -> np.ndarr
         budget: N.
 
     Returns:
-        One difference a seed; a prompt that is unknown in any seed of either is left out.
+        One difference a seed and prompt; a prompt that is unknown in any seed of either is left out.
     """
     ours, theirs = (one.v_n(one.steps[-1], [budget])[:, :, 0] for one in (method, reference))
     differences = ours - theirs
-    known = ~np.isnan(differences).any(axis=0)
-    means: np.ndarray = differences[:, known].mean(axis=1) if known.any() else np.full(len(ours), math.nan)
-    return means
+    known: np.ndarray = differences[:, ~np.isnan(differences).any(axis=0)]
+    return known
+
+
+def seed_deviation(differences: Float[np.ndarray, "S P"]) -> float:
+    """Standard deviation over seeds of the mean over prompts, at least that which the noise of the prompts makes.
+
+    Seeds that agree by chance would otherwise look as if they always did.
+
+    Args:
+        differences: One a seed and prompt; two seeds or more.
+
+    Returns:
+        The larger of the standard deviation of the means and of what the residuals of the two-way layout explain; NaN
+        without prompts.
+    """
+    num_seeds, num_prompts = differences.shape
+    if not num_prompts:
+        return math.nan
+    means = differences.mean(axis=1, keepdims=True)
+    residual = differences - means - differences.mean(axis=0) + differences.mean()
+    noise = (residual**2).sum() / ((num_seeds - 1) * max(num_prompts - 1, 1)) / num_prompts
+    return float(max(means.var(ddof=1), noise)) ** 0.5
 
 
 def power_table(methods: Mapping[str, Method], *, budget: int, reference: str) -> str:
-    """Give, for each method, the spread of its gain over seeds and the seeds that would see it, as Markdown.
+    """Give, for each method, the spread of its gain over seeds and the seeds that would see a small one, as Markdown.
 
     Args:
         methods: Methods by name, the reference among them.
@@ -71,14 +94,23 @@ def power_table(methods: Mapping[str, Method], *, budget: int, reference: str) -
     Returns:
         A table, or a sentence where there are fewer than two seeds.
     """
-    rows = [["method", "difference", "sd over seeds", "seeds for 80% power", f"seeds to see {SMALL_GAIN:g}"]]
+    rows = [["method", "difference", "sd over seeds", f"seeds to see {SMALL_GAIN:g}"]]
     for name, method in methods.items():
         if name in (BASE, reference) or len(method.rows) < 2:
             continue
         differences = seed_differences(method, methods[reference], budget)
-        mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
-        needed = [seeds_needed(deviation, size) or f"over {MOST_SEEDS}" for size in (mean, SMALL_GAIN)]
-        rows.append([name, f"{mean:+.3f}", f"{deviation:.3f}", *map(str, needed)])
+        deviation, degrees = seed_deviation(differences), len(differences) - 1
+        limits = [deviation * (degrees / stats.chi2.isf(tail, degrees)) ** 0.5 for tail in (LIMITS, 1 - LIMITS)]
+        needed, low, high = (_seeds_text(one) for one in (deviation, *limits))
+        mean = differences.mean() if differences.size else math.nan
+        rows.append([name, f"{mean:+.3f}", f"{deviation:.3f}", f"{needed} ({low} to {high})"])
     if len(rows) == 1:
         return "No estimate of power: it needs two seeds of two methods."
-    return f"V_{budget} less that of {reference}: spread over seeds, and power\n\n{aligned(rows)}"
+    return (
+        f"V_{budget} less that of {reference}, on these prompts: spread over seeds, and seeds that see a difference of "
+        f"{SMALL_GAIN:g} with 80% power (with the 80% limits of the spread)\n\n{aligned(rows)}"
+    )
+
+
+def _seeds_text(deviation: float) -> str:
+    return str(seeds_needed(deviation, SMALL_GAIN) or f"over {MOST_SEEDS}")
