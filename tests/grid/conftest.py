@@ -85,6 +85,7 @@ def make_row() -> MakeRow:
             "train_seconds": 120.0,
             "sample_seconds": 1.0,
             "policy_sha256": None,
+            "prompts_sha256": None,
             "machine": "",
             "versions": "{}",
             "finished_at": "",

@@ -76,6 +76,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train": 60}, "train is 60; it must be a mapping"),
     ({"prompts": {"tasks": {"train": "a", "test": "b"}}}, "'tasks' has the parts test, train; it needs train, choose"),
     ({"prompts": {"tasks": FILES | {"dev": "d"}}}, "'tasks' has the parts choose, dev, test, train"),
+    ({"prompts": {"tasks": FILES | {"choose": FILES["test"]}}}, "'tasks' chooses on its test prompts"),
     ({"prompts": {"tasks": "a.jsonl"}}, "'tasks' has the parts 'a.jsonl'; it needs"),
     ({"train": {"max_steps": 2, "beta": 0.1}}, "the grid sets beta itself: leave it out of `train` and `sample`"),
     ({"train": {"max_steps": 2, "output_dir": "x"}}, "the grid sets output_dir itself"),

@@ -3,18 +3,22 @@
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from tailgrad.cli.main import main
 from tailgrad.evaluation import best_of_n
 from tailgrad.grid import GridConfig, read_grid, run_grid
+from tailgrad.grid.contents import check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
 from tailgrad.grid.run import _chain, _is_trained
 from tailgrad.grid.trainings import BASE, Measurement, bases, choosing, trials
@@ -22,7 +26,7 @@ from tailgrad.grid.trainings import testing as measurements_of
 from tailgrad.jobs import Job
 from tailgrad.quickstart.task import build_prompts
 from tailgrad.rollouts.sample import TRAINING_RECORD
-from tailgrad.rollouts.table import read_table
+from tailgrad.rollouts.table import read_metadata, read_table
 
 TRAIN = {
     "max_steps": 2,
@@ -126,6 +130,7 @@ def test_a_row_holds_what_the_rollout_table_says(finished) -> None:
             row["policy_sha256"]
             == hashlib.sha256((config.folder / "policy/model.safetensors").read_bytes()).hexdigest()
         )
+        assert row["prompts_sha256"] == read_metadata(path)["dataset"]["sha256"]
         assert (row["train_seconds"] is None) == (row["estimator"] == BASE)
         assert row["sample_seconds"] > 0
         assert {"tailgrad", "torch", "transformers", "trl"} == set(json.loads(row["versions"]))
@@ -157,8 +162,45 @@ def test_a_finished_grid_has_nothing_to_do(finished, runner: InProcess) -> None:
     try:
         assert run_grid(config) == rows
     finally:
+        shutil.rmtree(config.work)  # it holds the lock alone
         moved.rename(config.work)
     assert len(runner.jobs) == before
+
+
+def test_two_grids_do_not_run_in_one_folder(finished) -> None:
+    config = finished[0]
+    with FileLock(config.work / "grid.lock"), pytest.raises(ValueError, match="another grid runs in"):
+        run_grid(config)
+
+
+def test_results_of_other_contents_are_not_mixed_in(finished, runner: InProcess) -> None:
+    """More seeds are asked for, and a file of the same name holds something else by now."""
+    config, rows, _ = finished
+    more, before = replace(config, seeds=(0, 1, 2)), len(runner.jobs)
+    for name, message in {"choose.jsonl": "choose prompts of 'tasks'", "policy/model.safetensors": "policy"}.items():
+        path = config.folder / name
+        content, times = path.read_bytes(), path.stat()
+        path.write_bytes(b"".join(reversed(content.splitlines(keepends=True))) if "json" in name else content + b" ")
+        try:
+            with pytest.raises(ValueError, match=f"made with another {message}"):
+                run_grid(more)
+            assert run_grid(config) == rows  # nothing to add
+        finally:
+            path.write_bytes(content)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert len(runner.jobs) == before
+
+
+def test_a_rollout_table_of_other_contents_is_not_taken(finished) -> None:
+    config = finished[0]
+    (base,), policy = bases(config), str(config.folder / "policy")
+    table = next(config.work.glob("rollouts/*base*.parquet"))
+    now = prompts_of(config, base.prompts, "test", config.test_prompts).sha256
+    check_table(table, prompts_sha256=now, policy=policy)
+    with pytest.raises(ValueError, match="sampled with other prompts"):
+        check_table(table, prompts_sha256=prompts_of(config, base.prompts, "test", 3).sha256, policy=policy)
+    with pytest.raises(ValueError, match="sampled with another starting policy"):
+        check_table(table, prompts_sha256=now, policy=str(config.folder))
 
 
 def test_an_interrupted_grid_ends_as_one_that_was_not(new_grid, finished, runner: InProcess) -> None:

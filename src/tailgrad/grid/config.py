@@ -84,6 +84,8 @@ class GridConfig:
             if not isinstance(files, Mapping) or set(files) != set(SPLITS):
                 parts = ", ".join(files) if isinstance(files, Mapping) else repr(files)
                 raise ValueError(f"prompts {name!r} has the parts {parts}; it needs {', '.join(SPLITS)}.")
+            if files["choose"] == files["test"]:
+                raise ValueError(f"prompts {name!r} chooses on its test prompts: name others for `choose`.")
         for name in sorted({*self.train, *self.sample} & {*_SET_BY_THE_GRID}):
             raise ValueError(f"the grid sets {name} itself: leave it out of `train` and `sample`.")
         _check_estimators(self)

@@ -36,6 +36,7 @@ COLUMNS = {
     "train_seconds": "float64",
     "sample_seconds": "float64",
     "policy_sha256": "string",
+    "prompts_sha256": "string",
     "machine": "string",
     "versions": "string",
     "finished_at": "string",

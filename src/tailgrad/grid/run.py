@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import re
@@ -14,19 +13,19 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from tailgrad._version import __version__
 from tailgrad.estimators import parse_estimator
 from tailgrad.evaluation import Run, best_of_n, budgets_up_to
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
+from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
 from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
-from tailgrad.rollouts.prompts import load_prompts
 from tailgrad.rollouts.sample import TRAINING_RECORD
 from tailgrad.rollouts.table import read_table
-
-_DATA_OPTIONS = {"split": "dataset_split", "config": "dataset_config", "prompt_column": "prompt_column"}
 
 
 def run_grid(config: GridConfig) -> list[Row]:
@@ -40,8 +39,18 @@ def run_grid(config: GridConfig) -> list[Row]:
 
     Raises:
         RuntimeError: A training or sampling failed; the others of its stage were finished first.
-        ValueError: The results table cannot be read.
+        ValueError: The results table cannot be read or was made with other policies or prompts, or another grid runs
+            in the same `work`.
     """
+    config.work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(config.work / "grid.lock", timeout=0):
+            return _run_stages(config)
+    except Timeout:
+        raise ValueError(f"another grid runs in {str(config.work)!r}; wait for its end or stop it.") from None
+
+
+def _run_stages(config: GridConfig) -> list[Row]:
     _work(config, "1/3 starting policies", [(base, list(testing(config, base))) for base in bases(config)])
     tried = trials(config)
     if len(config.learning_rates) > 1:
@@ -53,12 +62,15 @@ def run_grid(config: GridConfig) -> list[Row]:
 
 def _work(config: GridConfig, stage: str, wanted: Sequence[tuple[Training, list[Measurement]]]) -> None:
     """Do what is not in the results table yet."""
-    done = {row["key"] for row in read_results(config.results)}
+    rows = read_results(config.results)
+    done = {row["key"] for row in rows}
     chains = []
     for training, measurements in wanted:
         missing = [one for one in measurements if key_of(config, training, one) not in done]
         if missing:
             chains.append(_chain(config, training, missing))
+    if chains:
+        check_contents(config, rows)
     print(f"{stage}: {len(chains)} of {len(wanted)} to do", flush=True)
     run_side_by_side(chains, processes=config.num_processes, overall=stage, keep_going=True)
 
@@ -136,10 +148,9 @@ def _train_log(config: GridConfig, training: Training) -> Path:
 
 
 def _sampling_job(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Job:
-    data = config.locate(config.prompts[training.prompts][measurement.split])
     given = {
         "model": _model(config, training, measurement),
-        "dataset": data,
+        "dataset": config.locate(config.prompts[training.prompts][measurement.split]),
         "reward": config.locate(config.rewards[measurement.scored_by]),
         "reference_model": config.locate(config.policies[training.policy]),
         "n": measurement.n,
@@ -147,8 +158,7 @@ def _sampling_job(config: GridConfig, training: Training, measurement: Measureme
         "out": table.resolve(),
         **config.sample,
     }
-    named = {ours: config.sample[theirs] for ours, theirs in _DATA_OPTIONS.items() if theirs in config.sample}
-    prompts = len(load_prompts(data, limit=measurement.limit, **named).prompts)
+    prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)
     log = config.work / "logs" / f"{table.stem}.sample.log"
     name = f"{_short(training)} {measurement.split} {measurement.step}"
     return Job(name, ["sample", *flags(given)], log, prompts, bar_progress(prompts), folder=config.folder)
@@ -162,6 +172,8 @@ def _short(training: Training) -> str:
 
 def _row(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Row:
     """The measurement as a row of the results table."""
+    prompts_sha256 = prompts_of(config, training.prompts, measurement.split, measurement.limit).sha256
+    check_table(table, prompts_sha256=prompts_sha256, policy=config.locate(config.policies[training.policy]))
     run = Run.from_table(training.estimator, read_table(table))
     budgets = sorted({*budgets_up_to(run.n), *(deploy_n for _, deploy_n in config.budgets if deploy_n <= run.n)})
     return {
@@ -173,7 +185,8 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
         "v_n": best_of_n(run.rewards, budgets).tolist(),
         **{name: values.tolist() for name, values in run.measures().items()},
         "train_seconds": _train_seconds(config, training),
-        "policy_sha256": _sha256(Path(config.locate(config.policies[training.policy])) / "model.safetensors"),
+        "policy_sha256": policy_sha256(config, training.policy),
+        "prompts_sha256": prompts_sha256,
         "machine": f"{platform.machine()}, {_device()}",
         "versions": _versions(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -185,10 +198,6 @@ def _train_seconds(config: GridConfig, training: Training) -> float | None:
     log = _train_log(config, training)
     found = re.findall(r"'train_runtime': '?([\d.]+)", log.read_text(errors="replace")) if log.is_file() else []
     return float(found[-1]) if found else None
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _device() -> str:

@@ -1,0 +1,78 @@
+"""Names in a grid stand for contents: refuse to mix results whose policies or prompts only share the name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from tailgrad.grid.config import GridConfig
+from tailgrad.grid.results import Row
+from tailgrad.rollouts.prompts import Prompts, load_prompts
+from tailgrad.rollouts.sample import fingerprint
+from tailgrad.rollouts.table import read_metadata
+
+_DATA_OPTIONS = {"split": "dataset_split", "config": "dataset_config", "prompt_column": "prompt_column"}
+
+
+def prompts_of(config: GridConfig, name: str, split: str, limit: int | None) -> Prompts:
+    """The prompts of one part of a prompt set, as `tailgrad sample` reads them."""
+    named = {ours: config.sample[theirs] for ours, theirs in _DATA_OPTIONS.items() if theirs in config.sample}
+    return load_prompts(config.locate(config.prompts[name][split]), limit=limit, **named)
+
+
+def policy_sha256(config: GridConfig, name: str) -> str | None:
+    """Hash of a starting policy's weights; None for one of the hub or in several files."""
+    path = Path(config.locate(config.policies[name])) / "model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def check_contents(config: GridConfig, rows: Iterable[Row]) -> None:
+    """Refuse to add to results that were made with other policies or prompts of the same names.
+
+    Args:
+        config: The grid.
+        rows: Its results so far; rows of other policies and prompt sets are passed over.
+
+    Raises:
+        ValueError: A policy's weights or a prompt set's contents are not those of a row.
+    """
+    policy = cache(lambda name: policy_sha256(config, name))
+    prompts = cache(lambda *part: prompts_of(config, *part).sha256)
+    for row in rows:
+        if row["policy"] in config.policies:
+            _same(config, f"policy {row['policy']!r}", row["policy_sha256"], policy(row["policy"]))
+        if row["prompts"] in config.prompts:
+            ours = prompts(row["prompts"], row["split"], row["limit"])
+            _same(config, f"{row['split']} prompts of {row['prompts']!r}", row["prompts_sha256"], ours)
+
+
+def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
+    """Refuse a finished rollout table in `work` that was sampled with other contents.
+
+    Args:
+        table: The rollout table.
+        prompts_sha256: Hash of the prompts now.
+        policy: The starting policy, which `tailgrad sample` takes as the reference policy.
+
+    Raises:
+        ValueError: The table was sampled with other prompts, or before the starting policy's files changed.
+    """
+    metadata = read_metadata(table)
+    found = {"other prompts": metadata["dataset"]["sha256"], "another starting policy": metadata["reference_files"]}
+    now = {"other prompts": prompts_sha256, "another starting policy": fingerprint(policy)}
+    for name, value in now.items():
+        if found[name] != value:
+            raise ValueError(
+                f"{str(table)!r} was sampled with {name} ({found[name]} there, {value} now). "
+                "Delete it, or give this grid another `work`."
+            )
+
+
+def _same(config: GridConfig, what: str, theirs: str | None, ours: str | None) -> None:
+    if theirs is not None and ours is not None and theirs != ours:
+        raise ValueError(
+            f"results {str(config.results)!r} were made with another {what} of that name (sha256 {theirs[:12]} there, "
+            f"{ours[:12]} now). Give the new one another name, or start another results table."
+        )
