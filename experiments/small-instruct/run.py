@@ -64,10 +64,11 @@ def reward_model(data: Path) -> Iterator[Job]:
 
 
 def base_rollouts(policies: list[str]) -> Iterator[Iterator[Job]]:
-    """Rollouts of the starting policies on the held-out prompts, scored by every reward."""
+    """Rollouts of the starting policies on the held-out prompts, scored by every reward that there is."""
+    rewards = {label: reward for label, reward in REWARDS.items() if label != "lm-score" or "large" in policies}
     for name in policies:
         for prompts in SETS:
-            for label, reward in REWARDS.items():
+            for label, reward in rewards.items():
                 table = OUT / "base" / f"{name}-{prompts}-{label}.parquet"
                 options = {
                     "model": OUT / "policies" / name,
@@ -95,8 +96,8 @@ def main() -> None:
     data = data_folder(args.data)
     run_side_by_side([once(script("prompts", {"data": data, "out": OUT}), OUT / "eval.jsonl")], processes=1)
     run_side_by_side([policy(name) for name in args.policies], processes=args.processes)
-    if "large" not in args.policies:
-        sys.exit("The reward model and the scores need both policies.")
+    if "small" not in args.policies:
+        sys.exit("The reward model starts from the small policy: name it too (--policies small large).")
     run_side_by_side([reward_model(data)], processes=1)
     run_side_by_side(list(base_rollouts(args.policies)), processes=args.processes)
     run_side_by_side([once(script("tails", {"out": OUT}), OUT / "tails.md")], processes=1)
