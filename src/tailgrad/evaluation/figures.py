@@ -222,7 +222,7 @@ def _finish(panel: Axes, comparison: Comparison, marks: dict[int, str]) -> None:
             xytext=(0, 3),
             textcoords="offset points",
             xycoords=panel.get_xaxis_transform(),
-            ha="right" if value >= max(comparison.budgets) else "center",  # beside it stand the methods' names
+            ha="right",  # on the other side stand the next mark's words, or the methods' names
             fontsize=8.5,
             color="#666666",
         )
