@@ -423,6 +423,31 @@ MUTATIONS = [
         ("set.intersection(", "set.union("),
     ),
     *group(
+        "evaluation/best_of_n.py",
+        ("evaluation/test_best_of_n.py",),
+        ("sizes, selection=torch.from_numpy(selection))", "sizes)"),
+    ),
+    *group(
+        "evaluation/comparison.py",
+        ("evaluation/test_comparison.py",),
+        ("selection=take(run.selection)", "selection=run.selection"),
+    ),
+    *group(
+        "tails/forecasts.py",
+        ("evaluation/test_best_of_n.py",),
+        ("descending = _mean_of_equals(order.values, descending)", "pass"),
+        ("~(torch.isnan(rewards) | torch.isnan(chosen_by))", "~torch.isnan(chosen_by)"),
+        ("(sums / counts.clamp(min=1))", "sums"),
+    ),
+    *group(
+        "rollouts/rescore.py",
+        ("rollouts/test_rescore.py",),
+        ("table.rewards if table.selection_rewards is None else table.selection_rewards", "table.rewards"),
+        ("if prompts.sha256 != sha256:", "if False:"),
+        ('if config.selection == "table":', "if True:"),
+        ("np.repeat(table.prompt_ids[at], n)", "np.tile(table.prompt_ids[at], n)"),
+    ),
+    *group(
         "grid/choosing.py",
         ("grid/test_choosing.py",),
         ("known[known.mean(axis=1).argmax()] - known", "known[0] - known"),

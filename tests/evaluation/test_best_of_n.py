@@ -30,6 +30,37 @@ def test_is_the_mean_maximum_over_all_subsets_of_the_scored_responses(rewards):
             np.testing.assert_allclose(value, np.mean(maxima), rtol=1e-12, atol=1e-9)
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 1.0, 2.0, np.nan]), st.sampled_from([-1.0, 0.5, 7.0, np.nan])),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_another_reward_picks_the_best_and_equals_equally_often(pairs):
+    scored = [pair for pair in pairs if not np.isnan(pair).any()]
+    selection, rewards = np.array(pairs).T
+    budgets = range(1, len(pairs) + 1)
+    values = best_of_n(rewards[None], list(budgets), selection=selection[None])[0]
+    for budget, value in zip(budgets, values, strict=True):
+        if budget > len(scored):
+            assert np.isnan(value)
+            continue
+        picked = []
+        for subset in combinations(scored, budget):
+            best = max(chosen_by for chosen_by, _ in subset)
+            picked.append(np.mean([reward for chosen_by, reward in subset if chosen_by == best]))
+        np.testing.assert_allclose(value, np.mean(picked), rtol=1e-12, atol=1e-12)
+
+
+def test_the_selection_must_fit_the_rewards():
+    with pytest.raises(ValueError, match="selection has shape"):
+        best_of_n(np.zeros((2, 3)), [1], selection=np.zeros((2, 2)))
+    with pytest.raises(ValueError, match="must be finite"):
+        best_of_n(np.zeros((1, 2)), [1], selection=np.array([[0.0, np.inf]]))
+
+
 @pytest.mark.parametrize("n", [7, 256, 10_000])
 def test_ranks_have_the_closed_form(n):
     rng = np.random.default_rng(0)

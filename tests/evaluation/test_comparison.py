@@ -25,20 +25,21 @@ def run_of(name, seed=0, prompts=6, n=4, **changes):
 
 
 def permuted(run, order):
-    take = {key: getattr(run, key)[order] for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl")}
+    names = ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "selection")
+    take = {key: getattr(run, key)[order] for key in names}
     lists = {key: [getattr(run, key)[row] for row in order] for key in ("prompts", "responses")}
     return replace(run, **take, **lists)
 
 
 def test_prompts_are_matched_by_their_id_in_any_order():
-    base, tea = run_of("base"), run_of("tea", seed=1)
+    base, tea = run_of("base"), run_of("tea", seed=1, selection=np.random.default_rng(2).normal(size=(6, 4)))
     order = np.random.default_rng(0).permutation(6)
     expected, got = compare([base, tea]).curves[1], compare([base, permuted(tea, order)]).curves[1]
     np.testing.assert_array_equal(got.difference, expected.difference)
     for key, interval in expected.measures.items():
         np.testing.assert_allclose(got.measures[key], interval, rtol=1e-12)
     lined_up = comparable_runs([base, permuted(tea, order)])[1]
-    for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "prompts", "responses"):
+    for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "selection", "prompts", "responses"):
         np.testing.assert_array_equal(getattr(lined_up, key), getattr(tea, key))
 
 

@@ -25,6 +25,7 @@ def table(**changes):
         "finished": np.array([[True, True, False], [True, True, True]]),
         "logprobs": np.array([[-1.0, -2.0, -3.0], [-1.0, -1.0, -1.0]]),
         "reference_logprobs": np.array([[-1.5, -2.0, -4.0], [-1.0, -1.0, -0.7]]),
+        "selection_rewards": None,
     }
     return SimpleNamespace(**fields | changes)
 

@@ -58,7 +58,7 @@ def test_settings_are_the_products_and_who_scores(make_grid) -> None:
         ("judge", "judge"),
     }
     assert Setting("a", "verifier", "tasks", 8, 16, 0.5, "judge").title == (
-        "a policy, tasks prompts, verifier reward, scored by judge: m = 8, N = 16, KL weight 0.5"
+        "a policy, tasks prompts, verifier reward, the best by it scored by judge: m = 8, N = 16, KL weight 0.5"
     )
     assert "scored" not in Setting("a", "verifier", "tasks", 8, 16, 0.5, "verifier").title
 

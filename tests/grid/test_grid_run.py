@@ -20,8 +20,8 @@ from tailgrad.evaluation import best_of_n
 from tailgrad.grid import GridConfig, read_grid, run_grid
 from tailgrad.grid.contents import check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
-from tailgrad.grid.run import _chain, _is_trained
-from tailgrad.grid.trainings import BASE, Measurement, bases, choosing, trials
+from tailgrad.grid.run import _chain, _is_trained, _table_jobs
+from tailgrad.grid.trainings import BASE, Measurement, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of
 from tailgrad.jobs import Job
 from tailgrad.quickstart.task import build_prompts
@@ -285,6 +285,28 @@ def test_a_starting_policy_of_the_hub_is_sampled_by_its_name(make_grid, tmp_path
     assert options["--prompt_column"] == "question"
     assert job.total == 3
     assert job.folder == tmp_path
+
+
+def test_another_reward_scores_the_responses_that_were_sampled_for_the_own(make_grid, tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text('{"prompt": "one"}\n')
+    rewards = {"verifier": "x.verifier", "judge": "x.judge"}
+    config = make_grid(rewards=rewards, also_score=["judge"], sample={"max_new_tokens": 6, "batch_size": 9})
+    base = next(one for one in bases(config) if one.reward == "verifier")
+    own, other = measurements_of(config, base)
+    assert (own.scored_by, other.scored_by) == ("verifier", "judge")
+    tables = [
+        config.work / "rollouts" / f"{base.label(config)}-{key_of(config, base, one)}.parquet" for one in (own, other)
+    ]
+    sampling, scoring = _table_jobs(config, base, other, tables[1])
+    assert dict(pairwise(sampling.argv))["--reward"] == "x.verifier"
+    assert dict(pairwise(sampling.argv))["--out"] == str(tables[0])
+    options = {"--table": str(tables[0]), "--reward": "x.judge", "--out": str(tables[1]), "--batch_size": "9"}
+    assert dict(zip(scoring.argv[1::2], scoring.argv[2::2], strict=True)) == options
+    assert scoring.argv[0] == "score"
+    tables[0].parent.mkdir(parents=True)
+    tables[0].touch()
+    assert [job.argv[0] for job in _table_jobs(config, base, other, tables[1])] == ["score"]
+    assert [job.argv[0] for job in _table_jobs(config, base, own, tables[0])] == []
 
 
 def test_an_option_of_an_estimator_goes_before_that_of_all(make_grid) -> None:

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from tailgrad import __version__
-from tailgrad.cli import curve, fidelity, grid, quickstart, sample, train
+from tailgrad.cli import curve, fidelity, grid, quickstart, sample, score, train
 
-COMMANDS = (train, sample, curve, fidelity, grid, quickstart)
+COMMANDS = (train, sample, score, curve, fidelity, grid, quickstart)
 """The subcommands; each module has `add_parser(subparsers)`, which sets the function to `run`."""
 
 

@@ -43,10 +43,11 @@ def add_parser(subparsers: Any) -> None:
     add("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
     add("--reference_model", help="reference policy, for the KL of the responses")
     add("--trust_remote_code", action="store_true", help="run the code that comes with the models")
-    _add_reward_options(parser)
+    add_reward_options(parser)
 
 
-def _add_reward_options(parser: argparse.ArgumentParser) -> None:
+def add_reward_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of reward models, each with `reward_` before its name."""
     group = parser.add_argument_group("options of reward models")
     group.add_argument("--reward_revision", help="revision on the hub")
     group.add_argument("--reward_batch_size", type=int, help="rollouts in one forward pass (default 16)")
@@ -62,6 +63,12 @@ def _add_reward_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def reward_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of reward models by the names that `RewardModel` gives them; None is the default."""
+    names = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
+    return {name: getattr(args, f"reward_{name}") for name in names}
+
+
 def run(args: argparse.Namespace) -> int:
     """Sample, and say where the table is.
 
@@ -74,13 +81,5 @@ def run(args: argparse.Namespace) -> int:
     from tailgrad.rollouts import SampleConfig, sample
 
     options = {name: value for name, value in vars(args).items() if name in SampleConfig.__dataclass_fields__}
-    reward_options = {
-        "revision": args.reward_revision,
-        "batch_size": args.reward_batch_size,
-        "max_length": args.reward_max_length,
-        "dtype": args.reward_dtype,
-        "device": args.reward_device,
-        "input_format": args.reward_input_format,
-    }
-    print(sample(SampleConfig(**options, reward_options=reward_options)))
+    print(sample(SampleConfig(**options, reward_options=reward_options(args))))
     return 0

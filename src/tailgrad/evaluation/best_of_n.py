@@ -32,7 +32,9 @@ def budgets_up_to(n: int) -> tuple[int, ...]:
     return (*powers, n)
 
 
-def best_of_n(rewards: Real[np.ndarray, "P n"], budgets: Sequence[int]) -> Float[np.ndarray, "P K"]:
+def best_of_n(
+    rewards: Real[np.ndarray, "P n"], budgets: Sequence[int], *, selection: np.ndarray | None = None
+) -> Float[np.ndarray, "P K"]:
     r"""Compute V_N of every prompt exactly: the mean, over all N-subsets of its n rewards, of the maximum.
 
     With the rewards in increasing order $r_{(1)} \le \dots \le r_{(n)}$,
@@ -46,6 +48,9 @@ def best_of_n(rewards: Real[np.ndarray, "P n"], budgets: Sequence[int]) -> Float
         rewards: Rewards of n responses to each of P prompts, in the reward's own unit; NaN is an unscored
             response, which is left out.
         budgets: The K values of N, each between 1 and n.
+        selection: What the best response is picked by, `[P, n]`, where that is not the reward: the mean is then over
+            the `rewards` of the responses that are largest here, responses that are equally large picked equally
+            often. NaN leaves a response out.
 
     Returns:
         V_N of every prompt (rows) at every budget (columns), in the unit of the reward. NaN where a prompt
@@ -57,15 +62,26 @@ def best_of_n(rewards: Real[np.ndarray, "P n"], budgets: Sequence[int]) -> Float
         TypeError: If a budget is not an integer.
 
     Example:
-        >>> best_of_n(np.array([[3.0, 1.0, 2.0]]), [1, 2, 3])  # pairs: max 3, 3, 2, on average 8/3
+        >>> rewards = np.array([[3.0, 1.0, 2.0]])
+        >>> best_of_n(rewards, [1, 2, 3])  # pairs: max 3, 3, 2, on average 8/3
         array([[2.        , 2.66666667, 3.        ]])
+        >>> best_of_n(rewards, [1, 2, 3], selection=np.array([[0.0, 5.0, 9.0]]))  # the third before the second
+        array([[2.        , 1.66666667, 2.        ]])
 
     References:
         Walder and Karkhanis (2025), Pass@K Policy Optimization, arXiv:2505.15201, gives the weights.
     """
     rewards = np.array(rewards, dtype=np.float64)  # a copy: torch warns of arrays that it may not write to
     _check(rewards, budgets)
-    return mean_best_of_subsets(torch.from_numpy(rewards), [int(budget) for budget in budgets]).numpy()
+    sizes = [int(budget) for budget in budgets]
+    if selection is None:
+        return mean_best_of_subsets(torch.from_numpy(rewards), sizes).numpy()
+    selection = np.array(selection, dtype=np.float64)
+    if selection.shape != rewards.shape:
+        raise ValueError(f"selection has shape {selection.shape}; it must have that of the rewards, {rewards.shape}.")
+    _check(selection, budgets)
+    chosen = mean_best_of_subsets(torch.from_numpy(rewards), sizes, selection=torch.from_numpy(selection))
+    return chosen.numpy()
 
 
 def _check(rewards: np.ndarray, budgets: Sequence[int]) -> None:

@@ -139,4 +139,5 @@ def _reordered(run: Run, prompt_ids: np.ndarray) -> Run:
         num_tokens=take(run.num_tokens),
         finished=take(run.finished),
         kl=take(run.kl),
+        selection=take(run.selection),
     )

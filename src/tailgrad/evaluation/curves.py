@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tailgrad.evaluation.best_of_n import best_of_n, budgets_up_to, check_budgets
+from tailgrad.evaluation.best_of_n import budgets_up_to, check_budgets
 from tailgrad.evaluation.comparison import comparable_runs, paired_difference
 from tailgrad.evaluation.intervals import Interval, mean_interval
 from tailgrad.evaluation.runs import Run, seeds_by_name
@@ -53,6 +53,14 @@ class Comparison:
     curves: tuple[Curve, ...]
     sampling: dict[str, object]
 
+    @property
+    def title(self) -> str:
+        """What V_N is here, in a few words: also which reward picks the best, where that is another one."""
+        if "selection_reward" not in self.sampling:
+            return "Best-of-N reward"
+        names = (str(self.sampling[name]).rstrip("/").rsplit("/", 1)[-1] for name in ("reward", "selection_reward"))
+        return "Reward {} of the best of N by {}".format(*names)
+
 
 def compare(
     runs: Sequence[Run],
@@ -93,7 +101,7 @@ def compare(
     check_budgets(chosen, n)
     groups = seeds_by_name(runs)
     reference = runs[0].name if reference is None else reference
-    values = {name: np.stack([best_of_n(run.rewards, chosen) for run in group]) for name, group in groups.items()}
+    values = {name: np.stack([run.best_of_n(chosen) for run in group]) for name, group in groups.items()}
     measures = {name: _stacked([run.measures() for run in group]) for name, group in groups.items()}
     return compare_values(
         values, measures, budgets=chosen, n=n, reference=reference, sampling=dict(runs[0].sampling), seed=seed

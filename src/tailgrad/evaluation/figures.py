@@ -139,7 +139,7 @@ def _draw_values(panel: Axes, comparison: Comparison, styles: dict[str, dict[str
     unit = "prompt" if comparison.prompts == 1 else "prompts"
     panel.set_ylabel(f"$V_N$: expected best reward of N\n(mean over {comparison.prompts} {unit})")
     over = "prompts and seeds" if any(curve.seeds > 1 for curve in comparison.curves) else "prompts"
-    panel.set_title(f"Best-of-N reward ({CONFIDENCE:.0%} intervals over {over})")
+    panel.set_title(f"{comparison.title} ({CONFIDENCE:.0%} intervals over {over})")
     _label_ends(panel, {curve.name: curve.v_n for curve in comparison.curves}, styles)
 
 

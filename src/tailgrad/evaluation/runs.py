@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
+from tailgrad.evaluation.best_of_n import best_of_n
+
 _REPORTED = ("kl", "response_length", "distinct", "cut_off", "unscored")
 
 
@@ -33,6 +35,10 @@ class Table(Protocol):
     @property
     def rewards(self) -> Float[np.ndarray, "P n"]:
         """NaN where unscored."""
+
+    @property
+    def selection_rewards(self) -> Float[np.ndarray, "P n"] | None:
+        """What the best response is picked by; None: `rewards`."""
 
     @property
     def num_tokens(self) -> Int[np.ndarray, "P n"]:
@@ -65,6 +71,7 @@ class Run:
         finished: False where a response was cut off, `[P, n]`; None if unknown.
         kl: KL divergence to the reference policy at each prompt, in nats, `[P]`; None if unknown.
         sampling: What must agree between runs that are compared: n, temperature, reward, data set and so on.
+        selection: What the best response is picked by, `[P, n]`, where that is another reward; None: `rewards`.
 
     Raises:
         ValueError: If the shapes disagree, there are no prompts or responses, prompt ids repeat, or a reward
@@ -86,6 +93,7 @@ class Run:
     finished: Bool[np.ndarray, "P n"] | None = None
     kl: Float[np.ndarray, " P"] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    selection: Real[np.ndarray, "P n"] | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.rewards)
@@ -102,6 +110,7 @@ class Run:
             "num_tokens": (self.num_tokens, shape),
             "finished": (self.finished, shape),
             "kl": (self.kl, shape[:1]),
+            "selection": (self.selection, shape),
         }
         for attribute, (value, wanted) in expected.items():
             if value is not None and np.shape(value) != wanted:
@@ -141,6 +150,7 @@ class Run:
             >>> table = SimpleNamespace(
             ...     metadata={"sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0}, "reward": "length"},
             ...     prompt_ids=np.array([0]), prompts=["2 + 2 ="], responses=[["4", "5"]], rewards=one,
+            ...     selection_rewards=None,
             ...     num_tokens=np.array([[1, 1]]), finished=np.array([[True, True]]),
             ...     logprobs=-one, reference_logprobs=-1.5 * one,
             ... )
@@ -149,7 +159,8 @@ class Run:
         """
         metadata = table.metadata
         sampling = {**metadata.get("sampling", {})}
-        sampling |= {key: metadata[key] for key in ("reward", "reward_options", "dataset") if key in metadata}
+        kept = ("reward", "reward_options", "selection_reward", "dataset")
+        sampling |= {key: metadata[key] for key in kept if key in metadata}
         kl = None
         if table.reference_logprobs is not None and _is_the_policy(sampling):
             kl = np.mean(table.logprobs - table.reference_logprobs, axis=1)
@@ -163,7 +174,12 @@ class Run:
             finished=table.finished,
             kl=kl,
             sampling=sampling,
+            selection=table.selection_rewards,
         )
+
+    def best_of_n(self, budgets: Sequence[int]) -> Float[np.ndarray, "P K"]:
+        """V_N of every prompt at every budget, with the best response picked by `selection`; see `best_of_n`."""
+        return best_of_n(self.rewards, budgets, selection=self.selection)
 
     def measures(self) -> dict[str, Float[np.ndarray, " P"]]:
         """Give what is reported beside V_N, at each prompt; NaN where it is unknown.

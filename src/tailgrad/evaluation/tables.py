@@ -38,7 +38,7 @@ def markdown_text(comparison: Comparison) -> str:
     """
     unit = "prompt" if comparison.prompts == 1 else "prompts"
     parts = [
-        f"Best-of-N reward V_N: exact over the n = {comparison.n} responses a prompt, "
+        f"{comparison.title} V_N: exact over the n = {comparison.n} responses a prompt, "
         f"mean over {comparison.prompts} {unit} [{CONFIDENCE:.0%} interval]",
         _value_table(comparison),
     ]

@@ -45,7 +45,7 @@ class GridConfig:
         checkpoint_n: The same at `checkpoints`.
         choose_n: Responses a prompt of the choosing split.
         test_prompts: Only so many prompts of the test split; None is all.
-        also_score: Rewards, by name, that the trained policies are measured with beside the one trained on.
+        also_score: Rewards, by name, that score the response which the one trained on picks out of N.
         reference: The method that the others are compared with.
         processes: Commands at once; None is one a core, or one where there is a GPU.
         folder: What relative paths of policies, rewards and prompts start from, and where the commands run.

@@ -32,7 +32,7 @@ class Setting(NamedTuple):
     @property
     def title(self) -> str:
         """A line for headings."""
-        scored = "" if self.scored_by == self.reward else f", scored by {self.scored_by}"
+        scored = "" if self.scored_by == self.reward else f", the best by it scored by {self.scored_by}"
         return (
             f"{self.policy} policy, {self.prompts} prompts, {self.reward} reward{scored}: "
             f"m = {self.m}, N = {self.deploy_n}, KL weight {self.kl_weight:g}"
@@ -115,6 +115,7 @@ def methods_of(
 
 def compare(config: GridConfig, setting: Setting, methods: Mapping[str, Method]) -> Comparison:
     """The methods after their last step, with paired differences to the grid's reference."""
+    picked = {} if setting.scored_by == setting.reward else {"selection_reward": setting.reward}
     last = {name: method.steps[-1] for name, method in methods.items()}
     budgets = shared_budgets(methods)
     return compare_values(
@@ -123,6 +124,7 @@ def compare(config: GridConfig, setting: Setting, methods: Mapping[str, Method])
         budgets=budgets,
         n=budgets[-1],
         reference=config.reference,
+        sampling={"reward": setting.scored_by} | picked,
     )
 
 

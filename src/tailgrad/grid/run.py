@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from tailgrad._version import __version__
 from tailgrad.estimators import parse_estimator
-from tailgrad.evaluation import Run, best_of_n, budgets_up_to
+from tailgrad.evaluation import Run, budgets_up_to
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of
@@ -26,6 +26,12 @@ from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing
 from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
 from tailgrad.rollouts.sample import TRAINING_RECORD
 from tailgrad.rollouts.table import read_table
+
+_SCORING_OPTIONS = (
+    *("batch_size", "device", "reward_revision", "reward_batch_size", "reward_max_length", "reward_dtype"),
+    *("reward_device", "reward_input_format"),
+)
+"""Options of `tailgrad sample` that `tailgrad score` has too."""
 
 
 def run_grid(config: GridConfig) -> list[Row]:
@@ -82,14 +88,28 @@ def _chain(config: GridConfig, training: Training, measurements: list[Measuremen
         _forget_if_past(config, training, measurements)
         yield _training_job(config, training, folder)
     for measurement in measurements:
-        table = config.work / "rollouts" / f"{folder.name}-{key_of(config, training, measurement)}.parquet"
-        seconds = None
+        table, seconds = _table(config, training, measurement), None
         if not table.is_file():
             start = time.monotonic()
-            yield _sampling_job(config, training, measurement, table)
+            yield from _table_jobs(config, training, measurement, table)
             seconds = time.monotonic() - start
         row = _row(config, training, measurement, table)
         append_result(config.results, row | {"sample_seconds": seconds})
+
+
+def _table(config: GridConfig, training: Training, measurement: Measurement) -> Path:
+    name = f"{training.label(config)}-{key_of(config, training, measurement)}.parquet"
+    return config.work / "rollouts" / name
+
+
+def _table_jobs(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Iterator[Job]:
+    """Sample; for another reward than the one trained on score the responses that were sampled for that one."""
+    own = replace(measurement, scored_by=training.reward)
+    sampled = _table(config, training, own)
+    if not sampled.is_file():
+        yield _sampling_job(config, training, own, sampled)
+    if measurement != own:
+        yield _scoring_job(config, training, measurement, sampled, table)
 
 
 def _is_trained(config: GridConfig, training: Training, measurements: list[Measurement]) -> bool:
@@ -164,6 +184,19 @@ def _sampling_job(config: GridConfig, training: Training, measurement: Measureme
     return Job(name, ["sample", *flags(given)], log, prompts, bar_progress(prompts), folder=config.folder)
 
 
+def _scoring_job(config: GridConfig, training: Training, measurement: Measurement, sampled: Path, table: Path) -> Job:
+    given = {
+        "table": sampled.resolve(),
+        "reward": config.locate(config.rewards[measurement.scored_by]),
+        "out": table.resolve(),
+        **{name: value for name, value in config.sample.items() if name in _SCORING_OPTIONS},
+    }
+    prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)
+    log = config.work / "logs" / f"{table.stem}.score.log"
+    name = f"{_short(training)} {measurement.scored_by}"
+    return Job(name, ["score", *flags(given)], log, prompts, bar_progress(prompts), folder=config.folder)
+
+
 def _short(training: Training) -> str:
     if training.estimator == BASE:
         return f"{training.policy} {training.prompts}"
@@ -182,7 +215,7 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
         **asdict(measurement),
         "prompt_ids": run.prompt_ids.tolist(),
         "budgets": budgets,
-        "v_n": best_of_n(run.rewards, budgets).tolist(),
+        "v_n": run.best_of_n(budgets).tolist(),
         **{name: values.tolist() for name, values in run.measures().items()},
         "train_seconds": _train_seconds(config, training),
         "policy_sha256": policy_sha256(config, training.policy),

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tailgrad._version import __version__
-from tailgrad.rewards import Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
+from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
 from tailgrad.rewards._models import revision_of
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
-from tailgrad.rollouts.shards import Sampler, merge_shards, sample_shards
+from tailgrad.rollouts.shards import Sampler, make_shards, merge_shards
 
 TRAINING_RECORD = "tailgrad_training.json"
 """Written by tailgrad's trainer beside a model: how it was trained."""
@@ -51,7 +51,7 @@ def sample(config: SampleConfig) -> Path:
     )
     sampler = _sampler(config, prompts, training_temperature)
     parts = Path(f"{out}.parts")
-    sample_shards(sampler, parts)
+    make_shards(sampler, parts, verb="sample")
     merge_shards(sampler, parts, out)
     return out
 
@@ -59,7 +59,7 @@ def sample(config: SampleConfig) -> Path:
 def _sampler(config: SampleConfig, prompts: Prompts, training_temperature: float | None) -> Sampler:
     """Load policy, reference policy and rewards, and describe them in the table's metadata."""
     options: dict[str, Any] = {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")}
-    rewards = _rewards(config)
+    reward, described = load_scoring(config)
     model, tokenizer = load_policy(config.model, revision=config.revision, **options)
     reference = None
     if config.reference_model is not None:
@@ -67,21 +67,41 @@ def _sampler(config: SampleConfig, prompts: Prompts, training_temperature: float
         _check_vocabulary(model, reference, config)
     token_ids = tokenize_prompts(tokenizer, prompts.prompts)
     _check_lengths(model, token_ids, config)
-    reward = rewards[0] if _is_plain(config, rewards) else WeightedSum(rewards, config.reward_weights)
-    metadata = _metadata(config, model, rewards, prompts) | {"training_temperature": training_temperature}
-    return Sampler(config, model, tokenizer, reference, checked(reward), prompts, token_ids, metadata)
+    metadata = _metadata(config, model, described, prompts) | {"training_temperature": training_temperature}
+    return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata)
 
 
-def _metadata(config: SampleConfig, model: Any, rewards: list[Reward], prompts: Prompts) -> dict[str, Any]:
+def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
+    """Load the reward of a config, or the weighted sum of its rewards.
+
+    Args:
+        config: Names rewards, weights and options.
+
+    Returns:
+        The reward, and what a rollout table's metadata says of it: `reward` and `reward_options`.
+
+    Raises:
+        FileNotFoundError: A reward model does not exist.
+        ValueError: The weights are not one a reward, or a reward cannot be loaded.
+    """
+    rewards = _rewards(config)
     has_reward_model = any(isinstance(reward, RewardModel) for reward in rewards)
+    described = {
+        "reward": _describe_rewards(config, rewards),
+        "reward_options": _given_reward_options(config) if has_reward_model else {},
+    }
+    reward = rewards[0] if _is_plain(config, rewards) else WeightedSum(rewards, config.reward_weights)
+    return checked(reward), described
+
+
+def _metadata(config: SampleConfig, model: Any, described: dict[str, Any], prompts: Prompts) -> dict[str, Any]:
     return {
         "model": config.model,
         "revision": revision_of(model, config.revision),
         "model_files": fingerprint(config.model),
         "sampling": {name: getattr(config, name) for name in SampleConfig.SAMPLING},
         "seed": config.seed,
-        "reward": _describe_rewards(config, rewards),
-        "reward_options": _given_reward_options(config) if has_reward_model else {},
+        **described,
         "dataset": {
             "name": config.dataset,
             "config": config.dataset_config,

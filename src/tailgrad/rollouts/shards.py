@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Sampler:
             "prompt": [prompt_text(self.prompts.prompts[i]) for i in prompt_ids],
             "response": texts,
             "response_index": list(range(n)) * len(self.shards[shard]),
-            "reward": self._rewards(prompt_ids, inputs, responses, texts),
+            "reward": score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts),
             "num_tokens": [len(ids) - end for ids, end in zip(responses, finished, strict=True)],
             "finished": finished,
             "logprob": response_logprobs(self.model, inputs, responses, **options).tolist(),
@@ -102,56 +102,93 @@ class Sampler:
             )
         return [response for group in groups for response in group]
 
-    def _rewards(
-        self, prompt_ids: list[int], inputs: list[list[int]], responses: list[list[int]], texts: list[str]
-    ) -> list[float | None]:
-        prompts = [copy.deepcopy(self.prompts.prompts[i]) for i in prompt_ids]
-        return self.reward(
-            prompts=prompts,
-            completions=completions_of(self.tokenizer, prompts, inputs, responses, texts),
-            completion_ids=responses,
-            **{name: [values[i] for i in prompt_ids] for name, values in self.prompts.columns.items()},
-        )
 
-
-def sample_shards(sampler: Sampler, parts: Path) -> None:
-    """Sample the shards that are not there yet; each appears complete or not at all.
+def score(
+    reward: CheckedReward,
+    tokenizer: Any,
+    prompts: Prompts,
+    prompt_ids: list[int],
+    prompt_token_ids: list[list[int]],
+    responses: list[list[int]],
+    texts: list[str],
+) -> list[float | None]:
+    """Score responses, the reward called with what TRL's trainers pass.
 
     Args:
-        sampler: What a shard is made from.
+        reward: The reward.
+        tokenizer: The policy's tokenizer.
+        prompts: The prompts and the columns that the reward is passed.
+        prompt_ids: Row of `prompts` of each response.
+        prompt_token_ids: The tokens of each response's prompt.
+        responses: The responses' tokens.
+        texts: The responses' texts without special tokens.
+
+    Returns:
+        One reward a response, None where unscored.
+    """
+    repeated = [copy.deepcopy(prompts.prompts[i]) for i in prompt_ids]
+    return reward(
+        prompts=repeated,
+        completions=completions_of(tokenizer, repeated, prompt_token_ids, responses, texts),
+        completion_ids=responses,
+        **{name: [values[i] for i in prompt_ids] for name, values in prompts.columns.items()},
+    )
+
+
+class ShardMaker(Protocol):
+    """What makes the rows of a table shard by shard."""
+
+    @property
+    def shards(self) -> list[range]:
+        """The prompts of each shard."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Goes into every shard and the table."""
+
+    def rows(self, shard: int) -> dict[str, list[Any]]:
+        """The columns of one shard."""
+
+
+def make_shards(maker: ShardMaker, parts: Path, *, verb: str) -> None:
+    """Make the shards that are not there yet; each appears complete or not at all.
+
+    Args:
+        maker: What makes a shard.
         parts: Folder of the shards.
+        verb: Stands before the progress bar.
 
     Raises:
-        ValueError: Shards in the folder were sampled differently.
+        ValueError: Shards in the folder were made differently.
     """
     from tqdm.auto import tqdm
 
-    done = _finished(sampler, parts)
-    initial = sum(len(sampler.shards[i]) for i in done)
-    with tqdm(total=len(sampler.token_ids), initial=initial, desc="sample", unit="prompt") as progress:
-        for i, shard in enumerate(sampler.shards):
+    done = _finished(maker, parts)
+    count, initial = sum(map(len, maker.shards)), sum(len(maker.shards[i]) for i in done)
+    with tqdm(total=count, initial=initial, desc=verb, unit="prompt") as progress:
+        for i, shard in enumerate(maker.shards):
             if i not in done:
-                write_table(parts / _part_name(i), sampler.rows(i), sampler.metadata)
+                write_table(parts / _part_name(i), maker.rows(i), maker.metadata)
                 progress.update(len(shard))
 
 
-def merge_shards(sampler: Sampler, parts: Path, out: Path) -> None:
+def merge_shards(maker: ShardMaker, parts: Path, out: Path) -> None:
     """Merge the shards into the table and remove them.
 
     Args:
-        sampler: What the shards were made from.
+        maker: What made the shards.
         parts: Folder of the shards, all finished.
         out: The table to write.
     """
-    merge_tables([parts / _part_name(i) for i in range(len(sampler.shards))], out, sampler.metadata)
+    merge_tables([parts / _part_name(i) for i in range(len(maker.shards))], out, maker.metadata)
     shutil.rmtree(parts)
 
 
-def _finished(sampler: Sampler, parts: Path) -> set[int]:
-    """Return the shards that are there, all of them sampled as we would."""
-    done = {i for i in range(len(sampler.shards)) if (parts / _part_name(i)).exists()}
+def _finished(maker: ShardMaker, parts: Path) -> set[int]:
+    """Return the shards that are there, all of them made as we would."""
+    done = {i for i in range(len(maker.shards)) if (parts / _part_name(i)).exists()}
     for path in sorted(parts.glob("part-*.parquet")):
-        check_same_run(parts, read_metadata(path), sampler.metadata)
+        check_same_run(parts, read_metadata(path), maker.metadata)
     return done
 
 

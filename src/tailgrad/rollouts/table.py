@@ -26,10 +26,11 @@ COLUMNS = {
     "logprob": "float64",
     "reference_logprob": "float64",
     "token_ids": "list<int32>",
+    "selection_reward": "float64",
 }
-"""Columns of a rollout table and their Arrow types; `reward`, `reference_logprob` and `token_ids` may be null."""
+"""Columns of a rollout table and their Arrow types; `reward` and those after `logprob` may be null."""
 
-_OPTIONAL = ("reference_logprob", "token_ids")
+_OPTIONAL = ("reference_logprob", "token_ids", "selection_reward")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class RolloutTable:
         reference_logprobs: The same under the reference policy `[P, n]`, None if there was none.
         token_ids: The tokens of each response, end token included: an array of objects `[P, n]`, each an array
             of int32. The text does not give them back. None if they were not kept.
+        selection_rewards: What the best response is picked by where that is not `rewards`, `[P, n]`, NaN where
+            unscored. None if it is.
     """
 
     metadata: dict[str, Any]
@@ -61,6 +64,7 @@ class RolloutTable:
     logprobs: Float[np.ndarray, "P n"]
     reference_logprobs: Float[np.ndarray, "P n"] | None
     token_ids: np.ndarray | None = None
+    selection_rewards: Float[np.ndarray, "P n"] | None = None
 
 
 def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, Any]) -> None:
@@ -68,13 +72,15 @@ def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]], metadata
 
     Args:
         path: The Parquet file.
-        columns: One value a response for each of `COLUMNS`; None is null, and so is `token_ids` where missing.
+        columns: One value a response for each of `COLUMNS`; None is null, and so are `token_ids` and
+            `selection_reward` where missing.
         metadata: Where the rollouts come from; JSON types only.
     """
     import pyarrow as pa
 
     schema = _schema(metadata)
-    columns = {"token_ids": [None] * len(columns["prompt_id"]), **columns}
+    nothing = [None] * len(columns["prompt_id"])
+    columns = {"token_ids": nothing, "selection_reward": nothing, **columns}
     _write(Path(path), schema, [pa.table({name: list(columns[name]) for name in COLUMNS}, schema=schema)])
 
 
@@ -122,8 +128,8 @@ def read_table(path: str | Path) -> RolloutTable:
     """Read a rollout table.
 
     Args:
-        path: A Parquet file with `COLUMNS`; `reference_logprob` and `token_ids` may be missing. Rows may be in
-            any order.
+        path: A Parquet file with `COLUMNS`; `reference_logprob`, `token_ids` and `selection_reward` may be
+            missing. Rows may be in any order.
 
     Returns:
         The table, prompts in the order of `prompt_id`, responses in the order of `response_index`.
@@ -156,9 +162,8 @@ def read_table(path: str | Path) -> RolloutTable:
         num_tokens=rows["num_tokens"].to_numpy().reshape(shape),
         finished=np.array(rows["finished"].to_pylist(), dtype=bool).reshape(shape),
         logprobs=_floats(rows, "logprob").reshape(shape),
-        reference_logprobs=_floats(rows, "reference_logprob").reshape(shape)
-        if _has(rows, "reference_logprob")
-        else None,
+        reference_logprobs=_optional_floats(rows, "reference_logprob", shape),
+        selection_rewards=_optional_floats(rows, "selection_reward", shape),
         token_ids=rows["token_ids"].to_numpy().reshape(shape) if _has(rows, "token_ids") else None,
     )
 
@@ -181,6 +186,10 @@ def _groups(ids: np.ndarray, indices: np.ndarray, path: str | Path) -> tuple[np.
 
 def _floats(rows: Any, name: str) -> np.ndarray:
     return np.asarray(rows[name].to_numpy(), dtype=np.float64)  # nulls become NaN
+
+
+def _optional_floats(rows: Any, name: str, shape: tuple[int, int]) -> np.ndarray | None:
+    return _floats(rows, name).reshape(shape) if _has(rows, name) else None
 
 
 def _has(rows: Any, name: str) -> bool:

@@ -138,15 +138,22 @@ def max_at_k_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor, " P"]
     return mean_best_of_subsets(rewards.to(torch.float64), (deploy_n,)).squeeze(1)
 
 
-def mean_best_of_subsets(rewards: Float[Tensor, "P M"], sizes: Sequence[int]) -> Float[Tensor, "P K"]:
-    """Mean, over all k-subsets of each group's scored rewards, of the largest; NaN where fewer than k are scored.
+def mean_best_of_subsets(
+    rewards: Float[Tensor, "P M"], sizes: Sequence[int], *, selection: Float[Tensor, "P M"] | None = None
+) -> Float[Tensor, "P K"]:
+    """Mean, over all k-subsets of each group's scored rewards, of the best one's; NaN where fewer than k are scored.
 
     The j-th largest of n is the best of a share of the k-subsets: k / n for the largest, and from there on
-    (n - j + 1 - k) / (n - j + 1) of the share of the one before.
+    (n - j + 1 - k) / (n - j + 1) of the share of the one before. With `selection` the best is the one that is largest
+    there, and equally large ones are picked equally often.
     """
-    scored = ~torch.isnan(rewards)
+    chosen_by = rewards if selection is None else selection
+    scored = ~(torch.isnan(rewards) | torch.isnan(chosen_by))
     n = scored.sum(dim=1, keepdim=True).to(torch.float64)
-    descending = rewards.masked_fill(~scored, -math.inf).sort(dim=1, descending=True).values.nan_to_num(neginf=0.0)
+    order = chosen_by.masked_fill(~scored, -math.inf).sort(dim=1, descending=True)
+    descending = rewards.where(scored, 0.0).gather(1, order.indices)
+    if selection is not None:
+        descending = _mean_of_equals(order.values, descending)
     smaller = n - torch.arange(1, rewards.shape[1], device=rewards.device)
     values = []
     for k in sizes:
@@ -154,6 +161,14 @@ def mean_best_of_subsets(rewards: Float[Tensor, "P M"], sizes: Sequence[int]) ->
         shares = torch.cat([k / n, ratio], dim=1).cumprod(dim=1)
         values.append((shares * descending).sum(dim=1).where(n.squeeze(1) >= k, math.nan))
     return torch.stack(values, dim=1)
+
+
+def _mean_of_equals(keys: Float[Tensor, "P M"], values: Float[Tensor, "P M"]) -> Float[Tensor, "P M"]:
+    """Each value replaced by the mean over the columns with the same key; the keys are sorted."""
+    first = torch.zeros(len(keys), 1, dtype=torch.bool, device=keys.device)
+    run = torch.cat([first, keys[:, 1:] != keys[:, :-1]], dim=1).cumsum(dim=1)
+    sums, counts = (torch.zeros_like(values).scatter_add(1, run, part) for part in (values, torch.ones_like(values)))
+    return (sums / counts.clamp(min=1)).gather(1, run)
 
 
 FORECASTS: dict[str, Callable[..., Tensor]] = {

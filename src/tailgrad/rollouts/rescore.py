@@ -1,0 +1,225 @@
+"""Score the responses of a rollout table with another reward, resumably: no response is sampled again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from tailgrad.rewards import CheckedReward, Reward
+from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
+from tailgrad.rollouts.sample import load_scoring
+from tailgrad.rollouts.shards import make_shards, merge_shards, score
+from tailgrad.rollouts.table import RolloutTable, read_table
+
+SELECTIONS: Final = ("table", "reward")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """What `rescore` needs to know.
+
+    Attributes:
+        table: The rollout table to score anew; it must hold token ids.
+        reward: One or several rewards: callables or names, see `tailgrad.rewards.load_reward`.
+        out: The rollout table to write; it must not exist.
+        selection: What picks the best response in the new table: "table", the reward that it was scored with before,
+            as at a deployment that knows only that reward, or "reward", the new one.
+        dataset: Where the prompts are now; None is where the table says.
+        model: The policy, for its tokenizer; None is where the table says.
+        batch_size: Responses scored at once.
+        reward_weights: One weight a reward; None is 1 for each.
+        reward_options: Options of `RewardModel` for the rewards that are reward models.
+        device: A torch device name for reward models; None is the GPU where there is one, else the CPU.
+        trust_remote_code: Run the code that comes with the models.
+    """
+
+    table: str | Path
+    reward: str | Reward | Sequence[str | Reward]
+    out: str | Path
+    selection: str = "table"
+    dataset: str | None = None
+    model: str | None = None
+    batch_size: int = 256
+    reward_weights: Sequence[float] | None = None
+    reward_options: dict[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection is {self.selection!r}; it must be one of {', '.join(SELECTIONS)}.")
+
+
+@dataclass(frozen=True)
+class Rescorer:
+    """Everything a shard is made from.
+
+    Attributes:
+        table: The table to score anew.
+        prompts: Its prompts and the columns that the reward is passed.
+        prompt_token_ids: The tokens of `prompts`.
+        tokenizer: The policy's tokenizer.
+        reward: The new reward.
+        selection: What picks the best response, `[P, n]`; None is the new reward.
+        batch_size: Responses scored at once.
+        metadata: Goes into every shard and the new table.
+    """
+
+    table: RolloutTable
+    prompts: Prompts
+    prompt_token_ids: list[list[int]]
+    tokenizer: Any
+    reward: CheckedReward
+    selection: np.ndarray | None
+    batch_size: int
+    metadata: dict[str, Any]
+
+    @cached_property
+    def shards(self) -> list[range]:
+        """The prompts of each shard, counted from the table's first."""
+        count, n = self.table.rewards.shape
+        size = max(1, self.batch_size // n)
+        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def rows(self, shard: int) -> dict[str, list[Any]]:
+        """Score one shard.
+
+        Args:
+            shard: Number of the shard.
+
+        Returns:
+            The columns of the rollout table, one value a response.
+        """
+        table, at = self.table, slice(self.shards[shard].start, self.shards[shard].stop)
+        n = table.rewards.shape[1]
+        prompt_ids = np.repeat(table.prompt_ids[at], n).tolist()
+        inputs = [self.prompt_token_ids[i] for i in prompt_ids]
+        texts = [text for group in table.responses[at] for text in group]
+        assert table.token_ids is not None
+        responses = [ids.tolist() for ids in table.token_ids[at].ravel()]
+        return {
+            "prompt_id": prompt_ids,
+            "prompt": [text for text in table.prompts[at] for _ in range(n)],
+            "response": texts,
+            "response_index": list(range(n)) * len(self.shards[shard]),
+            "reward": score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts),
+            "num_tokens": table.num_tokens[at].ravel().tolist(),
+            "finished": table.finished[at].ravel().tolist(),
+            "logprob": table.logprobs[at].ravel().tolist(),
+            "reference_logprob": _nullable(table.reference_logprobs, at, len(prompt_ids)),
+            "token_ids": responses,
+            "selection_reward": _nullable(self.selection, at, len(prompt_ids)),
+        }
+
+
+def rescore(config: ScoreConfig) -> Path:
+    """Score the responses of a rollout table anew and write them as another.
+
+    Shards are written to `<out>.parts/`; an interrupted run goes on from the finished ones. The new table's V_N is by
+    default the expected new reward of the response that the old reward picks out of N: whether what was
+    trained and selected for is also better by another measure.
+
+    Args:
+        config: What to score.
+
+    Returns:
+        The path of the new table.
+
+    Raises:
+        FileNotFoundError: The table, the data set or the tokenizer is not there.
+        ValueError: `out` exists, the table lacks token ids or metadata, or it was sampled on another data set.
+        RuntimeError: A reward raised; the finished shards stay.
+    """
+    out = Path(config.out)
+    if out.exists():
+        raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
+    rescorer = _rescorer(config, read_table(config.table))
+    parts = Path(f"{out}.parts")
+    make_shards(rescorer, parts, verb="score")
+    merge_shards(rescorer, parts, out)
+    return out
+
+
+def _rescorer(config: ScoreConfig, table: RolloutTable) -> Rescorer:
+    sampled = _sampled_as(config, table)
+    prompts = _prompts(config, sampled, table.metadata["dataset"]["sha256"])
+    tokenizer = _tokenizer(sampled, table.metadata.get("revision"))
+    reward, described = load_scoring(sampled)
+    metadata = {name: value for name, value in table.metadata.items() if name != "selection_reward"} | described
+    metadata["rescored"] = hashlib.sha256(Path(config.table).read_bytes()).hexdigest()[:16]
+    selection = None
+    if config.selection == "table":
+        selection = table.rewards if table.selection_rewards is None else table.selection_rewards
+        metadata["selection_reward"] = table.metadata.get("selection_reward", table.metadata["reward"])
+    return Rescorer(
+        table=table,
+        prompts=prompts,
+        prompt_token_ids=tokenize_prompts(tokenizer, prompts.prompts),
+        tokenizer=tokenizer,
+        reward=reward,
+        selection=selection,
+        batch_size=config.batch_size,
+        metadata=metadata,
+    )
+
+
+def _sampled_as(config: ScoreConfig, table: RolloutTable) -> SampleConfig:
+    """How the table was sampled, as far as scoring needs it, with the new reward."""
+    if table.token_ids is None or "dataset" not in table.metadata:
+        raise ValueError(
+            f"rollout table {str(config.table)!r} lacks the responses' tokens or where they come from: "
+            "sample it again with `tailgrad sample`."
+        )
+    data = table.metadata["dataset"]
+    shared = ("reward", "out", "reward_weights", "reward_options", "batch_size", "device", "trust_remote_code")
+    return SampleConfig(
+        model=config.model or table.metadata["model"],
+        dataset=config.dataset or data["name"],
+        limit=data["num_prompts"],
+        prompt_column=data["prompt_column"],
+        dataset_split=data["split"] or SampleConfig.dataset_split,
+        dataset_config=data["config"],
+        **{name: getattr(config, name) for name in shared},
+    )
+
+
+def _prompts(config: ScoreConfig, sampled: SampleConfig, sha256: str) -> Prompts:
+    """The prompts of the table with their columns."""
+    prompts = load_prompts(
+        sampled.dataset,
+        split=sampled.dataset_split,
+        config=sampled.dataset_config,
+        prompt_column=sampled.prompt_column,
+        limit=sampled.limit,
+    )
+    if prompts.sha256 != sha256:
+        raise ValueError(
+            f"data set {sampled.dataset!r} is not the one that {str(config.table)!r} was sampled on (sha256 "
+            f"{prompts.sha256[:12]}, there {sha256[:12]}). Name that one with --dataset."
+        )
+    return prompts
+
+
+def _tokenizer(config: SampleConfig, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    from tailgrad.rewards._models import model_errors
+
+    is_local = Path(config.model).expanduser().is_dir()
+    with model_errors(config.model, "model"):
+        return AutoTokenizer.from_pretrained(
+            config.model, revision=None if is_local else revision, trust_remote_code=config.trust_remote_code
+        )
+
+
+def _nullable(values: np.ndarray | None, at: slice, count: int) -> list[float | None]:
+    if values is None:
+        return [None] * count
+    return [None if np.isnan(value) else float(value) for value in values[at].ravel()]

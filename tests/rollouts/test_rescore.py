@@ -1,0 +1,127 @@
+"""The responses of a table scored anew: nothing but the rewards and what picks the best changes."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tailgrad.cli.main import main
+from tailgrad.evaluation import Run, compare
+from tailgrad.rollouts import RolloutTable, SampleConfig, ScoreConfig, read_table, rescore, sample, write_table
+from tailgrad.rollouts.table import COLUMNS
+
+
+def fewest_tokens(*, prompts: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
+    """Ten for each letter of the data set's column, less one a token."""
+    assert len(prompts) == len(completion_ids)
+    return [10.0 * "abcde".index(a) - len(ids) for a, ids in zip(answer, completion_ids, strict=True)]
+
+
+@pytest.fixture
+def scored(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that score a sampled table with its numbers of tokens."""
+    table = sample(SampleConfig(**options))
+    return {"table": table, "reward": fewest_tokens, "out": table.with_name("judged.parquet")}
+
+
+def tokens_of(table: RolloutTable) -> np.ndarray:
+    assert table.token_ids is not None
+    return np.vectorize(len, otypes=[float])(table.token_ids)
+
+
+def test_the_new_reward_stands_beside_the_old_one(scored: dict[str, Any]) -> None:
+    before, after = read_table(scored["table"]), read_table(rescore(ScoreConfig(**scored, batch_size=7)))
+    np.testing.assert_array_equal(after.rewards, 10.0 * np.arange(5)[:, None] - tokens_of(before))
+    np.testing.assert_array_equal(after.selection_rewards, before.rewards)
+    for name in ("prompt_ids", "prompts", "responses", "num_tokens", "finished", "logprobs"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    changed = {"reward": "fewest_tokens", "selection_reward": "word_count"}
+    ours = {name: value for name, value in after.metadata.items() if name != "rescored"}
+    assert ours == before.metadata | changed
+    assert before.selection_rewards is None
+    assert not Path(f"{scored['out']}.parts").exists()
+
+
+def test_the_best_is_the_one_that_the_old_reward_picks(scored: dict[str, Any]) -> None:
+    run = Run.from_table("judged", read_table(rescore(ScoreConfig(**scored))))
+    before = read_table(scored["table"])
+    expected = np.zeros((5, 2))
+    for prompt, (old, new) in enumerate(zip(before.rewards, run.rewards, strict=True)):
+        for column, size in enumerate((2, 4)):
+            subsets = [list(subset) for subset in combinations(range(4), size)]
+            picked = [[new[i] for i in subset if old[i] == old[subset].max()] for subset in subsets]
+            expected[prompt, column] = np.mean([np.mean(values) for values in picked])
+    np.testing.assert_allclose(run.best_of_n([2, 4]), expected)
+    assert compare([run]).title == "Reward fewest_tokens of the best of N by word_count"
+    own = Run.from_table(
+        "own",
+        read_table(
+            rescore(ScoreConfig(**scored | {"out": scored["out"].with_name("own.parquet")}, selection="reward"))
+        ),
+    )
+    np.testing.assert_array_equal(own.best_of_n([4])[:, 0], run.rewards.max(axis=1))
+
+
+def test_scoring_twice_keeps_what_picks_the_best(scored: dict[str, Any], tmp_path: Path) -> None:
+    once = rescore(ScoreConfig(**scored))
+    again = read_table(rescore(ScoreConfig(once, scored["reward"], tmp_path / "again.parquet")))
+    np.testing.assert_array_equal(again.selection_rewards, read_table(scored["table"]).rewards)
+    assert again.metadata["selection_reward"] == "word_count"
+
+
+def test_an_interrupted_scoring_goes_on(scored: dict[str, Any]) -> None:
+    calls = []
+
+    def failing(completions: list[str], **_: Any) -> list[float]:
+        calls.append(len(completions))
+        if len(calls) == 3:
+            raise OSError("gone")
+        return [1.0] * len(completions)
+
+    config = ScoreConfig(**scored | {"reward": failing}, batch_size=4)
+    with pytest.raises(RuntimeError, match="gone"):
+        rescore(config)
+    assert (read_table(rescore(config)).rewards == 1.0).all()
+    assert calls == [4] * 6  # five prompts, one of them twice
+    with pytest.raises(ValueError, match="exists already"):
+        rescore(config)
+
+
+def test_another_data_set_is_refused(scored: dict[str, Any], tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"prompt": "one"}\n' * 5)
+    with pytest.raises(ValueError, match="was sampled on"):
+        rescore(ScoreConfig(**scored, dataset=str(other)))
+
+
+def test_a_table_without_tokens_is_refused(scored: dict[str, Any], tmp_path: Path) -> None:
+    table = read_table(scored["table"])
+    columns = {name: [0] * 2 for name in COLUMNS} | {
+        "response_index": [0, 1],
+        "prompt": ["a"] * 2,
+        "response": ["b"] * 2,
+    }
+    write_table(tmp_path / "old.parquet", columns | {"token_ids": [None] * 2, "finished": [True] * 2}, table.metadata)
+    with pytest.raises(ValueError, match="sample it again"):
+        rescore(ScoreConfig(**scored | {"table": tmp_path / "old.parquet"}))
+    with pytest.raises(ValueError, match="selection is 'best'"):
+        ScoreConfig(**scored, selection="best")
+
+
+def test_the_command(
+    scored: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_judge.py").write_text(
+        "def length(completions, **_):\n    return [len(text) for text in completions]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    argv = ["score", "--table", str(scored["table"]), "--reward", "my_judge.length", "--out", "judged.parquet"]
+    assert main(argv) == 0
+    assert capsys.readouterr().out == "judged.parquet\n"
+    table = read_table("judged.parquet")
+    np.testing.assert_array_equal(table.rewards, np.vectorize(len)(np.array(table.responses)))
+    assert table.metadata["reward"] == "my_judge.length"
+    assert main([*argv, "--selection", "reward", "--out", "own.parquet"]) == 0
+    assert read_table("own.parquet").selection_rewards is None
