@@ -155,9 +155,14 @@ def training_progress(output: str) -> tuple[int, str]:
         return 0, "starting"
     last = ast.literal_eval(logged[-1])
     forecast = next((value for name, value in last.items() if name.startswith("tail/forecast")), None)
-    resumed = re.search(r"goes on from step (\d+)", output)
-    done = len(logged) + (int(resumed.group(1)) if resumed else 0)
+    done = len(logged) + resumed_from(output)
     return done, f"reward {last['reward']}, best-of-N forecast {forecast}, KL {last.get('kl', 'off')}"
+
+
+def resumed_from(output: str) -> int:
+    """The step that a resumed training printed to go on from; 0 for one that began anew."""
+    found = re.search(r"goes on from step (\d+)", output)
+    return int(found.group(1)) if found else 0
 
 
 def bar_progress(total: int) -> Progress:

@@ -20,7 +20,7 @@ from tailgrad.evaluation import best_of_n
 from tailgrad.grid import GridConfig, read_grid, run_grid
 from tailgrad.grid.contents import check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
-from tailgrad.grid.run import _chain, _is_trained, _table_jobs
+from tailgrad.grid.run import _chain, _is_trained, _table_jobs, _train_log, _train_seconds
 from tailgrad.grid.trainings import BASE, Measurement, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of
 from tailgrad.jobs import Job
@@ -271,6 +271,24 @@ def test_a_model_without_its_record_is_not_whole(make_grid) -> None:
     assert not _is_trained(config, training, [EARLY, LAST])
     assert next(_chain(config, training, [EARLY, LAST])).argv[0] == "train"
     assert folder.exists()  # to go on from
+
+
+@pytest.mark.parametrize(
+    ("log", "seconds"),
+    [
+        ("{'train_runtime': '61.5', 'epoch': 1}", 61.5),
+        ("The training goes on from step 30.\n{'train_runtime': '9.2'}", None),
+        ("{'loss': '0.1'}", None),
+    ],
+)
+def test_the_time_of_a_training_is_that_of_all_of_it(make_grid, log: str, seconds: float | None) -> None:
+    config = make_grid()
+    training = trials(config)[0]
+    path = _train_log(config, training)
+    assert _train_seconds(config, training) is None
+    path.parent.mkdir(parents=True)
+    path.write_text(log)
+    assert _train_seconds(config, training) == seconds
 
 
 def test_a_starting_policy_of_the_hub_is_sampled_by_its_name(make_grid, tmp_path: Path) -> None:

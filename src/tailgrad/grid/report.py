@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -91,8 +90,8 @@ def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
     rows = [["method", "learning rate", "seeds", "training, minutes"]]
     for name, method in methods.items():
         if name != BASE:
-            seconds = [path[-1]["train_seconds"] or math.nan for path in method.rows]
-            minutes = f"{np.mean(seconds) / 60:.1f}"
+            seconds = [path[-1]["train_seconds"] for path in method.rows if path[-1]["train_seconds"] is not None]
+            minutes = f"{np.mean(seconds) / 60:.1f}" if seconds else ""
             rows.append([name, f"{method.training.learning_rate:g}", str(len(method.rows)), minutes])
     missing = [name for name in config.estimators if name not in methods]
     tried = ", ".join(f"{rate:g}" for rate in config.learning_rates)

@@ -23,7 +23,7 @@ from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
-from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
+from tailgrad.jobs import Job, bar_progress, flags, resumed_from, run_side_by_side, training_progress
 from tailgrad.rollouts.sample import TRAINING_RECORD
 from tailgrad.rollouts.table import read_table
 
@@ -227,10 +227,11 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
 
 
 def _train_seconds(config: GridConfig, training: Training) -> float | None:
-    """Run time that the trainer printed, since its last resume; None for a starting policy."""
+    """Run time that the trainer printed; None for a starting policy and a training that was interrupted."""
     log = _train_log(config, training)
-    found = re.findall(r"'train_runtime': '?([\d.]+)", log.read_text(errors="replace")) if log.is_file() else []
-    return float(found[-1]) if found else None
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    found = re.findall(r"'train_runtime': '?([\d.]+)", text)
+    return float(found[-1]) if found and not resumed_from(text) else None
 
 
 def _device() -> str:
