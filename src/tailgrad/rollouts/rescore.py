@@ -13,8 +13,8 @@ import numpy as np
 
 from tailgrad.rewards import CheckedReward, Reward
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
-from tailgrad.rollouts.sample import load_scoring
+from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
+from tailgrad.rollouts.sample import load_scoring, read_prompts
 from tailgrad.rollouts.shards import make_shards, merge_shards, score
 from tailgrad.rollouts.table import RolloutTable, read_table
 
@@ -192,13 +192,7 @@ def _sampled_as(config: ScoreConfig, table: RolloutTable) -> SampleConfig:
 
 def _prompts(config: ScoreConfig, sampled: SampleConfig, sha256: str) -> Prompts:
     """The prompts of the table with their columns."""
-    prompts = load_prompts(
-        sampled.dataset,
-        split=sampled.dataset_split,
-        config=sampled.dataset_config,
-        prompt_column=sampled.prompt_column,
-        limit=sampled.limit,
-    )
+    prompts = read_prompts(sampled)
     if prompts.sha256 != sha256:
         raise ValueError(
             f"data set {sampled.dataset!r} is not the one that {str(config.table)!r} was sampled on (sha256 "

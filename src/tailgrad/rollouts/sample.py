@@ -42,13 +42,7 @@ def sample(config: SampleConfig) -> Path:
     if out.exists():
         raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
     training_temperature = _training_temperature(config)
-    prompts = load_prompts(
-        config.dataset,
-        split=config.dataset_split,
-        config=config.dataset_config,
-        prompt_column=config.prompt_column,
-        limit=config.limit,
-    )
+    prompts = read_prompts(config)
     sampler = _sampler(config, prompts, training_temperature)
     parts = Path(f"{out}.parts")
     make_shards(sampler, parts, verb="sample")
@@ -69,6 +63,17 @@ def _sampler(config: SampleConfig, prompts: Prompts, training_temperature: float
     _check_lengths(model, token_ids, config)
     metadata = _metadata(config, model, described, prompts) | {"training_temperature": training_temperature}
     return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata)
+
+
+def read_prompts(config: SampleConfig) -> Prompts:
+    """The prompts that a config names; see `load_prompts`."""
+    return load_prompts(
+        config.dataset,
+        split=config.dataset_split,
+        config=config.dataset_config,
+        prompt_column=config.prompt_column,
+        limit=config.limit,
+    )
 
 
 def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
