@@ -87,6 +87,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"checkpoints": [2]}, "checkpoint 2 does not lie between 0 and max_steps = 2"),
     ({"checkpoints": [0]}, "a checkpoint is 0"),
     ({"checkpoints": [4, 2], "train": {"max_steps": 6}}, r"checkpoints are \[4, 2\]: give them in increasing order"),
+    ({"also_score": {"verifier": "x.y"}}, "also_score gives 'verifier' a reward, and so does rewards"),
+    ({"also_score": "judge"}, "also_score is 'judge'; it must be a list"),
     ({"also_score": ["judge"]}, "also_score names 'judge', which is not among the rewards verifier"),
     ({"budgets": [8, 16]}, r"budgets has 8; write pairs \[m, N\]"),
     ({"budgets": [[8, 16, 32]]}, r"budgets has \(8, 16, 32\); write pairs"),

@@ -305,10 +305,16 @@ def test_a_starting_policy_of_the_hub_is_sampled_by_its_name(make_grid, tmp_path
     assert job.folder == tmp_path
 
 
-def test_another_reward_scores_the_responses_that_were_sampled_for_the_own(make_grid, tmp_path: Path) -> None:
+@pytest.mark.parametrize("only_judged", [False, True])
+def test_another_reward_scores_the_responses_that_were_sampled_for_the_own(
+    make_grid, tmp_path: Path, only_judged: bool
+) -> None:
     (tmp_path / "test.jsonl").write_text('{"prompt": "one"}\n')
     rewards = {"verifier": "x.verifier", "judge": "x.judge"}
-    config = make_grid(rewards=rewards, also_score=["judge"], sample={"max_new_tokens": 6, "batch_size": 9})
+    both = {"rewards": rewards, "also_score": ["judge"]}
+    judged = {"rewards": {"verifier": "x.verifier"}, "also_score": {"judge": "x.judge"}}  # nothing is trained on it
+    config = make_grid(**(judged if only_judged else both), sample={"max_new_tokens": 6, "batch_size": 9})
+    assert {one.reward for one in bases(config)} == ({"verifier"} if only_judged else {"verifier", "judge"})
     base = next(one for one in bases(config) if one.reward == "verifier")
     own, other = measurements_of(config, base)
     assert (own.scored_by, other.scored_by) == ("verifier", "judge")

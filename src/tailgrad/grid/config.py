@@ -45,7 +45,8 @@ class GridConfig:
         checkpoint_n: The same at `checkpoints`.
         choose_n: Responses a prompt of the choosing split.
         test_prompts: Only so many prompts of the test split; None is all.
-        also_score: Rewards, by name, that score the response which the one trained on picks out of N.
+        also_score: Rewards that score the response which the one trained on picks out of N: names of `rewards`, or a
+            mapping from names to further rewards, which nothing is trained on.
         reference: The method that the others are compared with.
         processes: Commands at once; None is one a core, or one where there is a GPU.
         folder: What relative paths of policies, rewards and prompts start from, and where the commands run.
@@ -72,7 +73,7 @@ class GridConfig:
     checkpoint_n: int = 128
     choose_n: int = 128
     test_prompts: int | None = None
-    also_score: tuple[str, ...] = ()
+    also_score: tuple[str, ...] | dict[str, str] = ()
     reference: str = "grpo"
     processes: int | None = None
     folder: Path = Path()
@@ -89,16 +90,17 @@ class GridConfig:
         for name in sorted({*self.train, *self.sample} & {*_SET_BY_THE_GRID}):
             raise ValueError(f"the grid sets {name} itself: leave it out of `train` and `sample`.")
         _check_estimators(self)
-        for name in self.also_score:
-            if name not in self.rewards:
-                raise ValueError(
-                    f"also_score names {name!r}, which is not among the rewards {', '.join(self.rewards)}."
-                )
+        _check_judges(self)
 
     @property
     def steps(self) -> int:
         """Optimisation steps of a training."""
         return int(self.train["max_steps"])
+
+    @property
+    def every_reward(self) -> dict[str, str]:
+        """The rewards that are trained on and those that only score, by name."""
+        return self.rewards | (self.also_score if isinstance(self.also_score, dict) else {})
 
     @property
     def save_steps(self) -> int:
@@ -179,7 +181,8 @@ def _check_kinds(config: GridConfig) -> None:
     for name in (*_NEEDED_MAPPINGS, "train", "sample"):
         if not isinstance(getattr(config, name), Mapping):
             raise ValueError(f"{name} is {getattr(config, name)!r}; it must be a mapping, such as {{name: value}}.")
-    for name in (*_NEEDED_LISTS, "checkpoints", "also_score"):
+    judges = () if isinstance(config.also_score, Mapping) else ("also_score",)
+    for name in (*_NEEDED_LISTS, "checkpoints", *judges):
         values = getattr(config, name)
         if not isinstance(values, list | tuple):
             raise ValueError(f"{name} is {values!r}; it must be a list, such as [{values}].")
@@ -223,6 +226,16 @@ def _check_numbers(config: GridConfig) -> None:
 def _check_whole(name: str, value: Any, *, least: int = 1) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} is {value!r}; it must be a whole number, at least {least}.")
+
+
+def _check_judges(config: GridConfig) -> None:
+    """Refuse names in `also_score` that no reward has, and a name for two rewards."""
+    for name in config.also_score:
+        if isinstance(config.also_score, Mapping):
+            if name in config.rewards:
+                raise ValueError(f"also_score gives {name!r} a reward, and so does rewards: name it otherwise.")
+        elif name not in config.rewards:
+            raise ValueError(f"also_score names {name!r}, which is not among the rewards {', '.join(config.rewards)}.")
 
 
 def _check_estimators(config: GridConfig) -> None:

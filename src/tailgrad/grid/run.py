@@ -187,7 +187,7 @@ def _sampling_job(config: GridConfig, training: Training, measurement: Measureme
 def _scoring_job(config: GridConfig, training: Training, measurement: Measurement, sampled: Path, table: Path) -> Job:
     given = {
         "table": sampled.resolve(),
-        "reward": config.locate(config.rewards[measurement.scored_by]),
+        "reward": config.locate(config.every_reward[measurement.scored_by]),
         "out": table.resolve(),
         **{name: value for name, value in config.sample.items() if name in _SCORING_OPTIONS},
     }
