@@ -54,7 +54,7 @@ def test_the_best_is_the_one_that_the_old_reward_picks(scored: dict[str, Any]) -
             picked = [[new[i] for i in subset if old[i] == old[subset].max()] for subset in subsets]
             expected[prompt, column] = np.mean([np.mean(values) for values in picked])
     np.testing.assert_allclose(run.best_of_n([2, 4]), expected)
-    assert compare([run]).title == "Reward fewest_tokens of the best of N by word_count"
+    assert compare([run]).title == "Scored by fewest_tokens, the best of N by word_count"
     own = Run.from_table(
         "own",
         read_table(

@@ -11,6 +11,9 @@ from tailgrad.evaluation.comparison import comparable_runs, paired_difference
 from tailgrad.evaluation.intervals import Interval, mean_interval
 from tailgrad.evaluation.runs import Run, seeds_by_name
 
+BEST_OF_N = "Best-of-N reward"
+"""What a comparison shows where the reward itself picks the best."""
+
 
 @dataclass(frozen=True, eq=False)
 class Curve:
@@ -57,9 +60,9 @@ class Comparison:
     def title(self) -> str:
         """What V_N is here, in a few words: also which reward picks the best, where that is another one."""
         if "selection_reward" not in self.sampling:
-            return "Best-of-N reward"
+            return BEST_OF_N
         names = (str(self.sampling[name]).rstrip("/").rsplit("/", 1)[-1] for name in ("reward", "selection_reward"))
-        return "Reward {} of the best of N by {}".format(*names)
+        return "Scored by {}, the best of N by {}".format(*names)
 
 
 def compare(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tailgrad.evaluation.curves import Comparison
+from tailgrad.evaluation.curves import BEST_OF_N, Comparison
 from tailgrad.evaluation.intervals import CONFIDENCE, Interval
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ def _draw_values(panel: Axes, comparison: Comparison, styles: dict[str, dict[str
     unit = "prompt" if comparison.prompts == 1 else "prompts"
     panel.set_ylabel(f"$V_N$: expected best reward of N\n(mean over {comparison.prompts} {unit})")
     over = "prompts and seeds" if any(curve.seeds > 1 for curve in comparison.curves) else "prompts"
-    panel.set_title(f"{comparison.title} ({CONFIDENCE:.0%} intervals over {over})")
+    gap = " " if comparison.title == BEST_OF_N else "\n"
+    panel.set_title(f"{comparison.title}{gap}({CONFIDENCE:.0%} intervals over {over})")
     _label_ends(panel, {curve.name: curve.v_n for curve in comparison.curves}, styles)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tailgrad.evaluation.curves import Comparison, Curve
+from tailgrad.evaluation.curves import BEST_OF_N, Comparison, Curve
 from tailgrad.evaluation.intervals import CONFIDENCE, RESAMPLES, Interval
 
 _HEADINGS = {
@@ -37,8 +37,9 @@ def markdown_text(comparison: Comparison) -> str:
         | N | base            |
     """
     unit = "prompt" if comparison.prompts == 1 else "prompts"
+    comma = "" if comparison.title == BEST_OF_N else ","
     parts = [
-        f"{comparison.title} V_N: exact over the n = {comparison.n} responses a prompt, "
+        f"{comparison.title}{comma} V_N: exact over the n = {comparison.n} responses a prompt, "
         f"mean over {comparison.prompts} {unit} [{CONFIDENCE:.0%} interval]",
         _value_table(comparison),
     ]

@@ -48,8 +48,9 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
             continue
         comparison = compare(config, setting, methods)
         budget = _largest(comparison.budgets, setting.deploy_n)
-        title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")
-        gains[title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
+        if setting.scored_by == setting.reward:
+            title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")
+            gains[title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
         parts += [_methods_table(config, methods), markdown_text(comparison).rstrip()]
         parts.append(power_table(methods, budget=budget, reference=config.reference))
         save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
