@@ -448,6 +448,16 @@ MUTATIONS = [
         ("np.repeat(table.prompt_ids[at], n)", "np.tile(table.prompt_ids[at], n)"),
     ),
     *group(
+        "grid/contents.py",
+        ("grid/test_grid_run.py",),
+        ("if theirs is not None and ours is not None and theirs != ours:", "if False:"),
+        (
+            '"another starting policy": fingerprint(policy)}',
+            '"another starting policy": found["another starting policy"]}',
+        ),
+        ('{"other prompts": prompts_sha256, ', '{"other prompts": found["other prompts"], '),
+    ),
+    *group(
         "grid/choosing.py",
         ("grid/test_choosing.py",),
         ("known[known.mean(axis=1).argmax()] - known", "known[0] - known"),
