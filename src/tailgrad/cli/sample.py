@@ -19,15 +19,8 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add("--model", required=True, help="policy: hub name or local folder")
     add("--dataset", required=True, help="hub name, folder, or .jsonl, .json, .parquet, .csv file")
-    add(
-        "--reward",
-        required=True,
-        nargs="+",
-        help="package.module.function, or hub name or folder of a reward model",
-    )
     add("--out", required=True, help="rollout table to write (Parquet)")
     add("--n", type=int, default=256, help="responses a prompt (default 256)")
-    add("--reward_weights", type=float, nargs="+", help="one weight a reward (default 1 each)")
     add("--temperature", type=float, default=1.0, help="sampling temperature (default 1.0)")
     add("--top_p", type=float, default=1.0, help="nucleus; 1 is off (default)")
     add("--top_k", type=int, default=0, help="only the k most likely tokens; 0 is off (default)")
@@ -40,14 +33,22 @@ def add_parser(subparsers: Any) -> None:
     add("--dataset_config", help="configuration of a hub data set")
     add("--revision", help="revision of the policy on the hub")
     add("--dtype", default="float32", help="float32 (default), bfloat16, float16, or auto (as saved)")
-    add("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
     add("--reference_model", help="reference policy, for the KL of the responses")
-    add("--trust_remote_code", action="store_true", help="run the code that comes with the models")
     add_reward_options(parser)
 
 
 def add_reward_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of reward models, each with `reward_` before its name."""
+    """Add what `sample` and `score` share: the rewards and the options of reward models."""
+    add = parser.add_argument
+    add(
+        "--reward",
+        required=True,
+        nargs="+",
+        help="package.module.function, or hub name or folder of a reward model",
+    )
+    add("--reward_weights", type=float, nargs="+", help="one weight a reward (default 1 each)")
+    add("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    add("--trust_remote_code", action="store_true", help="run the code that comes with the models")
     group = parser.add_argument_group("options of reward models")
     group.add_argument("--reward_revision", help="revision on the hub")
     group.add_argument("--reward_batch_size", type=int, help="rollouts in one forward pass (default 16)")

@@ -20,12 +20,6 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run, extra="train")
     add = parser.add_argument
     add("--table", required=True, help="rollout table written by `tailgrad sample`")
-    add(
-        "--reward",
-        required=True,
-        nargs="+",
-        help="package.module.function, or hub name or folder of a reward model",
-    )
     add("--out", required=True, help="rollout table to write (Parquet)")
     add(
         "--selection",
@@ -35,10 +29,7 @@ def add_parser(subparsers: Any) -> None:
     )
     add("--dataset", help="the data set of the table (default: where the table says)")
     add("--model", help="the policy, for its tokenizer (default: where the table says)")
-    add("--reward_weights", type=float, nargs="+", help="one weight a reward (default 1 each)")
     add("--batch_size", type=int, default=256, help="responses scored at once (default 256)")
-    add("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
-    add("--trust_remote_code", action="store_true", help="run the code that comes with the models")
     add_reward_options(parser)
 
 
