@@ -71,6 +71,15 @@ def test_scoring_twice_keeps_what_picks_the_best(scored: dict[str, Any], tmp_pat
     assert again.metadata["selection_reward"] == "word_count"
 
 
+def test_what_no_reward_could_score_is_not_picked_by_the_new_one(options: dict[str, Any]) -> None:
+    table = sample(SampleConfig(**options | {"reward": lambda completions, **_: [None] * len(completions)}))
+    run = Run.from_table(
+        "judged", read_table(rescore(ScoreConfig(table, fewest_tokens, table.with_name("judged.parquet"))))
+    )
+    assert not np.isnan(run.rewards).any()
+    assert np.isnan(run.best_of_n([1, 4])).all()
+
+
 def test_an_interrupted_scoring_goes_on(scored: dict[str, Any]) -> None:
     calls = []
 

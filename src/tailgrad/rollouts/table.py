@@ -163,7 +163,9 @@ def read_table(path: str | Path) -> RolloutTable:
         finished=np.array(rows["finished"].to_pylist(), dtype=bool).reshape(shape),
         logprobs=_floats(rows, "logprob").reshape(shape),
         reference_logprobs=_optional_floats(rows, "reference_logprob", shape),
-        selection_rewards=_optional_floats(rows, "selection_reward", shape),
+        selection_rewards=_floats(rows, "selection_reward").reshape(shape)
+        if "selection_reward" in metadata  # also where the reward that picks scored no response at all
+        else _optional_floats(rows, "selection_reward", shape),
         token_ids=rows["token_ids"].to_numpy().reshape(shape) if _has(rows, "token_ids") else None,
     )
 
