@@ -440,6 +440,14 @@ MUTATIONS = [
         ("(sums / counts.clamp(min=1))", "sums"),
     ),
     *group(
+        "rollouts/logprobs.py",
+        ("rollouts/test_logprobs.py",),
+        ("cached = 0 if cache is None else len(prompts[0]) - 1", "cached = 0 if cache is None else len(prompts[0])"),
+        ("any(prompt != prompts[0] for prompt in prompts)", "False"),
+        ("type(layer) is not DynamicLayer", "not isinstance(layer, DynamicLayer)"),
+        ("(positions >= first) & (positions < last)", "positions < last"),
+    ),
+    *group(
         "rollouts/rescore.py",
         ("rollouts/test_rescore.py",),
         ("table.rewards if table.selection_rewards is None else table.selection_rewards", "table.rewards"),

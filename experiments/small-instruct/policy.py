@@ -122,7 +122,7 @@ def fitting_windows(
     )
 
 
-def settings(folder: Path, learning_rate: float, seed: int) -> TrainingArguments:
+def settings(folder: Path, learning_rate: float, seed: int, precision: str) -> TrainingArguments:
     """One pass in order."""
     return TrainingArguments(
         output_dir=str(folder),
@@ -134,6 +134,7 @@ def settings(folder: Path, learning_rate: float, seed: int) -> TrainingArguments
         warmup_steps=50,
         weight_decay=0.1,
         adam_beta2=0.98,
+        bf16=precision == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
         logging_steps=20,
         save_steps=100,
@@ -161,14 +162,16 @@ def write_samples(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ou
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def fit(name: str, out: Path, *, plain_share: float, epochs: int, learning_rate: float, seed: int) -> None:
+def fit(
+    name: str, out: Path, *, plain_share: float, epochs: int, learning_rate: float, seed: int, precision: str
+) -> None:
     """Fit one policy and save it with its losses and samples."""
     set_seed(seed)
     tokenizer, folder = shared_tokenizer(out), out / "policies" / name
     windows = fitting_windows(out, tokenizer, plain_share=plain_share, epochs=epochs, seed=seed)
     trainer = Trainer(
         model=policy_of(name, tokenizer),
-        args=settings(folder / "fit", learning_rate, seed),
+        args=settings(folder / "fit", learning_rate, seed, precision),
         train_dataset=windows,
         data_collator=default_data_collator,
         processing_class=tokenizer,
@@ -185,6 +188,7 @@ def fit(name: str, out: Path, *, plain_share: float, epochs: int, learning_rate:
         "held_out_loss": loss,
         "held_out_perplexity": math.exp(loss),
         "seed": seed,
+        "precision": precision,
         "log": trainer.state.log_history,
     }
     (folder / "fit.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -200,9 +204,12 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=2, help="passes over the instructions")
     parser.add_argument("--learning_rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of the products; weights are float32"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
-    options = {key: getattr(args, key) for key in ("plain_share", "epochs", "learning_rate", "seed")}
+    options = {key: getattr(args, key) for key in ("plain_share", "epochs", "learning_rate", "seed", "precision")}
     fit(args.name, args.out, **options)
 
 

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE / "artifacts"
 FITS = {
     "small": {"plain_share": 0.4, "epochs": 2, "learning_rate": 3e-3},
-    "large": {"plain_share": 0.2, "epochs": 2, "learning_rate": 2e-3},
+    "large": {"plain_share": 0.3, "epochs": 4, "learning_rate": 2e-3},
 }
 BASE_N = 512
 BASE_PROMPTS = 48
@@ -49,9 +49,9 @@ def data_folder(given: str) -> Path:
     return folder
 
 
-def policy(name: str) -> Iterator[Job]:
+def policy(name: str, precision: str) -> Iterator[Job]:
     """Fit one policy."""
-    options = {"name": name, "out": OUT, **FITS[name]}
+    options = {"name": name, "out": OUT, "precision": precision, **FITS[name]}
     yield from once(script("policy", options), OUT / "policies" / name / "fit.json")
 
 
@@ -92,10 +92,13 @@ def main() -> None:
     parser.add_argument("--data", required=True, help='folder with the gzipped JSON lines, or "hub"')
     parser.add_argument("--policies", nargs="+", choices=tuple(FITS), default=list(FITS))
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="in which policies are fitted"
+    )
     args = parser.parse_args()
     data = data_folder(args.data)
     run_side_by_side([once(script("prompts", {"data": data, "out": OUT}), OUT / "eval.jsonl")], processes=1)
-    run_side_by_side([policy(name) for name in args.policies], processes=args.processes)
+    run_side_by_side([policy(name, args.precision) for name in args.policies], processes=args.processes)
     if "small" not in args.policies:
         sys.exit("The reward model starts from the small policy: name it too (--policies small large).")
     run_side_by_side([reward_model(data)], processes=1)

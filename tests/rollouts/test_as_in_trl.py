@@ -10,7 +10,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from tailgrad.rewards import checked
-from tailgrad.rollouts.generate import end_token_ids, load_policy, response_logprobs
+from tailgrad.rollouts.generate import end_token_ids, load_policy
+from tailgrad.rollouts.logprobs import response_logprobs
 from tailgrad.rollouts.prompts import completions_of, tokenize_prompts
 
 # TRL itself asks transformers for options by their old names.

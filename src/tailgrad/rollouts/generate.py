@@ -1,22 +1,17 @@
-"""The transformers engine: sample responses in batches and compute their log-probabilities."""
+"""The transformers engine: load a policy and sample its responses in batches."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from tailgrad.rewards._models import check_loaded, check_model_name, model_errors, torch_device, torch_dtype
-
-_LOGITS_BUDGET = 2**28
-"""Most float32 logits held at once when log-probabilities are computed (1 GiB)."""
 
 
 def load_policy(
@@ -125,75 +120,27 @@ def generate(
     responses: list[list[int]] = []
     with torch.no_grad(), _generation_config(model, generation_config):
         for start in range(0, len(rows), batch_size):
-            input_ids, mask = _pad(rows[start : start + batch_size], pad, model.device, side="left")
+            input_ids, mask = pad_tokens(rows[start : start + batch_size], pad, model.device, side="left")
             tokens = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=generation_config)
             new_tokens = tokens[:, input_ids.shape[1] :].tolist()
             responses += [_up_to_end(row, set(end_ids)) for row in new_tokens]
     return [responses[start : start + n] for start in range(0, len(rows), n)]
 
 
-def response_logprobs(
-    model: Any,
-    prompt_token_ids: list[list[int]],
-    response_token_ids: list[list[int]],
-    *,
-    temperature: float = 1.0,
-    batch_size: int = 256,
-) -> Float[np.ndarray, " B"]:
-    """Return the log-probability of each response given its prompt.
-
-    `sum_t log_softmax(logits_t / temperature)[token_t]` over the response's tokens with the end token, and
-    over the whole vocabulary: top_p and top_k do not enter.
-
-    Args:
-        model: The policy or the reference policy.
-        prompt_token_ids: Token ids, one list a response.
-        response_token_ids: Token ids, one list a response.
-        temperature: Divides the logits; above 0.
-        batch_size: Most responses in one forward pass; fewer where the vocabulary is large.
-
-    Returns:
-        Log-probabilities in nats `[B]`, float64.
-    """
-    pairs = list(zip(prompt_token_ids, response_token_ids, strict=True))
-    order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]), reverse=True)
-    longest_response = max((len(response) for _, response in pairs), default=1)
-    spread = max(map(len, prompt_token_ids), default=0) - min(map(len, prompt_token_ids), default=0)
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    size = max(1, min(batch_size, _LOGITS_BUDGET // (vocabulary * (longest_response + spread + 1))))
-    logprobs = np.empty(len(pairs), dtype=np.float64)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        prompts, responses = zip(*(pairs[i] for i in rows), strict=True)
-        logprobs[rows] = _batch_logprobs(model, list(prompts), list(responses), temperature).cpu().numpy()
-    return logprobs
-
-
-def _batch_logprobs(
-    model: Any, prompts: list[list[int]], responses: list[list[int]], temperature: float
-) -> Float[Tensor, " b"]:
-    rows = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
-    input_ids, mask = _pad(rows, 0, model.device, side="right")  # a causal model does not see what is on the right
-    length = input_ids.shape[1]
-    kept = length - min(map(len, prompts)) + 1
-    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask}
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
-        inputs["logits_to_keep"] = kept
-    with torch.no_grad():
-        logits = model(**inputs, use_cache=False).logits[:, -kept:][:, :-1].float() / temperature
-    targets = input_ids[:, -(kept - 1) :]
-    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-    positions = torch.arange(length - kept + 1, length, device=model.device)
-    first = torch.tensor([len(prompt) for prompt in prompts], device=model.device).unsqueeze(1)
-    last = torch.tensor([len(row) for row in rows], device=model.device).unsqueeze(1)
-    in_response = (positions >= first) & (positions < last)
-    return torch.where(in_response, chosen.double(), 0.0).sum(-1)
-
-
-def _pad(
+def pad_tokens(
     rows: list[list[int]], pad: int, device: torch.device, *, side: str
 ) -> tuple[Int[Tensor, "b L"], Int[Tensor, "b L"]]:
-    """Return padded token ids and the mask of the ones that are not padding."""
+    """Pad rows of token ids to one length.
+
+    Args:
+        rows: Token ids.
+        pad: The id to fill with.
+        device: Where the tensors go.
+        side: "left" or "right".
+
+    Returns:
+        The padded ids `[b, L]` and the mask of the ones that are not padding, 0 or 1 `[b, L]`.
+    """
     length = max(map(len, rows))
     ids = [([pad] * (length - len(r)) + r) if side == "left" else (r + [pad] * (length - len(r))) for r in rows]
     fill = [([0] * (length - len(r)) + [1] * len(r)) for r in rows]

@@ -17,7 +17,8 @@ import torch
 
 from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.generate import end_token_ids, generate, response_logprobs
+from tailgrad.rollouts.generate import end_token_ids, generate
+from tailgrad.rollouts.logprobs import response_logprobs
 from tailgrad.rollouts.prompts import Prompts, completions_of, prompt_text
 from tailgrad.rollouts.table import merge_tables, read_metadata, write_table
 
