@@ -15,6 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tailgrad.grid import read_grid
+from tailgrad.tails import upper_tail_qq
 
 FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "small-instruct"
 ANSWERS = [
@@ -29,7 +30,8 @@ def modules() -> Iterator[dict[str, ModuleType]]:
     """Its scripts, which import one another by their bare names."""
     path, before = sys.path[:], set(sys.modules)
     sys.path.insert(0, str(FOLDER))
-    yield {name: importlib.import_module(name) for name in ("constraints", "hub_data", "prompts", "policy", "lm_score")}
+    names = ("constraints", "hub_data", "prompts", "policy", "lm_score", "tail_shapes", "tails", "run", "fidelity")
+    yield {name: importlib.import_module(name) for name in names}
     sys.path[:] = path
     for name in set(sys.modules) - before:
         del sys.modules[name]
@@ -60,6 +62,39 @@ def test_grades_are_what_their_table_says(modules: dict[str, ModuleType]) -> Non
     # ^b bi ig g$ against ^b be ea ar rs s$: one of 4 + 6 pairs is shared
     assert constraints.overlap("big", "bears") == pytest.approx(2 * 1 / (4 + 6))
     assert constraints.score([[{"content": "?!"}]], [json.dumps(checks)]) == [0.0]
+
+
+def test_bent_rewards_keep_the_order_and_have_the_tails_they_are_named_for(modules: dict[str, ModuleType]) -> None:
+    constraints, shapes = modules["constraints"], modules["tail_shapes"]
+    checks = json.dumps({"length": 6, "mention": ["summer", "picked"], "long": None})
+    given = ([[{"role": "assistant", "content": answer}] for answer in ANSWERS], [checks] * len(ANSWERS))
+    scores = constraints.score(*given)
+    assert len(set(scores)) == len(ANSWERS)
+    heavy, light = shapes.heavy(*given), shapes.light(*given)
+    np.testing.assert_allclose(np.log(heavy), np.array(scores) - 5)
+    np.testing.assert_allclose(-np.log(-np.array(light)), np.array(scores) - 5)
+    normal = np.random.default_rng(0).normal(5, 0.8, (32, 512))
+    slopes = [
+        modules["tails"].slope(upper_tail_qq(rewards, tail_fraction=0.25))
+        for rewards in (shapes.bent_down(normal), normal, shapes.bent_up(normal))
+    ]
+    assert slopes[0] < 0.8 < 0.9 < slopes[1] < 1.1 < 1.3 < slopes[2]
+
+
+def test_the_responses_are_sampled_once_and_scored_by_every_reward(
+    modules: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    tables = {label: tmp_path / f"{label}.parquet" for label in modules["run"].REWARDS}
+    jobs = list(modules["run"].rollouts("small", "hh", tables, n=8, limit=2))
+    assert [job.argv[0] for job in jobs] == ["sample", *["score"] * (len(tables) - 1)]
+    for job, (label, path) in zip(jobs, tables.items(), strict=True):
+        given = dict(zip(job.argv[1::2], job.argv[2::2], strict=True))
+        assert given["--reward"] == str(modules["run"].REWARDS[label])
+        assert given["--out"] == str(path)
+        assert given.get("--table", given["--out"]) == str(tables["constraints"])
+    tables["constraints"].touch()
+    jobs = list(modules["run"].rollouts("small", "hh", tables, n=8, limit=2))
+    assert [job.argv[0] for job in jobs] == ["score"] * (len(tables) - 1)
 
 
 def test_the_sentences_say_the_constraints(modules: dict[str, ModuleType]) -> None:
@@ -178,4 +213,5 @@ def test_every_tier_is_a_grid_that_loads(tier: Path) -> None:
     config = read_grid(tier)
     assert len(config.seeds) >= 3
     assert len(config.learning_rates) >= 2
-    assert {"grpo", "tea", "max_at_k:k=8"} <= set(config.estimators)
+    assert {"grpo", "tea"} < set(config.estimators)
+    assert {"max_at_k:k=4", "max_at_k:k=8"} & set(config.estimators)  # k < m, the comparison that matters

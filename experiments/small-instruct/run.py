@@ -23,9 +23,15 @@ FITS = {
     "large": {"plain_share": 0.3, "epochs": 4, "learning_rate": 2e-3},
 }
 BASE_N = 512
-BASE_PROMPTS = 48
+BASE_PROMPTS = 32
 SETS = ("alpaca", "hh")
-REWARDS = {"constraints": "constraints.score", "reward-model": OUT / "reward-model", "lm-score": "lm_score.score"}
+REWARDS = {
+    "constraints": "constraints.score",
+    "heavy": "tail_shapes.heavy",
+    "light": "tail_shapes.light",
+    "reward-model": OUT / "reward-model",
+    "lm-score": "lm_score.score",
+}
 
 
 def once(job: Job, result: Path) -> Iterator[Job]:
@@ -49,7 +55,7 @@ def data_folder(given: str) -> Path:
     return folder
 
 
-def policy(name: str, precision: str) -> Iterator[Job]:
+def fitted(name: str, precision: str) -> Iterator[Job]:
     """Fit one policy."""
     options = {"name": name, "out": OUT, "precision": precision, **FITS[name]}
     yield from once(script("policy", options), OUT / "policies" / name / "fit.json")
@@ -63,27 +69,30 @@ def reward_model(data: Path) -> Iterator[Job]:
     yield from once(job, OUT / "reward-model" / "accuracy.json")
 
 
+def rollouts(policy: str, prompts: str, tables: dict[str, Path], *, n: int, limit: int) -> Iterator[Job]:
+    """Responses of a starting policy to held-out prompts, sampled once and scored by every reward in turn.
+
+    `tables` has the rollout table of each reward.
+    """
+    sampled = next(iter(tables.values()))
+    source = {"model": OUT / "policies" / policy, "dataset": OUT / f"{prompts}-test.jsonl"}
+    sampling = {**source, "n": n, "limit": limit, "max_new_tokens": 24}
+    for label, table in tables.items():
+        options = sampling if table == sampled else {"table": sampled, "selection": "reward"}
+        options = options | {"reward": REWARDS[label], "batch_size": 512, "out": table}
+        argv = ["sample" if table == sampled else "score", *flags(options)]
+        log = OUT / "logs" / f"{table.parent.name}-{table.stem}.log"
+        job = Job(f"{table.parent.name} {table.stem}", argv, log, limit, bar_progress(limit), folder=HERE)
+        yield from once(job, table)
+
+
 def base_rollouts(policies: list[str]) -> Iterator[Iterator[Job]]:
-    """Rollouts of the starting policies on the held-out prompts, scored by every reward that there is."""
-    rewards = {label: reward for label, reward in REWARDS.items() if label != "lm-score" or "large" in policies}
-    for name in policies:
+    """Rollouts of the starting policies, for the check of the rewards' tails."""
+    rewards = [label for label in REWARDS if label != "lm-score" or "large" in policies]
+    for policy in policies:
         for prompts in SETS:
-            for label, reward in rewards.items():
-                table = OUT / "base" / f"{name}-{prompts}-{label}.parquet"
-                options = {
-                    "model": OUT / "policies" / name,
-                    "dataset": OUT / f"{prompts}-test.jsonl",
-                    "reward": reward,
-                    "n": BASE_N,
-                    "limit": BASE_PROMPTS,
-                    "max_new_tokens": 24,
-                    "batch_size": 512,
-                    "out": table,
-                }
-                log = OUT / "logs" / f"base-{table.stem}.log"
-                argv = ["sample", *flags(options)]
-                job = Job(table.stem, argv, log, BASE_PROMPTS, bar_progress(BASE_PROMPTS), folder=HERE)
-                yield once(job, table)
+            tables = {label: OUT / "base" / f"{policy}-{prompts}-{label}.parquet" for label in rewards}
+            yield rollouts(policy, prompts, tables, n=BASE_N, limit=BASE_PROMPTS)
 
 
 def main() -> None:
@@ -98,7 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     data = data_folder(args.data)
     run_side_by_side([once(script("prompts", {"data": data, "out": OUT}), OUT / "eval.jsonl")], processes=1)
-    run_side_by_side([policy(name, args.precision) for name in args.policies], processes=args.processes)
+    run_side_by_side([fitted(name, args.precision) for name in args.policies], processes=args.processes)
     if "small" not in args.policies:
         sys.exit("The reward model starts from the small policy: name it too (--policies small large).")
     run_side_by_side([reward_model(data)], processes=1)

@@ -39,6 +39,24 @@ def measures(label: str, table: RolloutTable, qq: UpperTailQQ) -> list[str]:
     return [label.replace("-", ", ", 2), *cells, f"{qq.linearity:.4f}", f"{own:.3f}", f"{slope(qq):.2f}"]
 
 
+def draw(plots: dict[str, UpperTailQQ], stem: Path) -> None:
+    """A row a policy and prompt set, a column a reward."""
+    rows: dict[str, list[str]] = {}
+    for label in plots:
+        rows.setdefault("-".join(label.split("-")[:2]), []).append(label)
+    with drawing(stem, (3.2 * max(map(len, rows.values())), 3.4 * len(rows))) as (figure, _):
+        axes = figure.subplots(len(rows), max(map(len, rows.values())), squeeze=False, sharex=True)
+        for panels, labels in zip(axes, rows.values(), strict=True):
+            panels[0].set_ylabel("standardised reward")
+            for panel, label in zip(panels, labels, strict=False):
+                qq = plots[label]
+                panel.plot(qq.normal_quantiles, qq.normal_quantiles, color="0.6")
+                panel.plot(qq.normal_quantiles, qq.residuals, ".", markersize=2)
+                panel.set_title(f"{label}\n$R^2$ = {qq.linearity:.4f}", fontsize=9)
+        for panel in axes[-1]:
+            panel.set_xlabel("normal quantile")
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -51,14 +69,7 @@ def main() -> None:
     heading = [*HEADINGS, "pooled R^2", "median prompt's R^2", "slope"]
     text = aligned([heading, *(measures(label, table, plots[label]) for label, table in tables.items())])
     (args.out / "tails.md").write_text(text + "\n", encoding="utf-8")
-    with drawing(args.out / "tails", (3.2 * len(plots), 3.4)) as (figure, _):
-        panels = figure.subplots(1, len(plots), squeeze=False)[0]
-        for panel, (label, qq) in zip(panels, plots.items(), strict=True):
-            panel.plot(qq.normal_quantiles, qq.normal_quantiles, color="0.6")
-            panel.plot(qq.normal_quantiles, qq.residuals, ".", markersize=2)
-            panel.set_title(f"{label}\n$R^2$ = {qq.linearity:.4f}", fontsize=9)
-            panel.set_xlabel("normal quantile")
-        panels[0].set_ylabel("standardised reward")
+    draw(plots, args.out / "tails")
     print(text)
 
 
