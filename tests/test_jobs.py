@@ -64,6 +64,20 @@ def test_the_rate_of_a_resumed_job_counts_from_where_it_goes_on(job, capsys: pyt
     assert all(unit == "s/it" or float(value) < 50 for value, unit in shown)  # not 900 in a second
 
 
+@pytest.mark.parametrize(("asked", "expected"), [(None, 4), ("1", 1)])
+def test_jobs_share_the_cores_unless_told_how_many_threads(
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str | None, expected: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    run_side_by_side(
+        [job("threads", "open('notes', 'w').write(__import__('os').environ['OMP_NUM_THREADS'])")], processes=2
+    )
+    assert notes(tmp_path) == [str(expected)]
+
+
 def test_a_chain_that_yields_nothing_is_done(job, tmp_path: Path) -> None:
     run_side_by_side([iter(()), job("a", note("a")), iter(())], processes=1, overall="all")
     assert notes(tmp_path) == ["a"]

@@ -63,7 +63,8 @@ def run_side_by_side(
     Args:
         chains: Jobs, or chains of jobs that run one after another, started in their order. The next job of a chain is
             asked for when the one before has ended, so that a generator may look at what it left.
-        processes: How many run at once; each gets its share of the cores.
+        processes: How many run at once; each gets its share of the cores as threads, or OMP_NUM_THREADS where that
+            is set.
         overall: Name of a bar that counts finished chains; the bars of finished jobs then disappear.
         keep_going: Let the other chains go on when a job has failed, and raise at the end.
 
@@ -130,7 +131,7 @@ def _start(job: Job, chain: Iterator[Job], threads: int, *, leave: bool) -> _Run
     from tqdm import tqdm
 
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    environment = {"OMP_NUM_THREADS": str(threads), **os.environ, "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", job.module, *job.argv]
     with job.log.open("wb") as log:
         process = subprocess.Popen(
