@@ -3,7 +3,8 @@
     python experiments/small-instruct/run.py --data DIR|hub [--policies small large]
 
 `--data hub` first makes the data folder from public data sets (`hub_data.py`).
-Results go to `artifacts` beside this file; what stands there is not made again. The grids come after it:
+Results go to `artifacts` beside this file, where nothing is made again, and the check of the tails to `results/tails`.
+The grids come after it:
 
     tailgrad grid --config experiments/small-instruct/tier1.yaml
 """
@@ -18,6 +19,7 @@ from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "artifacts"
+TAILS = HERE / "results" / "tails"
 FITS = {
     "small": {"plain_share": 0.4, "epochs": 2, "learning_rate": 3e-3},
     "large": {"plain_share": 0.3, "epochs": 4, "learning_rate": 2e-3},
@@ -112,8 +114,8 @@ def main() -> None:
         sys.exit("The reward model starts from the small policy: name it too (--policies small large).")
     run_side_by_side([reward_model(data)], processes=1)
     run_side_by_side(list(base_rollouts(args.policies)), processes=args.processes)
-    run_side_by_side([once(script("tails", {"out": OUT}), OUT / "tails.md")], processes=1)
-    print((OUT / "tails.md").read_text(encoding="utf-8"))
+    run_side_by_side([script("tails", {"tables": OUT / "base", "out": TAILS})], processes=1)
+    print((TAILS / "tails.md").read_text(encoding="utf-8"))
     print(json.dumps(json.loads((OUT / "reward-model" / "accuracy.json").read_text()), indent=1))
 
 

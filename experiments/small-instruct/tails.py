@@ -1,8 +1,8 @@
 """How Gaussian the upper tail of each starting policy's rewards is, and whether a reward saturates or ties.
 
-    python experiments/small-instruct/tails.py --out DIR
+    python experiments/small-instruct/tails.py --tables DIR --out DIR
 
-Reads the rollout tables in `--out`/base (POLICY-PROMPTS-REWARD.parquet) and writes tails.md and tails.png to `--out`.
+Reads the rollout tables in `--tables` (POLICY-PROMPTS-REWARD.parquet) and writes tails.md and tails.png to `--out`.
 """
 
 import argparse
@@ -60,11 +60,13 @@ def draw(plots: dict[str, UpperTailQQ], stem: Path) -> None:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="folder with base/*.parquet")
+    parser.add_argument("--tables", type=Path, required=True, help="folder with the rollout tables")
+    parser.add_argument("--out", type=Path, required=True, help="folder for tails.md and tails.png")
     args = parser.parse_args()
-    tables = {path.stem: read_table(path) for path in sorted((args.out / "base").glob("*.parquet"))}
+    tables = {path.stem: read_table(path) for path in sorted(args.tables.glob("*.parquet"))}
     if not tables:
-        raise SystemExit(f"{args.out / 'base'} holds no rollout table: run.py makes them.")
+        raise SystemExit(f"{args.tables} holds no rollout table: run.py makes them.")
+    args.out.mkdir(parents=True, exist_ok=True)
     plots = {label: upper_tail_qq(table.rewards, tail_fraction=TAIL_FRACTION) for label, table in tables.items()}
     heading = [*HEADINGS, "pooled R^2", "median prompt's R^2", "slope"]
     text = aligned([heading, *(measures(label, table, plots[label]) for label, table in tables.items())])
