@@ -4,38 +4,57 @@
 
 Samples a pool of responses to held-out Alpaca prompts, differentiates each once, and takes the same gradients with
 every reward: the verifier, the verifier bent to a heavy and a light tail, the reward model and the larger model's
-score. Needs what `run.py` makes. Writes `--out`/REWARD/fidelity.{png,md,json} and `--out`/summary.md; an interrupted
-run goes on.
+score. Needs what `run.py` makes. Writes a report for each reward to artifacts/pool, and `--out`/fidelity.{png,md} of
+all; an interrupted run goes on.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
+import numpy as np
 from run import HERE, OUT, REWARDS, rollouts
 
 from tailgrad.evaluation import Fidelity, gradient_fidelity, write_fidelity
-from tailgrad.evaluation.tables import aligned
+from tailgrad.evaluation.figures import COLOURS, drawing
+from tailgrad.evaluation.tables import aligned, interval_cell
 from tailgrad.jobs import run_side_by_side
 from tailgrad.rollouts import GradientConfig, read_table, sketch_gradients
 
 ESTIMATORS = ["grpo", "dr_grpo", "max_at_k:k=4", "max_at_k:k=8", "cvar", "tea", "prefix_tea"]
 ROLLOUTS = [16, 32]
 BUDGETS = [32, 128]
-SHOWN = ("direction", "signal_to_noise")
+MEASURES = ("direction", "step", "norm_ratio", "signal_to_noise")
 POOL = OUT / "pool"
 
 
 def summary(found: dict[str, Fidelity]) -> str:
-    """Direction and signal to noise of every estimator, a block a reward."""
-    lines = [["reward", "N", "m", "estimator", *(name.replace("_", " ") for name in SHOWN)]]
+    """Every measure of every estimator, a block a reward."""
+    lines = [["reward", "N", "m", "estimator", *(name.replace("_", " ") for name in MEASURES)]]
     for label, fidelity in found.items():
         for point in fidelity.points:
-            cells = []
-            for name in SHOWN:
-                interval = point.measures[name]
-                cells.append(f"{interval.mean[0]:.3f} [{interval.low[0]:.3f}, {interval.high[0]:.3f}]")
+            cells = [interval_cell(point.measures[name], 0, 3) for name in MEASURES]
             lines.append([label, str(point.deploy_n), str(point.m), point.estimator, *cells])
     return aligned(lines)
+
+
+def draw(found: dict[str, Fidelity], stem: Path) -> None:
+    """A panel a reward: direction against signal to noise at the smallest m and the largest N."""
+    with drawing(stem, (3.1 * len(found), 3.6)) as (figure, _):
+        panels = figure.subplots(1, len(found), squeeze=False, sharex=True, sharey=True)[0]
+        for panel, (label, fidelity) in zip(panels, found.items(), strict=True):
+            points = [one for one in fidelity.points if (one.m, one.deploy_n) == (min(ROLLOUTS), max(BUDGETS))]
+            for point, colour, mark in zip(points, itertools.cycle(COLOURS), "oooooos", strict=False):
+                x, y = (point.measures[name] for name in ("signal_to_noise", "direction"))
+                bars = {f"{axis}err": np.abs([[v.low[0]], [v.high[0]]] - v.mean) for axis, v in (("x", x), ("y", y))}
+                panel.errorbar(
+                    x.mean, y.mean, **bars, fmt=mark, color=colour, elinewidth=1, alpha=0.8, label=point.estimator
+                )
+            panel.set_xscale("log")
+            panel.set_title(label)
+            panel.set_xlabel("signal to noise of a step")
+        panels[0].set_ylabel(f"cosine with the gradient of $V_{{{max(BUDGETS)}}}$")
+        figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside right center")
 
 
 def main() -> None:
@@ -55,8 +74,10 @@ def main() -> None:
         found[label] = gradient_fidelity(
             table.rewards, gradients, estimators=ESTIMATORS, m=ROLLOUTS, deploy_n=BUDGETS, seed=0
         )
-        print(f"{label}\n{write_fidelity(found[label], args.out / label, pool=table.metadata)}", flush=True)
-    (args.out / "summary.md").write_text(summary(found) + "\n", encoding="utf-8")
+        print(f"{label}\n{write_fidelity(found[label], POOL / label, pool=table.metadata)}", flush=True)
+    args.out.mkdir(parents=True, exist_ok=True)
+    draw(found, args.out / "fidelity")
+    (args.out / "fidelity.md").write_text(summary(found) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
