@@ -10,12 +10,13 @@ all; an interrupted run goes on.
 
 import argparse
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
 from run import HERE, OUT, REWARDS, rollouts
 
-from tailgrad.evaluation import Fidelity, gradient_fidelity, write_fidelity
+from tailgrad.evaluation import Fidelity, FidelityPoint, gradient_fidelity, write_fidelity
 from tailgrad.evaluation.figures import COLOURS, drawing
 from tailgrad.evaluation.tables import aligned, interval_cell
 from tailgrad.jobs import run_side_by_side
@@ -38,13 +39,44 @@ def summary(found: dict[str, Fidelity]) -> str:
     return aligned(lines)
 
 
+def break_even(one: FidelityPoint, other: FidelityPoint, prompts: int) -> float:
+    """Prompts a step from which on a step of `one` points closer to the gradient of V_N than a step of `other`.
+
+    With direction d and signal to noise s at so many `prompts`, a step of B prompts has cosine
+    d / sqrt(1 + prompts / (s B)). 0 where `one` is closer at every B, infinite where `other` is
+    in large steps.
+    """
+    (d, s), (other_d, other_s) = (
+        (min(1.0, point.measures["direction"].mean[0]), point.measures["signal_to_noise"].mean[0])
+        for point in (one, other)
+    )
+    bias, noise = d**2 - other_d**2, prompts * (other_d**2 / s - d**2 / other_s)
+    if bias < 0 or (bias == 0 and noise >= 0):
+        return math.inf
+    return 0.0 if noise <= 0 else noise / bias
+
+
+def break_even_table(found: dict[str, Fidelity]) -> str:
+    """Prompts a step at which each estimator's step meets GRPO's, at the smallest m and the largest N."""
+    rows = [["reward", *ESTIMATORS[1:]]]
+    for label, fidelity in found.items():
+        points = {one.estimator: one for one in shown(fidelity)}
+        needed = [break_even(points[name], points[ESTIMATORS[0]], fidelity.prompts) for name in ESTIMATORS[1:]]
+        rows.append([label, *(f"{value:.2g}" if value < 10 else f"{float(f'{value:.2g}'):,.0f}" for value in needed)])
+    return aligned(rows)
+
+
+def shown(fidelity: Fidelity) -> list[FidelityPoint]:
+    """The points at the smallest m and the largest N."""
+    return [one for one in fidelity.points if (one.m, one.deploy_n) == (min(ROLLOUTS), max(BUDGETS))]
+
+
 def draw(found: dict[str, Fidelity], stem: Path) -> None:
     """A panel a reward: direction against signal to noise at the smallest m and the largest N."""
     with drawing(stem, (3.1 * len(found), 3.6)) as (figure, _):
         panels = figure.subplots(1, len(found), squeeze=False, sharex=True, sharey=True)[0]
         for panel, (label, fidelity) in zip(panels, found.items(), strict=True):
-            points = [one for one in fidelity.points if (one.m, one.deploy_n) == (min(ROLLOUTS), max(BUDGETS))]
-            for point, colour, mark in zip(points, itertools.cycle(COLOURS), "oooooos", strict=False):
+            for point, colour, mark in zip(shown(fidelity), itertools.cycle(COLOURS), "oooooos", strict=False):
                 x, y = (point.measures[name] for name in ("signal_to_noise", "direction"))
                 bars = {f"{axis}err": np.abs([[v.low[0]], [v.high[0]]] - v.mean) for axis, v in (("x", x), ("y", y))}
                 panel.errorbar(
@@ -77,7 +109,8 @@ def main() -> None:
         print(f"{label}\n{write_fidelity(found[label], POOL / label, pool=table.metadata)}", flush=True)
     args.out.mkdir(parents=True, exist_ok=True)
     draw(found, args.out / "fidelity")
-    (args.out / "fidelity.md").write_text(summary(found) + "\n", encoding="utf-8")
+    text = f"{summary(found)}\n\nPrompts a step at which a step meets GRPO's\n\n{break_even_table(found)}\n"
+    (args.out / "fidelity.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
