@@ -440,6 +440,23 @@ MUTATIONS = [
         ("(sums / counts.clamp(min=1))", "sums"),
     ),
     *group(
+        "evaluation/break_even.py",
+        ("evaluation/test_break_even.py",),
+        ("of_reference / s - square / s_r", "square / s - of_reference / s_r"),
+        ("np.minimum(direction, 1.0) ** 2", "direction**2"),
+        ("np.minimum(direction, 1.0) ** 2", "np.minimum(direction, 1.0)"),
+        ("if bias < 0 or", "if bias < -1 or"),
+        ("0.0 if noise <= 0 else noise / bias", "noise / bias"),
+    ),
+    *group(
+        "evaluation/fidelity_report.py",
+        ("evaluation/test_break_even.py",),
+        (
+            "break_even(point, references[point.m], prompts)",
+            "break_even(point, next(iter(references.values())), prompts)",
+        ),
+    ),
+    *group(
         "rollouts/logprobs.py",
         ("rollouts/test_logprobs.py",),
         ("cached = 0 if cache is None else len(prompts[0]) - 1", "cached = 0 if cache is None else len(prompts[0])"),

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import math
 import random
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,6 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tailgrad.evaluation import FidelityPoint, Interval
 from tailgrad.grid import read_grid
 from tailgrad.tails import upper_tail_qq
 
@@ -97,32 +95,6 @@ def test_the_responses_are_sampled_once_and_scored_by_every_reward(
     tables["constraints"].touch()
     jobs = list(modules["run"].rollouts("small", "hh", tables, n=8, limit=2))
     assert [job.argv[0] for job in jobs] == ["score"] * (len(tables) - 1)
-
-
-def test_at_the_break_even_two_steps_have_the_same_cosine(modules: dict[str, ModuleType]) -> None:
-    """The truth is the first axis; a step is a sum of B prompts' vectors, drawn with the bias and noise given."""
-
-    def point(direction: float, signal_to_noise: float) -> FidelityPoint:
-        values = {"direction": direction, "signal_to_noise": signal_to_noise}
-        measures = {
-            name: Interval(*(np.array([value]) for value in (value, 0, 0, 8))) for name, value in values.items()
-        }
-        return FidelityPoint("any", 16, 128, 1, measures)
-
-    def cosine(direction: float, signal_to_noise: float, prompts: float) -> float:
-        """Of steps with as many prompts, in 500 dimensions, where noise of each has variance 8 / (s B) in all."""
-        expected = np.array([direction, math.sqrt(1 - direction**2), *np.zeros(498)])
-        noise = np.random.default_rng(0).normal(0, math.sqrt(8 / (signal_to_noise * prompts) / 500), (4000, 500))
-        steps = expected + noise
-        return float((steps[:, 0] / np.linalg.norm(steps, axis=1)).mean())
-
-    fidelity = modules["fidelity"]
-    steep, clear = (0.99, 0.05), (0.7, 0.9)  # little bias and much noise; much bias and little noise
-    needed = fidelity.break_even(point(*steep), point(*clear), 8)
-    assert cosine(*steep, needed) == pytest.approx(cosine(*clear, needed), abs=0.004)
-    assert cosine(*steep, 2 * needed) > cosine(*clear, 2 * needed) + 0.02
-    assert fidelity.break_even(point(*clear), point(*steep), 8) == math.inf
-    assert fidelity.break_even(point(0.99, 0.9), point(*clear), 8) == 0
 
 
 def test_the_sentences_say_the_constraints(modules: dict[str, ModuleType]) -> None:

@@ -10,13 +10,13 @@ all; an interrupted run goes on.
 
 import argparse
 import itertools
-import math
 from pathlib import Path
 
 import numpy as np
 from run import HERE, OUT, REWARDS, rollouts
 
-from tailgrad.evaluation import Fidelity, FidelityPoint, gradient_fidelity, write_fidelity
+from tailgrad.evaluation import Fidelity, FidelityPoint, break_even, gradient_fidelity, write_fidelity
+from tailgrad.evaluation.fidelity_report import prompts_cell
 from tailgrad.evaluation.figures import COLOURS, drawing
 from tailgrad.evaluation.tables import aligned, interval_cell
 from tailgrad.jobs import run_side_by_side
@@ -39,30 +39,13 @@ def summary(found: dict[str, Fidelity]) -> str:
     return aligned(lines)
 
 
-def break_even(one: FidelityPoint, other: FidelityPoint, prompts: int) -> float:
-    """Prompts a step from which on a step of `one` points closer to the gradient of V_N than a step of `other`.
-
-    With direction d and signal to noise s at so many `prompts`, a step of B prompts has cosine
-    d / sqrt(1 + prompts / (s B)). 0 where `one` is closer at every B, infinite where `other` is
-    in large steps.
-    """
-    (d, s), (other_d, other_s) = (
-        (min(1.0, point.measures["direction"].mean[0]), point.measures["signal_to_noise"].mean[0])
-        for point in (one, other)
-    )
-    bias, noise = d**2 - other_d**2, prompts * (other_d**2 / s - d**2 / other_s)
-    if bias < 0 or (bias == 0 and noise >= 0):
-        return math.inf
-    return 0.0 if noise <= 0 else noise / bias
-
-
 def break_even_table(found: dict[str, Fidelity]) -> str:
     """Prompts a step at which each estimator's step meets GRPO's, at the smallest m and the largest N."""
     rows = [["reward", *ESTIMATORS[1:]]]
     for label, fidelity in found.items():
         points = {one.estimator: one for one in shown(fidelity)}
         needed = [break_even(points[name], points[ESTIMATORS[0]], fidelity.prompts) for name in ESTIMATORS[1:]]
-        rows.append([label, *(f"{value:.2g}" if value < 10 else f"{float(f'{value:.2g}'):,.0f}" for value in needed)])
+        rows.append([label, *map(prompts_cell, needed)])
     return aligned(rows)
 
 

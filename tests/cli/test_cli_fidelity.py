@@ -120,7 +120,7 @@ def test_writes_and_prints_a_report_and_resumes(
     assert found == [(32, m, name, N // m) for m in (8, 16) for name in names]
     rows = [line.split("|")[1:-1] for line in markdown.splitlines() if line.startswith("| ")]
     for row, point in zip(rows[2:], document["points"], strict=True):
-        m, name, direction, _, ratio, _ = (cell.strip() for cell in row)
+        m, name, direction, _, ratio, _, _ = (cell.strip() for cell in row)
         assert (m, name) == (str(point["m"]), point["estimator"])
         decimals = len(direction.split()[0].split(".")[1])
         assert direction.split()[0] == f"{point['direction']['mean']:.{decimals}f}"

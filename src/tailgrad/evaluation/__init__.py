@@ -1,6 +1,7 @@
 """Best-of-N curves: exact V_N, intervals, paired comparison; gradient fidelity; figures."""
 
 from tailgrad.evaluation.best_of_n import best_of_n, budgets_up_to
+from tailgrad.evaluation.break_even import break_even
 from tailgrad.evaluation.comparison import comparable_runs, paired_difference
 from tailgrad.evaluation.curves import Comparison, Curve, compare
 from tailgrad.evaluation.fidelity import (
@@ -25,6 +26,7 @@ __all__ = [
     "ResponseGradients",
     "Run",
     "best_of_n",
+    "break_even",
     "budgets_up_to",
     "check_fidelity",
     "comparable_runs",
