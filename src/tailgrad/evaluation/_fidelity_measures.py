@@ -87,8 +87,7 @@ def measure(products: InnerProducts, *, has_scale: bool, seed: int = 0) -> dict[
     values = _values(products, every)[0]
     low, high = np.full((2, len(MEASURES)), np.nan)
     if prompts > 1:
-        all_but_one = (1 - np.eye(prompts)) / (prompts - 1)
-        pseudo = prompts * values - (prompts - 1) * _values(products, all_but_one)
+        pseudo = prompts * values - (prompts - 1) * without_each_prompt(products)
         pseudo[:, np.isnan(pseudo).any(axis=0)] = np.nan
         interval = mean_interval(pseudo[None], seed=seed)
         low, high = (values + end - interval.mean for end in (interval.low, interval.high))
@@ -100,6 +99,17 @@ def measure(products: InnerProducts, *, has_scale: bool, seed: int = 0) -> dict[
     return {
         name: Interval(mean, below, above, count) for name, mean, below, above in zip(MEASURES, *columns, strict=True)
     }
+
+
+def without_each_prompt(products: InnerProducts) -> Float[np.ndarray, "P 4"]:
+    """The measures without each prompt in turn, for the jackknife; none with one prompt.
+
+    The signal to noise is that of a step of all P prompts, not of P - 1.
+    """
+    prompts = len(products.noise)
+    if prompts == 1:
+        return np.empty((0, len(MEASURES)))
+    return _values(products, (1 - np.eye(prompts)) / (prompts - 1))
 
 
 def agreement(truth: Float[np.ndarray, "P 2 D"]) -> float:

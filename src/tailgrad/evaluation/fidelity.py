@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Real
 
 from tailgrad.estimators import accepted_options, bind, max_at_k, parse_estimator, smallest_group
-from tailgrad.evaluation._fidelity_measures import agreement, inner_products, measure
+from tailgrad.evaluation._fidelity_measures import agreement, inner_products, measure, without_each_prompt
 from tailgrad.evaluation.intervals import Interval
 from tailgrad.types import check_rewards
 
@@ -39,6 +39,7 @@ class FidelityPoint:
         steps: Training steps that `step` is the mean over.
         measures: `direction`, `step`, `norm_ratio` and `signal_to_noise` (see `gradient_fidelity`) with intervals,
             one column each; NaN where noise leaves nothing, or the estimator has no scale.
+        left_out: The measures in that order without each of the P prompts; empty with one prompt.
     """
 
     estimator: str
@@ -46,6 +47,7 @@ class FidelityPoint:
     deploy_n: int
     steps: int
     measures: dict[str, Interval]
+    left_out: Float[np.ndarray, "P 4"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +170,10 @@ def gradient_fidelity(
             for budget, truth in truths.items():
                 if steps is None or "deploy_n" in accepted_options(name):
                     steps = _step_gradients(halves, gradients, name, options, m=size, deploy_n=budget)
-                measures = measure(inner_products(steps, truth), has_scale=name not in WITHOUT_SCALE, seed=seed)
-                points.append(FidelityPoint(text, size, budget, 2 * (half // size), measures))
+                products = inner_products(steps, truth)
+                measures = measure(products, has_scale=name not in WITHOUT_SCALE, seed=seed)
+                left_out = without_each_prompt(products)
+                points.append(FidelityPoint(text, size, budget, 2 * (half // size), measures, left_out))
     points.sort(key=lambda point: (point.deploy_n, point.m))
     reliability = {budget: agreement(truth) for budget, truth in truths.items()}
     return Fidelity(len(rewards), rewards.shape[1], tuple(points), reliability)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tailgrad.evaluation.break_even import break_even
+from tailgrad.evaluation.break_even import break_even, break_even_cell
 from tailgrad.evaluation.fidelity import Fidelity, FidelityPoint
 from tailgrad.evaluation.figures import COLOURS, LINES, drawing
 from tailgrad.evaluation.intervals import CONFIDENCE, RESAMPLES
@@ -87,54 +87,32 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
     for deploy_n, cosine in fidelity.truth_agreement.items():
         parts += [
             f"N = {deploy_n} (the truths of the two halves of the pool have cosine {cosine:.2f})",
-            _table([point for point in fidelity.points if point.deploy_n == deploy_n], fidelity.prompts),
+            _table([point for point in fidelity.points if point.deploy_n == deploy_n]),
         ]
     parts += [
         "direction: cosine of the expected gradient with that of V_N. step: the same of one step's gradient "
         f"({fidelity.prompts} {unit}, one group each). norm ratio: norm of the expected gradient over that of V_N. "
         "signal to noise: squared norm of the expected gradient over the mean squared noise of a step. Corrected for "
-        "the noise of the pool; unknown where that leaves nothing, or the estimator has no gradient scale. prompts to "
-        "meet: so many prompts a step, and its step points closer to the gradient of V_N (a point estimate)."
+        "the noise of the pool; unknown where that leaves nothing, or the estimator has no gradient scale. ahead "
+        "from: with so many prompts a step or more its step points closer to the gradient of V_N."
     ]
     if fidelity.prompts < 2:
         parts.append("No intervals: they need at least two prompts.")
     return "\n\n".join(parts) + "\n"
 
 
-def _table(points: Sequence[FidelityPoint], prompts: int) -> str:
+def _table(points: Sequence[FidelityPoint]) -> str:
     decimals = {key: decimals_of([point.measures[key] for point in points]) for key in _HEADINGS}
     names = {point.estimator for point in points}
     mean = next((name for name in _FOLLOW_THE_MEAN if name in names), None)
     references = {point.m: point for point in points if point.estimator == mean}
-    rows = [["m", "estimator", *_HEADINGS.values(), *([f"prompts to meet {mean}"] if mean else [])]]
+    rows = [["m", "estimator", *_HEADINGS.values(), *([f"ahead of {mean} from"] if mean else [])]]
     for point in points:
         cells = [interval_cell(point.measures[key], 0, decimals[key]) for key in _HEADINGS]
         if mean:
-            cells.append(
-                "" if point.estimator == mean else prompts_cell(break_even(point, references[point.m], prompts))
-            )
+            cells.append("" if point.estimator == mean else break_even_cell(break_even(point, references[point.m])))
         rows.append([str(point.m), point.estimator, *cells])
     return aligned(rows)
-
-
-def prompts_cell(value: float) -> str:
-    """Give what `break_even` returns as a table shows it, with two digits.
-
-    Args:
-        value: Prompts a step.
-
-    Returns:
-        "any" below 1, "never" where infinite, "unknown" where NaN.
-
-    Example:
-        >>> [prompts_cell(value) for value in (0.0, 38.4, 1531.0, math.inf, math.nan)]
-        ['any', '38', '1,500', 'never', 'unknown']
-    """
-    if math.isnan(value):
-        return "unknown"
-    if math.isinf(value):
-        return "never"
-    return "any" if value < 1 else f"{float(f'{value:.2g}'):,.0f}"
 
 
 def _json_text(fidelity: Fidelity, pool: Mapping[str, Any]) -> str:
