@@ -328,7 +328,7 @@ MUTATIONS = [
         ("means[:, 0] @ means[:, 1].T", "means[:, 0] @ means[:, 0].T"),
         ("truth[:, 0] @ truth[:, 1].T", "truth[:, 0] @ truth[:, 0].T"),
         ("deviations.mean(axis=1) / (groups - 1)", "deviations.mean(axis=1) / groups"),
-        ("prompts * values - (prompts - 1) * _values", "prompts * values - prompts * _values"),
+        ("prompts * values - (prompts - 1) * without", "prompts * values - prompts * without"),
         ("values + end - interval.mean for", "end for"),
         ("along.mean(axis=0) / np.sqrt(mean_square * truth_square)", "along.mean(axis=0) / truth_square"),
         ("cosines.mean(axis=0) / np.sqrt(truth_square)", "cosines.mean(axis=0)"),
@@ -451,7 +451,7 @@ MUTATIONS = [
         (" & ((d > 0) | (d_r > 0))", ""),
         ("(prompts - 1) / prompts *", "1 / prompts *"),
         ("(1 + CONFIDENCE) / 2", "CONFIDENCE"),
-        ("if not (np.isfinite(without) & (without > 0)).all():", "if False:"),
+        ("if not (np.isfinite(every) & (every > 0)).all():", "if False:"),
     ),
     *group(
         "evaluation/fidelity_report.py",
@@ -462,8 +462,9 @@ MUTATIONS = [
         "rollouts/logprobs.py",
         ("rollouts/test_logprobs.py",),
         ("cached = 0 if cache is None else len(prompts[0]) - 1", "cached = 0 if cache is None else len(prompts[0])"),
-        ("any(prompt != prompts[0] for prompt in prompts)", "False"),
         ("type(layer) is not DynamicLayer", "not isinstance(layer, DynamicLayer)"),
+        ("[prompt for prompt, same in rows.items() if len(same) >= enough and len(prompt) > 1]", "[]"),
+        (" and len(prompt) > 1]", "]"),
         ("(positions >= first) & (positions < last)", "positions < last"),
     ),
     *group(

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tailgrad.evaluation import gradient_fidelity
 from tailgrad.grid import read_grid
 from tailgrad.tails import upper_tail_qq
 
@@ -81,6 +82,30 @@ def test_bent_rewards_keep_the_order_and_have_the_tails_they_are_named_for(modul
     assert slopes[0] < 0.8 < 0.9 < slopes[1] < 1.1 < 1.3 < slopes[2]
 
 
+def test_the_figure_of_fidelity_has_every_estimator_once(modules: dict[str, ModuleType], tmp_path: Path) -> None:
+    fidelity = modules["fidelity"]
+    rewards = np.random.default_rng(0).normal(size=(4, 512))
+    asked = {"estimators": fidelity.ESTIMATORS, "m": fidelity.ROLLOUTS, "deploy_n": fidelity.BUDGETS}
+    found = {"one": gradient_fidelity(rewards, rewards[:, :, None], **asked)}
+    assert [point.estimator for point in fidelity.shown(found["one"])] == fidelity.ESTIMATORS
+    fidelity.draw(found, tmp_path / "fidelity")
+    drawn = (tmp_path / "fidelity.svg").read_text()
+    assert all(drawn.count(f"<!-- {name} -->") == 1 for name in fidelity.ESTIMATORS)
+
+
+def test_rewards_of_a_policy_that_is_not_there_are_left_out(
+    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run = modules["run"]
+    monkeypatch.setattr(run, "OUT", tmp_path)
+    chains = [[job.name for job in chain] for chain in run.base_rollouts(["small"])]
+    assert len(chains) == len(run.SETS)
+    assert not any("lm-score" in name for names in chains for name in names)
+    (tmp_path / "policies" / "large").mkdir(parents=True)
+    (tmp_path / "policies" / "large" / "fit.json").touch()
+    assert sum("lm-score" in job.name for chain in run.base_rollouts(["small"]) for job in chain) == len(run.SETS)
+
+
 def test_the_responses_are_sampled_once_and_scored_by_every_reward(
     modules: dict[str, ModuleType], tmp_path: Path
 ) -> None:
@@ -92,6 +117,8 @@ def test_the_responses_are_sampled_once_and_scored_by_every_reward(
         assert given["--reward"] == str(modules["run"].REWARDS[label])
         assert given["--out"] == str(path)
         assert given.get("--table", given["--out"]) == str(tables["constraints"])
+        expected = {"--n": "8", "--limit": "2"} if job.argv[0] == "sample" else {"--selection": "reward"}
+        assert expected.items() <= given.items()
     tables["constraints"].touch()
     jobs = list(modules["run"].rollouts("small", "hh", tables, n=8, limit=2))
     assert [job.argv[0] for job in jobs] == ["score"] * (len(tables) - 1)

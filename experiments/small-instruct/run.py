@@ -3,7 +3,8 @@
     python experiments/small-instruct/run.py --data DIR|hub [--policies small large]
 
 `--data hub` first makes the data folder from public data sets (`hub_data.py`).
-Results go to `artifacts` beside this file, where nothing is made again, and the check of the tails to `results/tails`.
+Results go to `artifacts` beside this file, where nothing is made again, and the check of the tails to `results/tails`,
+in the place of what stands there.
 The grids come after it:
 
     tailgrad grid --config experiments/small-instruct/tier1.yaml
@@ -11,7 +12,6 @@ The grids come after it:
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,12 +88,21 @@ def rollouts(policy: str, prompts: str, tables: dict[str, Path], *, n: int, limi
         yield from once(job, table)
 
 
+def is_fitted(policy: str) -> bool:
+    """Whether the policy is there."""
+    return (OUT / "policies" / policy / "fit.json").exists()
+
+
+def rewards_at_hand() -> list[str]:
+    """All rewards, but the large policy's where there is none."""
+    return [label for label in REWARDS if label != "lm-score" or is_fitted("large")]
+
+
 def base_rollouts(policies: list[str]) -> Iterator[Iterator[Job]]:
     """Rollouts of the starting policies, for the check of the rewards' tails."""
-    rewards = [label for label in REWARDS if label != "lm-score" or "large" in policies]
     for policy in policies:
         for prompts in SETS:
-            tables = {label: OUT / "base" / f"{policy}-{prompts}-{label}.parquet" for label in rewards}
+            tables = {label: OUT / "base" / f"{policy}-{prompts}-{label}.parquet" for label in rewards_at_hand()}
             yield rollouts(policy, prompts, tables, n=BASE_N, limit=BASE_PROMPTS)
 
 
@@ -107,11 +116,11 @@ def main() -> None:
         "--precision", choices=("float32", "bfloat16"), default="float32", help="in which policies are fitted"
     )
     args = parser.parse_args()
+    if "small" not in args.policies and not is_fitted("small"):
+        parser.error("The reward model starts from the small policy: name it too (--policies small large).")
     data = data_folder(args.data)
     run_side_by_side([once(script("prompts", {"data": data, "out": OUT}), OUT / "eval.jsonl")], processes=1)
     run_side_by_side([fitted(name, args.precision) for name in args.policies], processes=args.processes)
-    if "small" not in args.policies:
-        sys.exit("The reward model starts from the small policy: name it too (--policies small large).")
     run_side_by_side([reward_model(data)], processes=1)
     run_side_by_side(list(base_rollouts(args.policies)), processes=args.processes)
     run_side_by_side([script("tails", {"tables": OUT / "base", "out": TAILS})], processes=1)

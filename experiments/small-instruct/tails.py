@@ -48,6 +48,8 @@ def draw(plots: dict[str, UpperTailQQ], stem: Path) -> None:
         axes = figure.subplots(len(rows), max(map(len, rows.values())), squeeze=False, sharex=True)
         for panels, labels in zip(axes, rows.values(), strict=True):
             panels[0].set_ylabel("standardised reward")
+            for panel in panels[len(labels) :]:
+                panel.set_visible(False)
             for panel, label in zip(panels, labels, strict=False):
                 qq = plots[label]
                 panel.plot(qq.normal_quantiles, qq.normal_quantiles, color="0.6")

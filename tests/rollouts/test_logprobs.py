@@ -69,10 +69,12 @@ KINDS = {
 }
 
 
+@pytest.mark.parametrize("logits", [2**28, 12 * 8 * 4])  # memory for many rows, and for four
 @pytest.mark.parametrize("kind", KINDS)
-def test_many_responses_to_one_prompt(kind: str) -> None:
+def test_many_responses_to_one_prompt(kind: str, logits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty responses of several lengths to each of three prompts, in any order, and nine prompts with one each."""
     config, shared = KINDS[kind]
+    monkeypatch.setattr(engine, "_LOGITS_BUDGET", logits)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     for parameter in model.parameters():
@@ -103,3 +105,7 @@ def test_a_peft_adapter_is_a_policy(tmp_path: Path, policy: Path) -> None:
     expected = [manual_logprob(adapted.eval(), p, r, 1.0) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
     np.testing.assert_allclose(response_logprobs(model, PROMPTS, RESPONSES), expected, rtol=1e-5)
     assert not np.allclose(expected, response_logprobs(load_policy(str(policy))[0], PROMPTS, RESPONSES), rtol=1e-2)
+    for one in (model, adapted):  # as transformers loads it, and as peft wraps it
+        several = response_logprobs(one, PROMPTS[:1] * 4, RESPONSES, batch_size=4)
+        again = [manual_logprob(adapted.eval(), PROMPTS[0], response, 1.0) for response in RESPONSES]
+        np.testing.assert_allclose(several, again, rtol=1e-5)

@@ -106,5 +106,9 @@ def break_even_cell(found: Interval) -> str:
         return "never"
     if value < 1:
         return "1"
-    digits = [f"{float(f'{number:.2g}'):,g}" for number in (value, low, high) if not math.isnan(number)]
-    return digits[0] if len(digits) == 1 else f"{digits[0]} [{digits[1]}, {digits[2]}]"
+    digits = [_two_digits(number) for number in (value, low, high)]
+    return digits[0] if math.isnan(low) else f"{digits[0]} [{digits[1]}, {digits[2]}]"
+
+
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):,.0f}" if number >= 10 else f"{number:.2g}"

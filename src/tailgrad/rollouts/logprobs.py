@@ -15,8 +15,6 @@ from tailgrad.rollouts.generate import pad_tokens
 
 _LOGITS_BUDGET = 2**28
 """Most float32 logits held at once (1 GiB)."""
-_SHARED = 8
-"""From so many responses on, the prompt they have in common is read once for the batch."""
 
 
 def response_logprobs(
@@ -30,7 +28,8 @@ def response_logprobs(
     """Return the log-probability of each response given its prompt.
 
     `sum_t log_softmax(logits_t / temperature)[token_t]` over the response's tokens with the end token, and
-    over the whole vocabulary: top_p and top_k do not enter.
+    over the whole vocabulary: top_p and top_k do not enter. A prompt with responses enough for half a batch is read
+    once a batch; that takes the memory that generating the batch takes.
 
     Args:
         model: The policy or the reference policy.
@@ -44,23 +43,27 @@ def response_logprobs(
     """
     pairs = list(zip(prompt_token_ids, response_token_ids, strict=True))
     logprobs = np.empty(len(pairs), dtype=np.float64)
-    for together in _by_prompt(prompt_token_ids):
+    enough = max(2, _rows_in_budget(model, pairs, batch_size) // 2)
+    for together, shared in _by_prompt(model, prompt_token_ids, enough):
         rows = sorted(together, key=lambda i: len(pairs[i][0]) + len(pairs[i][1]), reverse=True)
         size = _rows_in_budget(model, [pairs[i] for i in rows], batch_size)
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             prompts, responses = zip(*(pairs[i] for i in batch), strict=True)
-            logprobs[batch] = _batch_logprobs(model, prompts, responses, temperature).cpu().numpy()
+            cache = _cache_of(model, prompts[0][:-1], len(batch)) if shared else None
+            logprobs[batch] = _batch_logprobs(model, prompts, responses, temperature, cache).cpu().numpy()
     return logprobs
 
 
-def _by_prompt(prompts: list[list[int]]) -> Iterator[list[int]]:
-    """Rows that go together: those of each prompt that has many, then all the others."""
+def _by_prompt(model: Any, prompts: list[list[int]], enough: int) -> Iterator[tuple[list[int], bool]]:
+    """Rows that go together, and whether they share a prompt: those of each prompt with many, then the others."""
     rows: dict[tuple[int, ...], list[int]] = {}
     for i, prompt in enumerate(prompts):
         rows.setdefault(tuple(prompt), []).append(i)
-    yield from (same for same in rows.values() if len(same) >= _SHARED)
-    yield [i for same in rows.values() if len(same) < _SHARED for i in same]
+    often = [prompt for prompt, same in rows.items() if len(same) >= enough and len(prompt) > 1]
+    if often and _cache_of(model, list(often[0][:-1]), 1) is not None:
+        yield from ((rows.pop(prompt), True) for prompt in often)
+    yield [i for same in rows.values() for i in same], False
 
 
 def _rows_in_budget(model: Any, pairs: list[tuple[list[int], list[int]]], batch_size: int) -> int:
@@ -71,19 +74,19 @@ def _rows_in_budget(model: Any, pairs: list[tuple[list[int], list[int]]], batch_
 
 
 def _batch_logprobs(
-    model: Any, prompts: Sequence[list[int]], responses: Sequence[list[int]], temperature: float
+    model: Any, prompts: Sequence[list[int]], responses: Sequence[list[int]], temperature: float, cache: Any | None
 ) -> Float[Tensor, " b"]:
+    """With the cache of all but the last token of the one prompt of all rows, or with the whole rows."""
+    cached = 0 if cache is None else len(prompts[0]) - 1
+    prompts = [prompt[cached:] for prompt in prompts]
+    rows = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
+    input_ids, mask = pad_tokens(rows, 0, model.device, side="right")  # a causal model does not see what is right
+    length = input_ids.shape[1]
+    kept = length - min(map(len, prompts)) + 1
+    mask = torch.cat([mask.new_ones(len(rows), cached), mask], dim=1)
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask, "use_cache": cache is not None}
+    inputs |= {} if cache is None else {"past_key_values": cache}
     with torch.no_grad():
-        cache = _cache_of_prompt(model, prompts)
-        cached = 0 if cache is None else len(prompts[0]) - 1
-        prompts = [prompt[cached:] for prompt in prompts]
-        rows = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
-        input_ids, mask = pad_tokens(rows, 0, model.device, side="right")  # a causal model does not see what is right
-        length = input_ids.shape[1]
-        kept = length - min(map(len, prompts)) + 1
-        mask = torch.cat([mask.new_ones(len(rows), cached), mask], dim=1)
-        inputs = {"input_ids": input_ids, "attention_mask": mask, "use_cache": cache is not None}
-        inputs |= {} if cache is None else {"past_key_values": cache}
         logits = model(**inputs, **_last_logits(model, kept)).logits[:, -kept:][:, :-1].float() / temperature
     targets = input_ids[:, -(kept - 1) :]
     chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
@@ -94,21 +97,16 @@ def _batch_logprobs(
     return torch.where(in_response, chosen.double(), 0.0).sum(-1)
 
 
-def _cache_of_prompt(model: Any, prompts: Sequence[list[int]]) -> Any | None:
-    """Keys and values of all but the last token of the one prompt of all rows.
-
-    None where the rows are few or have several prompts, and where the model keeps more than keys and values of
-    every token (sliding windows, recurrent states).
-    """
+def _cache_of(model: Any, tokens: list[int], rows: int) -> Any | None:
+    """Keys and values of the tokens, for so many rows; None for a model that keeps anything else."""
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
-    if len(prompts) < _SHARED or len(prompts[0]) < 2 or any(prompt != prompts[0] for prompt in prompts):
-        return None
-    start = torch.tensor([prompts[0][:-1]], device=model.device)
-    cache = getattr(model(input_ids=start, use_cache=True, **_last_logits(model, 1)), "past_key_values", None)
+    given = torch.tensor([tokens], device=model.device)
+    with torch.no_grad():
+        cache = getattr(model(input_ids=given, use_cache=True, **_last_logits(model, 1)), "past_key_values", None)
     if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None
-    cache.batch_repeat_interleave(len(prompts))
+    cache.batch_repeat_interleave(rows)
     return cache
 
 
