@@ -21,7 +21,7 @@ from tailgrad.rollouts import GradientConfig, read_table, sketch_gradients
 
 ESTIMATORS = ["grpo", "dr_grpo", "max_at_k:k=4", "max_at_k:k=8", "cvar", "tea", "prefix_tea"]
 ROLLOUTS = [16, 32]
-BUDGETS = [32, 128]
+BUDGETS = [64, 128]
 
 
 def shown(fidelity: Fidelity) -> list[FidelityPoint]:
