@@ -239,6 +239,6 @@ def test_hub_data_sets_make_the_data_folder(modules: dict[str, ModuleType], tmp_
 def test_every_tier_is_a_grid_that_loads(tier: Path) -> None:
     config = read_grid(tier)
     assert len(config.seeds) >= 3
-    assert len(config.learning_rates) >= 2
+    assert len(config.learning_rates) >= 2 or len(config.checkpoints) >= 2  # chosen, or compared along the way
     assert {"grpo", "tea"} < set(config.estimators)
     assert {"max_at_k:k=4", "max_at_k:k=8"} & set(config.estimators)  # k < m, the comparison that matters
