@@ -83,8 +83,8 @@ def expected_max_normal(n: int | float | Tensor, *, validate: bool = True) -> fl
     Example:
         >>> round(expected_max_normal(128), 6)
         2.594597
-        >>> expected_max_normal(torch.tensor([1, 2])).round(decimals=6)
-        tensor([0.0000, 0.5642], dtype=torch.float64)
+        >>> expected_max_normal(torch.tensor([2, 4])).round(decimals=6)
+        tensor([0.5642, 1.0294], dtype=torch.float64)
     """
     check_budget(n, "n", validate=validate)
     if isinstance(n, Tensor):
