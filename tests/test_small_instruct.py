@@ -197,6 +197,10 @@ def test_the_score_is_the_information_that_the_prompt_gives(modules: dict[str, M
     found = score.gain(model, tokenizer, [prompt, score.EMPTY], [response, response])
     np.testing.assert_allclose(found, [expected, 0.0], atol=1e-5)
     assert abs(expected) > 1e-3
+    floored = [score.gain(model, tokenizer, [prompt], [response], floor)[0] for floor in (tokens, tokens + 1, 100)]
+    np.testing.assert_allclose(
+        floored, [expected, expected * tokens / (tokens + 1), expected * tokens / 100], atol=1e-5
+    )
 
 
 def test_hub_data_sets_make_the_data_folder(modules: dict[str, ModuleType], tmp_path: Path) -> None:
