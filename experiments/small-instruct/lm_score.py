@@ -34,7 +34,7 @@ def scorer() -> tuple[Any, Any]:
 def gain(
     model: Any, tokenizer: Any, prompts: Sequence[Messages], responses: Sequence[str], floor: int = 1
 ) -> np.ndarray:
-    """Mutual information of each prompt and response over its tokens, or over `floor` if it has fewer, in nats `[B]`."""
+    """Mutual information of each prompt and response over its tokens, at least `floor` of them, in nats `[B]`."""
     asked = [tokenizer.apply_chat_template(one, add_generation_prompt=True)["input_ids"] for one in prompts]
     empty = tokenizer.apply_chat_template(EMPTY, add_generation_prompt=True)["input_ids"]
     answers = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in responses]
