@@ -56,6 +56,9 @@ def methods(config, fill, kl):
     return methods_of(config, settings(config)[0], chosen_trainings(config, rows), found), found
 
 
+FROM_HALF_TO_FOUR = ["0.5", "0.7", "1", "1.4", "2", "2.8", "4"]
+
+
 def cells(text):
     """The rows of a table by their first cell."""
     lines = [line for line in text.split("\n") if line.startswith("|")][2:]
@@ -73,12 +76,13 @@ def test_the_table_compares_at_equal_kl_and_only_between_measured_points(config,
     np.testing.assert_allclose(points["tea"][0], [[0.0, 0.5, 1.0, 2.0]] * 2)
     np.testing.assert_allclose(points["tea"][1].mean(axis=1), 1.5 + 3.0 * np.sqrt(points["tea"][0]))
     rows = cells(equal_kl_table(without_start(points), budget=8, reference="grpo"))
-    assert list(rows) == ["0.5", "1", "2", "4"]  # grpo was measured from 1 to 4 nats, tea from 0.5 to 2
+    assert list(rows) == FROM_HALF_TO_FOUR
     for name, (grpo, tea, difference) in rows.items():
-        root = float(name) ** 0.5
-        assert grpo.startswith(f"{1.5 + 2.0 * root:.2f} [") if name != "0.5" else grpo == ""
-        assert tea.startswith(f"{1.5 + 3.0 * root:.2f} [") if name != "4" else tea == ""
-        assert difference.startswith(f"{root:+.2f} [") if name in ("1", "2") else difference == ""
+        kl, root = float(name), float(name) ** 0.5
+        with_grpo, with_tea = 1 <= kl <= 4, 0.5 <= kl <= 2  # where they were measured
+        assert grpo.startswith(f"{1.5 + 2.0 * root:.2f} [") if with_grpo else grpo == ""
+        assert tea.startswith(f"{1.5 + 3.0 * root:.2f} [") if with_tea else tea == ""
+        assert difference.startswith(f"{root:+.2f} [") if with_grpo and with_tea else difference == ""
 
 
 def test_learning_rates_give_points_too(config, fill) -> None:
@@ -93,7 +97,7 @@ def test_learning_rates_give_points_too(config, fill) -> None:
     np.testing.assert_allclose(points["tea"][0], [[0.5, 2.0]])  # 4 steps at each of two rates, by increasing KL
     np.testing.assert_allclose(points["tea"][1].mean(axis=1), 1.5 + 3.0 * np.sqrt(points["tea"][0]))
     table = cells(equal_kl_table(points, budget=8, reference="grpo"))
-    assert list(table) == ["0.5", "1", "2", "4"]
+    assert list(table) == FROM_HALF_TO_FOUR
     assert table["2"][2].startswith("+1.41 [")  # (3 - 2) sqrt(2)
     del found[next(key for key, row in found.items() if row["split"] == "choose" and row["estimator"] == "tea")]
     assert set(over_rates(config, chosen, found, 8)) == {"grpo"}
@@ -116,4 +120,7 @@ def test_the_figure_is_drawn(config, fill, tmp_path) -> None:
     panels = {"over steps": over_steps(found, 8), "over rates": over_rates(config, found, rows, 8)}
     save_frontier(panels, tmp_path / "frontier", budget=8, reference="grpo")
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
-    assert min(KL_VALUES) > 0
+
+
+def test_kl_values_are_half_octaves() -> None:
+    np.testing.assert_allclose(KL_VALUES, 0.25 * 2 ** (np.arange(len(KL_VALUES)) / 2), rtol=0.03)

@@ -20,8 +20,8 @@ from tailgrad.grid.trainings import BASE, choosing, key_of
 
 Points = tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"]]
 """KL of each seed at each of T points, mean over prompts, and V_N of each prompt there."""
-KL_VALUES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""KL divergences, in nats a response, at which methods are compared."""
+KL_VALUES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0, 11.0, 16.0, 23.0, 32.0, 45.0, 64.0, 90.0, 128.0)
+"""KL divergences, in nats a response, at which methods are compared: half octaves."""
 
 
 def value_at_kl(
@@ -110,8 +110,8 @@ def equal_kl_table(points: Mapping[str, Points], *, budget: int, reference: str)
             cells.append("" if difference is None else interval_cell(difference, 0, 2, "+"))
         rows.append([f"{wanted:g}", *cells])
     if len(rows) == 1:
-        shown = ", ".join(f"{value:g}" for value in KL_VALUES)
-        return f"No V_{budget}: no method has measured points on both sides of {shown} nats, or KL is unknown."
+        values = f"{KL_VALUES[0]:g}, {KL_VALUES[1]:g}, ... {KL_VALUES[-1]:g} nats"
+        return f"No V_{budget}: no method has measured points on both sides of any of {values}, or KL is unknown."
     return aligned(rows)
 
 
