@@ -110,8 +110,8 @@ def equal_kl_table(points: Mapping[str, Points], *, budget: int, reference: str)
             cells.append("" if difference is None else interval_cell(difference, 0, 2, "+"))
         rows.append([f"{wanted:g}", *cells])
     if len(rows) == 1:
-        values = f"{KL_VALUES[0]:g}, {KL_VALUES[1]:g}, ... {KL_VALUES[-1]:g} nats"
-        return f"No V_{budget}: no method has measured points on both sides of any of {values}, or KL is unknown."
+        few = f"{KL_VALUES[0]:g}, {KL_VALUES[1]:g}, ... {KL_VALUES[-1]:g} nats"
+        return f"No V_{budget}: no method has measured points on both sides of any of {few}, or KL is unknown."
     return aligned(rows)
 
 
