@@ -12,7 +12,9 @@ The grids come after it:
 
 import argparse
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side
@@ -48,6 +50,12 @@ def script(name: str, options: dict[str, object], folder: Path = HERE) -> Job:
     return Job(log.stem, flags(options), log, 1, bar_progress(1), module=name, folder=folder)
 
 
+def percent_read(output: str) -> tuple[int, str]:
+    """How much of its text a fit says it has read, in percent, and the last loss."""
+    logged = re.findall(r"'loss': '?([\d.]+).*?'epoch': '?([\d.]+)", output)
+    return (round(100 * float(logged[-1][1])), f"loss {logged[-1][0]}") if logged else (0, "starting")
+
+
 def data_folder(given: str) -> Path:
     """The data folder; for "hub" it is made."""
     if given != "hub":
@@ -60,7 +68,8 @@ def data_folder(given: str) -> Path:
 def fitted(name: str, precision: str) -> Iterator[Job]:
     """Fit one policy."""
     options = {"name": name, "out": OUT, "precision": precision, **FITS[name]}
-    yield from once(script("policy", options), OUT / "policies" / name / "fit.json")
+    job = replace(script("policy", options), total=100, progress=percent_read)
+    yield from once(job, OUT / "policies" / name / "fit.json")
 
 
 def reward_model(data: Path) -> Iterator[Job]:

@@ -207,7 +207,7 @@ def _apart(heights: list[float]) -> list[float]:
 
 def _marks(m: int | None, deploy_n: int | None) -> dict[int, str]:
     marks: dict[int, str] = {}
-    for value, text in ((m, "m"), (deploy_n, "trained N")):
+    for value, text in ((m, "m"), (deploy_n, "N")):
         if value is not None:
             marks[value] = f"{marks[value]} = {text}" if value in marks else text
     return marks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def _batch_logprobs(
     kept = length - min(map(len, prompts)) + 1
     mask = torch.cat([mask.new_ones(len(rows), cached), mask], dim=1)
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask, "use_cache": cache is not None}
-    inputs |= {} if cache is None else {"past_key_values": cache}
+    inputs |= {} if cache is None else {_cache_name(model): cache}
     with torch.no_grad():
         logits = model(**inputs, **_last_logits(model, kept)).logits[:, -kept:][:, :-1].float() / temperature
     targets = input_ids[:, -(kept - 1) :]
@@ -103,13 +103,24 @@ def _cache_of(model: Any, tokens: list[int], rows: int) -> Any | None:
 
     given = torch.tensor([tokens], device=model.device)
     with torch.no_grad():
-        cache = getattr(model(input_ids=given, use_cache=True, **_last_logits(model, 1)), "past_key_values", None)
+        cache = getattr(model(input_ids=given, use_cache=True, **_last_logits(model, 1)), _cache_name(model), None)
     if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None
     cache.batch_repeat_interleave(rows)
     return cache
 
 
+def _cache_name(model: Any) -> str:
+    """What the model calls its keys and values; transformers 5.24 renamed them."""
+    return "cache" if "cache" in _accepted(model) else "past_key_values"
+
+
 def _last_logits(model: Any, kept: int) -> dict[str, int]:
     """The option that keeps the logits of the last positions only, where the model has it."""
-    return {"logits_to_keep": kept} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+    return {"logits_to_keep": kept} if "logits_to_keep" in _accepted(model) else {}
+
+
+def _accepted(model: Any) -> Collection[str]:
+    """Names of the arguments of a forward pass; an adapter hands on those of the model under it."""
+    under = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inspect.signature(under.forward).parameters
