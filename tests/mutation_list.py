@@ -390,6 +390,10 @@ MUTATIONS = [
         ("np.sqrt(np.maximum([path[after - 1], wanted, path[after]], 0.0))", "path[after - 1], wanted, path[after]"),
         ("(1 - share) * v_n[seed, :, after - 1] + share", "share * v_n[seed, :, after - 1] + (1 - share)"),
         ("np.isnan(value).all(axis=1).any()", "np.isnan(value).any()"),
+        ("np.where(within, means, -np.inf).argmax", "np.where(within, means, -np.inf).argmin"),
+        ("known.any(axis=1) & np.pad(kl <= wanted", "known.any(axis=1) & np.pad(kl <= np.inf"),
+        ("np.maximum(known.sum(axis=1), 1)", "known.shape[1]"),
+        ("value <= furthest", "value < 2.0"),
     ),
     *group(
         "grid/power.py",

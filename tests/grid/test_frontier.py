@@ -6,6 +6,7 @@ import pytest
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.frontier import (
     KL_VALUES,
+    best_within_kl,
     equal_kl_table,
     over_rates,
     over_steps,
@@ -38,6 +39,30 @@ def test_a_measured_step_is_met_exactly_and_a_path_that_returns_counts_where_it_
     assert np.isnan(value_at_kl(kl[:, 1:2], v_n[:, :, 1:2], 3.9)).all()  # before the first point
     assert value_at_kl(kl[:, 1:2], v_n[:, :, 1:2], 4.0).item() == 10.0
     assert np.isnan(value_at_kl(np.full((1, 2), np.nan), np.ones((1, 1, 2)), 1.0)).all()
+
+
+def test_the_best_within_a_kl_is_that_of_a_fine_search() -> None:
+    generator = np.random.default_rng(1)
+    kl = 0.5 + generator.random((3, 5)).cumsum(axis=1)
+    v_n = generator.normal(size=(3, 7, 5))
+    for wanted in np.linspace(0.4, kl.max() + 0.2, 40):
+        found = best_within_kl(kl, v_n, wanted)
+        for seed in range(3):
+            inside = [at for at in (*kl[seed], *np.linspace(0.5, wanted, 300)) if at <= wanted]
+            tried = [value_at_kl(kl[[seed]], v_n[[seed]], at)[0] for at in inside]
+            best = max((values.mean() for values in tried if not np.isnan(values).any()), default=np.nan)
+            assert found[seed].mean() == pytest.approx(best, abs=1e-12, nan_ok=True)
+
+
+def test_the_best_within_a_kl_leaves_out_what_went_further_and_reached_less() -> None:
+    kl, v_n = np.array([[1.0, 4.0, 16.0]]), np.array([[[5.0, 6.0, 2.0], [5.0, 7.0, 3.0]]])
+    np.testing.assert_array_equal(best_within_kl(kl, v_n, 9.0), [[6.0, 7.0]])
+    np.testing.assert_array_equal(best_within_kl(kl, v_n, 99.0), [[6.0, 7.0]])  # beyond the last point
+    np.testing.assert_array_equal(best_within_kl(kl, v_n, 2.25), [[5.5, 6.0]])  # half way in the root
+    np.testing.assert_array_equal(best_within_kl(kl, v_n, 0.9), [[np.nan, np.nan]])
+    assert np.isnan(best_within_kl(np.full((1, 2), np.nan), np.ones((1, 1, 2)), 1.0)).all()
+    v_n[0, 0, 1] = np.nan  # a prompt without V_N: the mean of the others is 7, and not 3.5
+    np.testing.assert_array_equal(best_within_kl(kl, v_n, 9.0), [[np.nan, 7.0]])
 
 
 SPEED = {"grpo": 1.0, "tea": 0.5, BASE: 0.0}
@@ -99,6 +124,11 @@ def test_learning_rates_give_points_too(config, fill) -> None:
     table = cells(equal_kl_table(points, budget=8, reference="grpo"))
     assert list(table) == FROM_HALF_TO_FOUR
     assert table["2"][2].startswith("+1.41 [")  # (3 - 2) sqrt(2)
+    assert table["4"][1:] == ["", ""]
+    table = cells(equal_kl_table(points, budget=8, reference="grpo", read=best_within_kl))
+    assert list(table) == FROM_HALF_TO_FOUR
+    assert table["2"][2].startswith("+1.41 [")
+    assert table["4"][2].startswith("+0.24 [")  # TEA has 3 sqrt(2) from 2 nats on, GRPO 2 sqrt(4) at 4
     del found[next(key for key, row in found.items() if row["split"] == "choose" and row["estimator"] == "tea")]
     assert set(over_rates(config, chosen, found, 8)) == {"grpo"}
 

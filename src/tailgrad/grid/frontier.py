@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from tailgrad.grid.trainings import BASE, choosing, key_of
 
 Points = tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"]]
 """KL of each seed at each of T points, mean over prompts, and V_N of each prompt there."""
+ReadAt = Callable[[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"], float], Float[np.ndarray, "S P"]]
+"""From KL and V_N at measured points and the KL wanted to V_N there: `value_at_kl` or `best_within_kl`."""
 KL_VALUES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0, 11.0, 16.0, 23.0, 32.0, 45.0, 64.0, 90.0, 128.0)
 """KL divergences, in nats a response, at which methods are compared: half octaves."""
 
@@ -59,6 +61,36 @@ def value_at_kl(
     return found
 
 
+def best_within_kl(
+    kl: Float[np.ndarray, "S T"], v_n: Float[np.ndarray, "S P T"], wanted: float
+) -> Float[np.ndarray, "S P"]:
+    """V_N of the best policy within a KL divergence: a measured one, or one between two as `value_at_kl` has it.
+
+    A larger learning rate may go further and reach less; who has so much KL to spend would not take it.
+
+    Args:
+        kl: Mean KL over prompts of each seed at each measured point, in nats.
+        v_n: V_N of each seed and prompt at the same points.
+        wanted: The KL divergence, above 0.
+
+    Returns:
+        One value a seed and prompt, of the point with the best mean over prompts; NaN for a seed all of whose points
+        lie beyond.
+
+    Example:
+        >>> kl, v_n = np.array([[1.0, 4.0, 16.0]]), np.array([[[5.0, 6.0, 2.0]]])
+        >>> best_within_kl(kl, v_n, 9.0), best_within_kl(kl, v_n, 0.5)
+        (array([[6.]]), array([[nan]]))
+    """
+    reached = np.concatenate([v_n, value_at_kl(kl, v_n, wanted)[:, :, None]], axis=2)
+    known = ~np.isnan(reached)
+    means = np.where(known, reached, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    within = known.any(axis=1) & np.pad(kl <= wanted, ((0, 0), (0, 1)), constant_values=True)
+    best = np.where(within, means, -np.inf).argmax(axis=1)
+    found = np.take_along_axis(reached, best[:, None, None], axis=2)[:, :, 0]
+    return np.where(within.any(axis=1, keepdims=True), found, np.nan)
+
+
 def over_steps(methods: Mapping[str, Method], budget: int) -> dict[str, Points]:
     """Every method's points along training, at its own learning rate: all seeds, the start first."""
     found = {}
@@ -91,15 +123,16 @@ def without_start(points: Mapping[str, Points]) -> dict[str, Points]:
     return {name: (kl[:, 1:], v_n[:, :, 1:]) for name, (kl, v_n) in points.items()}
 
 
-def equal_kl_table(points: Mapping[str, Points], *, budget: int, reference: str) -> str:
+def equal_kl_table(points: Mapping[str, Points], *, budget: int, reference: str, read: ReadAt = value_at_kl) -> str:
     """V_N at equal KL, and the paired difference to the reference, as a Markdown table.
 
-    A method that does not reach a KL with every seed, or has its first point beyond it, has no entry there.
+    A method that `read` gives nothing for with some seed has no entry there.
     """
     others = [name for name in points if name != reference]
     rows = [["KL (nats)", *points, *(f"{name} - {reference}" for name in others)]]
-    for wanted in KL_VALUES:
-        values = {name: value_at_kl(*path, wanted)[:, :, None] for name, path in points.items()}
+    furthest = max(np.max(kl, initial=0.0, where=~np.isnan(kl)) for kl, _ in points.values())
+    for wanted in (value for value in KL_VALUES if value <= furthest):
+        values = {name: read(*path, wanted)[:, :, None] for name, path in points.items()}
         reached = {name for name, value in values.items() if not np.isnan(value).all(axis=1).any()}
         if not reached:
             continue

@@ -14,7 +14,14 @@ from tailgrad.evaluation.intervals import Interval
 from tailgrad.evaluation.tables import aligned, json_text, markdown_text
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
-from tailgrad.grid.frontier import equal_kl_table, over_rates, over_steps, save_frontier, without_start
+from tailgrad.grid.frontier import (
+    best_within_kl,
+    equal_kl_table,
+    over_rates,
+    over_steps,
+    save_frontier,
+    without_start,
+)
 from tailgrad.grid.gains import save_gains
 from tailgrad.grid.gather import Method, Setting, compare, methods_of, settings, shared_budgets
 from tailgrad.grid.power import power_table
@@ -79,8 +86,8 @@ def _report_frontier(
     if rates := over_rates(config, methods, rows, budget):
         title = f"over learning rates, choosing prompts, seed {config.seeds[0]}"
         panels[title] = rates
-        table = equal_kl_table(rates, budget=budget, reference=config.reference)
-        texts += [f"V_{budget} at equal KL, {title}; differences paired", table]
+        table = equal_kl_table(rates, budget=budget, reference=config.reference, read=best_within_kl)
+        texts += [f"V_{budget} of the best within a KL, {title}; differences paired", table]
     if panels:
         save_frontier(panels, stem, budget=budget, reference=config.reference)
     return texts
