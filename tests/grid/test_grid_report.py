@@ -56,7 +56,7 @@ def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path)
     assert "V_16 less that of grpo, on these prompts: spread over seeds" in text
     assert "+0.550" in text
     assert "V_8 at equal KL, over training steps, held-out prompts; differences paired" in text
-    assert "V_8 at equal KL, over learning rates, choosing prompts, seed 0; differences paired" in text
+    assert "V_8 of the best within a KL, over learning rates, choosing prompts, seed 0; differences paired" in text
     assert "Not finished" not in text
 
 
