@@ -11,8 +11,8 @@ from jaxtyping import Float
 
 from tailgrad.evaluation.comparison import paired_difference
 from tailgrad.evaluation.figures import drawing, styles_of
-from tailgrad.evaluation.intervals import mean_interval
-from tailgrad.evaluation.tables import aligned, interval_cell
+from tailgrad.evaluation.intervals import Interval, mean_interval
+from tailgrad.evaluation.tables import aligned, decimals_of, interval_cell
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.gather import Method
 from tailgrad.grid.results import Row
@@ -129,23 +129,31 @@ def equal_kl_table(points: Mapping[str, Points], *, budget: int, reference: str,
     A method that `read` gives nothing for with some seed has no entry there.
     """
     others = [name for name in points if name != reference]
-    rows = [["KL (nats)", *points, *(f"{name} - {reference}" for name in others)]]
     furthest = max(np.max(kl, initial=0.0, where=~np.isnan(kl)) for kl, _ in points.values())
+    reached_at, means, gaps = [], [], []
     for wanted in (value for value in KL_VALUES if value <= furthest):
         values = {name: read(*path, wanted)[:, :, None] for name, path in points.items()}
         reached = {name for name, value in values.items() if not np.isnan(value).all(axis=1).any()}
-        if not reached:
-            continue
-        cells = [interval_cell(mean_interval(values[name]), 0, 2) if name in reached else "" for name in points]
-        for name in others:
-            both = {name, reference} <= reached
-            difference = paired_difference(values[name], values[reference]) if both else None
-            cells.append("" if difference is None else interval_cell(difference, 0, 2, "+"))
-        rows.append([f"{wanted:g}", *cells])
-    if len(rows) == 1:
+        if reached:
+            reached_at.append(f"{wanted:g}")
+            means.append([mean_interval(values[name]) if name in reached else None for name in points])
+            both = reached if reference in reached else set()
+            gaps.append(
+                [paired_difference(values[name], values[reference]) if name in both else None for name in others]
+            )
+    if not reached_at:
         few = f"{KL_VALUES[0]:g}, {KL_VALUES[1]:g}, ... {KL_VALUES[-1]:g} nats"
         return f"No V_{budget}: no method has measured points on both sides of any of {few}, or KL is unknown."
+    rows = [["KL (nats)", *points, *(f"{name} - {reference}" for name in others)]]
+    rows += [[kl, *left, *right] for kl, left, right in zip(reached_at, _cells(means), _cells(gaps, "+"), strict=True)]
     return aligned(rows)
+
+
+def _cells(table: list[list[Interval | None]], sign: str = "") -> list[list[str]]:
+    """Intervals as text, all with as many decimals as they need; empty for None."""
+    known = [interval for row in table for interval in row if interval is not None]
+    decimals = decimals_of(known) if known else 0
+    return [["" if one is None else interval_cell(one, 0, decimals, sign) for one in row] for row in table]
 
 
 def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, budget: int, reference: str) -> None:
