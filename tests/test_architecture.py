@@ -24,10 +24,13 @@ ROOMS["tails"] = {"types"}
 ROOMS["estimators"] = {"types", "tails"}
 ROOMS["evaluation"] = {"types", "tails", "estimators"}
 CORE = set(ROOMS)
-ROOMS["rollouts"] = CORE | {"rewards"}
-ROOMS["rewards"] = CORE
-ROOMS["training"] = CORE | {"rollouts", "rewards"}
-ROOMS["jobs"] = set()
+ROOMS["files"] = set()
+ROOMS["identity"] = ROOMS["events"] = {"files"}
+BASE = {"files", "identity", "events"}
+ROOMS["rewards"] = CORE | BASE
+ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}
+ROOMS["training"] = ROOMS["rollouts"] | {"rollouts"}
+ROOMS["jobs"] = BASE
 ROOMS["serving"] = ROOMS["integrations"] = ROOMS["training"] | {"training"}
 ROOMS["quickstart"] = ROOMS["grid"] = ROOMS["serving"] | {"jobs"}
 ROOMS["cli"] = set(ROOMS)

@@ -167,7 +167,7 @@ def test_a_finished_grid_has_nothing_to_do(finished, runner: InProcess) -> None:
 
 def test_two_grids_do_not_run_in_one_folder(finished) -> None:
     config = finished[0]
-    with FileLock(config.work / "grid.lock"), pytest.raises(ValueError, match="another grid runs in"):
+    with FileLock(config.work / "grid.lock"), pytest.raises(ValueError, match="is being written by another process"):
         run_grid(config)
 
 

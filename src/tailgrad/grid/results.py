@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tailgrad.rollouts._files import replacing
+from tailgrad.files import replacing
 from tailgrad.rollouts.table import arrow_schema
 
 _NUMBERS = "list<float64>"

@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from tailgrad._version import __version__
 from tailgrad.estimators import parse_estimator
 from tailgrad.evaluation import Run, budgets_up_to
+from tailgrad.files import locked
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of
@@ -48,12 +47,8 @@ def run_grid(config: GridConfig) -> list[Row]:
         ValueError: The results table cannot be read or was made with other policies or prompts, or another grid runs
             in the same `work`.
     """
-    config.work.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(config.work / "grid.lock", timeout=0):
-            return _run_stages(config)
-    except Timeout:
-        raise ValueError(f"another grid runs in {str(config.work)!r}; wait for its end or stop it.") from None
+    with locked(config.work / "grid.lock", f"the grid's work folder {str(config.work)!r}"):
+        return _run_stages(config)
 
 
 def _run_stages(config: GridConfig) -> list[Row]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad._version import __version__
-from tailgrad.rollouts._files import replacing
+from tailgrad.files import replacing
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
 from tailgrad.rollouts.prompts import prompts_of_texts, tokenize_prompts

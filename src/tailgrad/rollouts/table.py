@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tailgrad.rollouts._files import replacing
+from tailgrad.files import replacing
 
 METADATA_KEY = b"tailgrad"
 

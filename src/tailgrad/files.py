@@ -1,0 +1,48 @@
+"""Files that appear complete or not at all, and folders that one process writes at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a file beside `path` to write, and put it in its place at the end; an interruption leaves `path` as it was.
+
+    Args:
+        path: The file to write; its folder is made if missing.
+
+    Yields:
+        The unfinished file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock for the length of the block; it is released when the process ends, however it ends.
+
+    Args:
+        lock: The lock's file; its folder is made if missing. The file stays, the lock does not.
+        what: What is locked, the first words of the error message.
+
+    Raises:
+        ValueError: Another process holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(f"{what} is being written by another process; wait for its end or stop it.") from None
