@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from tailgrad.events import progress_bar
 from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generate import end_token_ids, generate
@@ -162,15 +163,13 @@ def make_shards(maker: ShardMaker, parts: Path, *, verb: str) -> None:
     Raises:
         ValueError: Shards in the folder were made differently.
     """
-    from tqdm.auto import tqdm
-
     done = _finished(maker, parts)
     count, initial = sum(map(len, maker.shards)), sum(len(maker.shards[i]) for i in done)
-    with tqdm(total=count, initial=initial, desc=verb, unit="prompt") as progress:
+    with progress_bar(count, done=initial, name=verb, unit="prompt") as move:
         for i, shard in enumerate(maker.shards):
             if i not in done:
                 write_table(parts / _part_name(i), maker.rows(i), maker.metadata)
-                progress.update(len(shard))
+                move(len(shard))
 
 
 def merge_shards(maker: ShardMaker, parts: Path, out: Path) -> None:

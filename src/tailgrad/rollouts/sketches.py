@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad._version import __version__
+from tailgrad.events import progress_bar
 from tailgrad.files import replacing
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
@@ -109,8 +110,6 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
         ValueError: The table has no token ids or was sampled with top_p or top_k, it was sampled by another
             policy, or the folder holds gradients made with other settings.
     """
-    from tqdm.auto import tqdm
-
     table = read_table(config.table)
     _check_table(table, config)
     sketches = SketchedGradients(Path(config.out), *table.rewards.shape)
@@ -118,12 +117,12 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     parts = [(prompt, start) for prompt in range(sketches.prompts) for start in sketches.starts]
     missing = [part for part in parts if not sketches.shard(*part).exists()]
     differentiator = _Differentiator(config, table)
-    with tqdm(total=len(parts), initial=len(parts) - len(missing), desc="gradients", unit="shard") as progress:
+    with progress_bar(len(parts), done=len(parts) - len(missing), name="gradients", unit="shard") as move:
         for part in missing:
             gradients = differentiator.shard(*part)
             with replacing(sketches.shard(*part)) as unfinished, unfinished.open("wb") as file:
                 np.save(file, gradients)
-            progress.update()
+            move(1)
     return sketches
 
 

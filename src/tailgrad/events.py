@@ -1,0 +1,98 @@
+"""What a command tells the one that started it: a file of JSON lines, one per event, read while it is written.
+
+Who starts a command names the file in the environment variable TAILGRAD_EVENTS. The kinds of event:
+
+- `progress`: `done` of `total`, from the progress bar of sampling, scoring, gradients and fits;
+- `start`: a training begins after `step` steps (0, or the checkpoint that it goes on from);
+- `step`: a training has taken `step` steps, with `reward`, `forecast` and `kl` where they were logged;
+- `end`: a training has ended, after `seconds`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+VARIABLE: Final = "TAILGRAD_EVENTS"
+"""Environment variable with the path of the events' file."""
+
+
+def emit(kind: str, **fields: Any) -> None:
+    """Append an event to the file that TAILGRAD_EVENTS names, if it does.
+
+    Of the processes of a distributed run only the first does so.
+
+    Args:
+        kind: What happened, one word.
+        **fields: What belongs to it: text, numbers (also of numpy and torch), None, or lists of these.
+    """
+    path = os.environ.get(VARIABLE)
+    if not path or os.environ.get("RANK", "0") != "0":
+        return
+    line = json.dumps({"kind": kind, **fields}, default=float) + "\n"
+    with open(path, "ab", buffering=0) as file:  # one write at the end of the file: events of two processes do not mix
+        file.write(line.encode())
+
+
+@contextmanager
+def progress_bar(total: int, *, done: int = 0, name: str, unit: str) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar, and emit an event whenever it moves.
+
+    Args:
+        total: Where it ends.
+        done: Where it starts.
+        name: Shown at the bar.
+        unit: What is counted.
+
+    Yields:
+        A function that moves the bar on by so many.
+    """
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, initial=done, desc=name, unit=unit) as bar:
+        emit("progress", done=done, total=total)
+
+        def move(count: int) -> None:
+            bar.update(count)
+            emit("progress", done=bar.n, total=total)
+
+        yield move
+
+
+@dataclass
+class EventReader:
+    """Reads the events of a file that is still being written, each once.
+
+    Attributes:
+        path: The file; it need not exist yet.
+        offset: Where the next event starts.
+    """
+
+    path: Path
+    offset: int = 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the events since the last call; a line that is no event, cut by a full disk, is passed over."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            whole = file.read().rpartition(b"\n")[0]
+        if not whole:
+            return []
+        self.offset += len(whole) + 1
+        found = [_event(line) for line in whole.split(b"\n")]
+        return [event for event in found if event is not None]
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event else None
