@@ -1,7 +1,6 @@
 """A grid from start to finish with a tiny policy, interrupted and not, its commands run in this process."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -18,9 +17,10 @@ from filelock import FileLock
 from tailgrad.cli.main import main
 from tailgrad.evaluation import best_of_n
 from tailgrad.grid import GridConfig, read_grid, run_grid
-from tailgrad.grid.contents import check_table, prompts_of
+from tailgrad.grid.contents import check_contents, check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
 from tailgrad.grid.trainings import BASE, bases
+from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.jobs import Job
 from tailgrad.quickstart.task import build_prompts
 from tailgrad.rollouts.sample import TRAINING_RECORD
@@ -124,10 +124,7 @@ def test_a_row_holds_what_the_rollout_table_says(finished) -> None:
         np.testing.assert_array_equal(row["kl"], kl)
         assert row["budgets"] == [2**power for power in range(row["n"].bit_length())]
         assert row["prompt_ids"] == table.prompt_ids.tolist()
-        assert (
-            row["policy_sha256"]
-            == hashlib.sha256((config.folder / "policy/model.safetensors").read_bytes()).hexdigest()
-        )
+        assert row["policy_sha256"] == model_sha256(config.folder / "policy")
         assert row["prompts_sha256"] == read_metadata(path)["dataset"]["sha256"]
         assert (row["train_seconds"] is None) == (row["estimator"] == BASE)
         assert row["sample_seconds"] > 0
@@ -187,6 +184,14 @@ def test_results_of_other_contents_are_not_mixed_in(finished, runner: InProcess)
             path.write_bytes(content)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert len(runner.jobs) == before
+
+
+def test_rows_that_name_the_weights_file_alone_are_still_known(finished) -> None:
+    config, rows, _ = finished
+    weights = file_sha256(config.folder / "policy/model.safetensors")
+    check_contents(config, [row | {"policy_sha256": weights} for row in rows])
+    with pytest.raises(ValueError, match="made with another policy"):
+        check_contents(config, [row | {"policy_sha256": weights[::-1]} for row in rows])
 
 
 def test_a_rollout_table_of_other_contents_is_not_taken(finished) -> None:

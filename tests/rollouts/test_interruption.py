@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -142,9 +141,7 @@ def test_an_interrupted_run_of_other_settings_is_refused(
     assert len(list(parts_of(interrupted).iterdir())) == 1
 
 
-def test_an_interrupted_run_of_other_data_or_weights_is_refused(
-    interrupted: dict[str, Any], make_policy: Callable[..., Path]
-) -> None:
+def test_an_interrupted_run_of_other_data_or_weights_is_refused(interrupted: dict[str, Any]) -> None:
     path = Path(interrupted["dataset"])
     text = path.read_text()
     path.write_text(text.replace("five", "seven"))
@@ -152,14 +149,24 @@ def test_an_interrupted_run_of_other_data_or_weights_is_refused(
         sample(SampleConfig(**interrupted))
     path.write_text(text)
     weights = Path(interrupted["model"]) / "model.safetensors"
-    stat = weights.stat()
-    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     try:
         with pytest.raises(ValueError, match="with another model_files: "):
             sample(SampleConfig(**interrupted))
     finally:
-        os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        weights.write_bytes(content)
     sample(SampleConfig(**interrupted))
+
+
+def test_what_changes_no_number_does_not_stop_a_resumption(interrupted: dict[str, Any]) -> None:
+    policy = Path(interrupted["model"])
+    os.utime(policy / "model.safetensors")
+    (policy / "README.md").write_text("a policy")
+    try:
+        sample(SampleConfig(**interrupted))
+    finally:
+        (policy / "README.md").unlink()
 
 
 def test_a_damaged_shard_is_named(interrupted: dict[str, Any]) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.results import Row
+from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.rollouts.prompts import Prompts, load_prompts
-from tailgrad.rollouts.sample import fingerprint
 from tailgrad.rollouts.table import read_metadata
 
 _DATA_OPTIONS = {"split": "dataset_split", "config": "dataset_config", "prompt_column": "prompt_column"}
@@ -23,9 +22,15 @@ def prompts_of(config: GridConfig, name: str, split: str, limit: int | None) -> 
 
 
 def policy_sha256(config: GridConfig, name: str) -> str | None:
-    """Hash of a starting policy's weights; None for one of the hub or in several files."""
-    path = Path(config.locate(config.policies[name])) / "model.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    """Hash of a starting policy; None for one of the hub."""
+    return model_sha256(config.locate(config.policies[name]))
+
+
+def _policy_hashes(config: GridConfig, name: str) -> set[str]:
+    """What a row may call a starting policy: its hash, or in rows of old that of its weights' only file."""
+    weights = Path(config.locate(config.policies[name])) / "model.safetensors"
+    hashes = (policy_sha256(config, name), file_sha256(weights) if weights.is_file() else None)
+    return {value for value in hashes if value is not None}
 
 
 def check_contents(config: GridConfig, rows: Iterable[Row]) -> None:
@@ -38,14 +43,14 @@ def check_contents(config: GridConfig, rows: Iterable[Row]) -> None:
     Raises:
         ValueError: A policy's weights or a prompt set's contents are not those of a row.
     """
-    policy = cache(lambda name: policy_sha256(config, name))
+    policy = cache(lambda name: _policy_hashes(config, name))
     prompts = cache(lambda *part: prompts_of(config, *part).sha256)
     for row in rows:
         if row["policy"] in config.policies:
             _same(config, f"policy {row['policy']!r}", row["policy_sha256"], policy(row["policy"]))
         if row["prompts"] in config.prompts:
             ours = prompts(row["prompts"], row["split"], row["limit"])
-            _same(config, f"{row['split']} prompts of {row['prompts']!r}", row["prompts_sha256"], ours)
+            _same(config, f"{row['split']} prompts of {row['prompts']!r}", row["prompts_sha256"], {ours})
 
 
 def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
@@ -61,7 +66,7 @@ def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
     """
     metadata = read_metadata(table)
     found = {"other prompts": metadata["dataset"]["sha256"], "another starting policy": metadata["reference_files"]}
-    now = {"other prompts": prompts_sha256, "another starting policy": fingerprint(policy)}
+    now = {"other prompts": prompts_sha256, "another starting policy": model_sha256(policy)}
     for name, value in now.items():
         if found[name] != value:
             raise ValueError(
@@ -70,9 +75,9 @@ def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
             )
 
 
-def _same(config: GridConfig, what: str, theirs: str | None, ours: str | None) -> None:
-    if theirs is not None and ours is not None and theirs != ours:
+def _same(config: GridConfig, what: str, theirs: str | None, ours: set[str]) -> None:
+    if theirs is not None and ours and theirs not in ours:
         raise ValueError(
             f"results {str(config.results)!r} were made with another {what} of that name (sha256 {theirs[:12]} there, "
-            f"{ours[:12]} now). Give the new one another name, or start another results table."
+            f"{min(ours)[:12]} now). Give the new one another name, or start another results table."
         )

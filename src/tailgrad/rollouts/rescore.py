@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tailgrad.identity import file_sha256
 from tailgrad.rewards import CheckedReward, Reward
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
@@ -153,7 +153,7 @@ def _rescorer(config: ScoreConfig, table: RolloutTable) -> Rescorer:
     tokenizer = _tokenizer(sampled, table.metadata.get("revision"))
     reward, described = load_scoring(sampled)
     metadata = {name: value for name, value in table.metadata.items() if name != "selection_reward"} | described
-    metadata["rescored"] = hashlib.sha256(Path(config.table).read_bytes()).hexdigest()[:16]
+    metadata["rescored"] = file_sha256(config.table)
     selection = None
     if config.selection == "table":
         selection = table.rewards if table.selection_rewards is None else table.selection_rewards

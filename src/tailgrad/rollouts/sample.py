@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 from tailgrad._version import __version__
+from tailgrad.identity import model_sha256
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
 from tailgrad.rewards._models import revision_of
 from tailgrad.rollouts.config import SampleConfig
@@ -103,7 +103,7 @@ def _metadata(config: SampleConfig, model: Any, described: dict[str, Any], promp
     return {
         "model": config.model,
         "revision": revision_of(model, config.revision),
-        "model_files": fingerprint(config.model),
+        "model_files": model_sha256(config.model),
         "sampling": {name: getattr(config, name) for name in SampleConfig.SAMPLING},
         "seed": config.seed,
         **described,
@@ -116,7 +116,7 @@ def _metadata(config: SampleConfig, model: Any, described: dict[str, Any], promp
             "sha256": prompts.sha256,
         },
         "reference": config.reference_model,
-        "reference_files": config.reference_model and fingerprint(config.reference_model),
+        "reference_files": config.reference_model and model_sha256(config.reference_model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
         "batch_size": config.batch_size,
@@ -189,19 +189,3 @@ def _check_lengths(model: Any, token_ids: list[list[int]], config: SampleConfig)
             f"{config.max_new_tokens} that is more than the {limit} positions of model {config.model!r}. "
             "Lower --max_new_tokens or drop long prompts."
         )
-
-
-def fingerprint(name: str) -> str | None:
-    """Return a hash of a local model's files (name, size, time of change), None for a hub name.
-
-    Args:
-        name: Hub name or local folder.
-
-    Returns:
-        16 hexadecimal digits, or None.
-    """
-    path = Path(name).expanduser()
-    if not path.is_dir():
-        return None
-    files = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in path.iterdir() if file.is_file()]
-    return hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,10 +14,10 @@ from jaxtyping import Float
 from tailgrad._version import __version__
 from tailgrad.events import progress_bar
 from tailgrad.files import replacing
+from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
 from tailgrad.rollouts.prompts import prompts_of_texts, tokenize_prompts
-from tailgrad.rollouts.sample import fingerprint
 from tailgrad.rollouts.shards import check_same_run
 from tailgrad.rollouts.table import RolloutTable, read_table
 
@@ -188,9 +187,9 @@ def _check_table(table: RolloutTable, config: GradientConfig) -> None:
 
 def _check_settings(folder: Path, config: GradientConfig) -> None:
     """Write down what the gradients are made from, or compare with what is written there."""
-    local_files = fingerprint(config.model)
+    local_files = model_sha256(config.model)
     settings = {
-        "table": hashlib.sha256(Path(config.table).read_bytes()).hexdigest()[:16],
+        "table": file_sha256(config.table),
         "model": config.model if local_files is None else None,
         "model_files": local_files,
         "revision": config.revision,

@@ -1,0 +1,183 @@
+"""What something is, by content: neither names, nor folders, nor times of change, but all that decides a number."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+_ADAPTER_CONFIG, _BASE = "adapter_config.json", "base_model_name_or_path"
+_DECIDE = (
+    *("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json"),
+    *("config.json", "generation_config.json", _ADAPTER_CONFIG, "*processor_config.json", "*.py"),
+    *("tokenizer*", "vocab*", "merges*", "*.model", "*.tiktoken", "special_tokens_map.json", "added_tokens.json"),
+    *("chat_template*", "additional_chat_templates/*.jinja"),
+)
+"""Files of a saved model that decide a number: weights, configs, code, tokenizer and chat templates."""
+
+_TRAINER_STATE = ("training_args.bin", "optimizer*.bin", "scheduler*.bin")
+"""What a trainer keeps beside the weights under names that look like them."""
+
+_SAVED_BY = ("_name_or_path", "name_or_path", "transformers_version")
+"""Keys of a config that say from where and by what it was saved."""
+
+_SETTLED = 2e9
+"""Nanoseconds after which a file's time of change tells the next change from this one."""
+
+
+def sha256_of(value: Any) -> str:
+    """Return the hash of a value of JSON types; the order of a dictionary's keys does not matter.
+
+    Args:
+        value: Dictionaries, lists, strings, numbers, booleans and None.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> sha256_of({"a": 1, "b": [2.5]}) == sha256_of({"b": [2.5], "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the hash of a file's content; a file that has not changed is read once in a process.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    resolved = Path(path).resolve()
+    stat = resolved.stat()
+    changed = (stat.st_mtime_ns, stat.st_ctime_ns)
+    if time.time_ns() - max(changed) < _SETTLED:
+        return _content_sha256.__wrapped__(resolved)
+    return _content_sha256(resolved, stat.st_ino, stat.st_size, *changed)
+
+
+@lru_cache(maxsize=4096)
+def _content_sha256(path: Path, *state: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_sha256(name: str | Path) -> str | None:
+    """Return the hash of a local model: of all that decides a number, and of nothing else.
+
+    That is weights, `config.json`, `generation_config.json`, code, tokenizer and chat templates; of an adapter also its
+    base model, where that is local. A README, records and state of a training, times of change and the folder's name
+    have no part in it.
+
+    Args:
+        name: Local folder or hub name.
+
+    Returns:
+        64 hexadecimal digits, None for a hub name.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return None
+    files = _files(folder)
+    adapter = _json_of(folder / _ADAPTER_CONFIG) or {}
+    base = adapter.get(_BASE)
+    if base and Path(base).expanduser().is_dir():
+        files[_ADAPTER_CONFIG] = sha256_of(adapter | {_BASE: _files(Path(base).expanduser())})
+    return sha256_of(files)
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """The hash of each file of a model that decides a number, by its place in the folder."""
+    files = {path for pattern in _DECIDE for path in folder.glob(pattern) if path.is_file()}
+    kept = [path for path in files if not any(fnmatch(path.name, state) for state in _TRAINER_STATE)]
+    return {path.relative_to(folder).as_posix(): _file_of_model_sha256(path) for path in kept}
+
+
+def _file_of_model_sha256(path: Path) -> str:
+    config = _json_of(path) if path.name.endswith("config.json") else None
+    if config is None:
+        return file_sha256(path)
+    return sha256_of({name: value for name, value in config.items() if name not in _SAVED_BY})
+
+
+def _json_of(path: Path) -> dict[str, Any] | None:
+    """What stands in a JSON file; None where there is nothing sound: whoever loads the model says so."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def function_sha256(function: Callable[..., Any]) -> str | None:
+    """Return the hash of a function: its name, the source of its module and the values that it carries.
+
+    Those values are the arguments of a `functools.partial` and the attributes of an object, as far as they are of JSON
+    types or functions themselves. What the module imports, and a closure, are not looked at. An object that knows
+    better has an attribute `content_sha256`.
+
+    Args:
+        function: A function, a method, a partial or an object that can be called.
+
+    Returns:
+        64 hexadecimal digits, None where there is no source.
+    """
+    known = hasattr(function, "content_sha256") or _source_sha256(_code_of(function)) is not None
+    return sha256_of(_described(function, ())) if known else None
+
+
+def _described(value: Any, around: tuple[int, ...]) -> Any:
+    """A value in JSON types; `around` are the objects that it stands in."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if id(value) in around:
+        return "itself"
+    around = (*around, id(value))
+    if isinstance(value, list | tuple):
+        return [_described(one, around) for one in value]
+    if isinstance(value, Mapping):
+        return {str(key): _described(one, around) for key, one in value.items()}
+    code = _code_of(value)
+    if not callable(value) or inspect.isclass(value):
+        return f"{code.__module__}.{code.__qualname__}"
+    own = getattr(value, "content_sha256", None)
+    return own or {
+        "name": code.__qualname__,
+        "source": _source_sha256(code),
+        "values": _described(_values(value), around),
+    }
+
+
+def _values(function: Any) -> Any:
+    """What a function carries beside its source."""
+    if isinstance(function, functools.partial):
+        return [function.func, function.args, function.keywords]
+    carrier = function.__self__ if inspect.ismethod(function) else function
+    return getattr(carrier, "__dict__", {})
+
+
+def _code_of(value: Any) -> Any:
+    """The function or class whose source decides what a value does."""
+    while isinstance(value, functools.partial):
+        value = value.func
+    if inspect.ismethod(value):
+        return value.__func__
+    return value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
+
+
+def _source_sha256(code: Any) -> str | None:
+    """The hash of the module's file, or of the source alone where it was typed in; None where there is neither."""
+    try:
+        path = inspect.getsourcefile(code)
+        return file_sha256(path) if path and Path(path).is_file() else sha256_of(inspect.getsource(code))
+    except (OSError, TypeError):
+        return None
