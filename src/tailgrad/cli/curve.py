@@ -10,7 +10,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "curve",
         help="best-of-N curves of rollout tables, compared on the same prompts",
-        description="Exact V_N for N = 1, 2, 4, ..., n with 95%% intervals, and paired differences between "
+        description="Exact V_N for N = 1, 2, 4, ..., n with 95% intervals, and paired differences between "
         "the tables. Writes curve.png, curve.svg, curve.md and curve.json.",
     )
     parser.add_argument("tables", nargs="+", metavar="TABLE", help="rollout tables written by `tailgrad sample`")

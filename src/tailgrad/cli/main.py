@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from tailgrad import __version__
 from tailgrad.cli import curve, fidelity, grid, quickstart, sample, score, train
@@ -32,12 +34,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args) or 0)
     except ModuleNotFoundError as error:
         return _fail(args.command, f"{error}. Install what it needs: pip install 'tailgrad[{args.extra}]'")
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
+    except Exception as error:
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise
-        return _fail(args.command, f"{error}\n(TAILGRAD_TRACEBACK=1 shows where this was raised.)")
+        return _fail(args.command, f"{_in_words(error)}\n(TAILGRAD_TRACEBACK=1 shows where this was raised.)")
     except KeyboardInterrupt:
         return _fail(args.command, "interrupted; the same command goes on where it stopped", code=130)
+
+
+def _in_words(error: Exception) -> str:
+    """The message of an error that was raised for the user; of any other one its kind too, and where it comes from."""
+    if isinstance(error, ValueError | TypeError | OSError | RuntimeError) and str(error):
+        return str(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno}). "
+        "tailgrad did not foresee this; please report it with the traceback."
+    )
 
 
 def _fail(command: str, message: str, code: int = 2) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from trl import GRPOConfig
 from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary
 from tailgrad.training.advantages import SCALINGS
 from tailgrad.training.resume import check_save_steps
+
+logger = logging.getLogger(__name__)
 
 _SHARED: Final = ("deploy_n", "tail_fraction")
 """Options that also serve the logged forecast, so that they may be set for every estimator."""
@@ -57,6 +60,7 @@ class TailGRPOConfig(GRPOConfig):
 
     def __post_init__(self) -> None:
         """Check TRL's options, then ours."""
+        _without_accelerator(self)
         super().__post_init__()
         if self.advantage_scaling not in SCALINGS:
             raise ValueError(
@@ -76,3 +80,15 @@ class TailGRPOConfig(GRPOConfig):
         all_of_them = {option for name in ESTIMATORS for option in accepted_options(name)}
         options = {name: getattr(self, name) for name in sorted(all_of_them - set(_SHARED))}
         return options | {name: getattr(self, name) for name in _SHARED if name in accepted}
+
+
+def _without_accelerator(config: Any) -> None:
+    """Train on the CPU, in float32, where there is nothing else and no precision was asked for.
+
+    TRL's own default is bfloat16, which many processors emulate slowly; transformers refuses it without `use_cpu`.
+    """
+    if config.bf16 is None and not config.fp16 and not torch.accelerator.is_available():
+        config.bf16 = False
+        if not config.use_cpu:
+            config.use_cpu = True
+            logger.warning("There is no GPU here: training on the CPU, in float32.")

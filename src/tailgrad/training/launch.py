@@ -22,6 +22,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 from tailgrad.rewards import Reward, load_reward
 from tailgrad.rollouts.prompts import load_prompts
 from tailgrad.training.config import TailGRPOConfig
+from tailgrad.training.config_file import parse_with_config
 from tailgrad.training.resume import resolve_resume
 from tailgrad.training.trainer import TailGRPOTrainer
 
@@ -71,7 +72,7 @@ def train(argv: Sequence[str]) -> Path:
         ValueError: Options, rewards or data that cannot be used.
         FileNotFoundError: A model, reward model or data set that is not there.
     """
-    script, config, model, mixture = make_parser().parse_args_and_config(list(argv))
+    script, config, model, mixture = parse_with_config(make_parser(), argv)
     resume = resolve_resume(config.resume_from_checkpoint, config.output_dir)
     _check_model_path(model.model_name_or_path)
     given = {

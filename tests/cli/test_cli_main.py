@@ -1,0 +1,56 @@
+"""What the command says of input that it cannot use, whatever was raised."""
+
+import argparse
+
+import pytest
+
+from tailgrad.cli import curve
+from tailgrad.cli.main import COMMANDS, main
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch):
+    """Make `tailgrad curve` raise an error."""
+
+    def set_error(error: BaseException) -> None:
+        def run(args: argparse.Namespace) -> int:
+            raise error
+
+        monkeypatch.setattr(curve, "run", run)
+
+    return set_error
+
+
+CURVE = ["curve", "table.parquet", "--out", "report"]
+
+
+def test_an_error_for_the_user_is_its_message(raising, capsys) -> None:
+    raising(ValueError("m is 0; it must be at least 2."))
+    assert main(CURVE) == 2
+    assert capsys.readouterr().err.startswith("tailgrad curve: error: m is 0; it must be at least 2.\n")
+
+
+@pytest.mark.parametrize("error", [KeyError("reward"), IndexError("3"), AssertionError(), ZeroDivisionError("x")])
+def test_an_error_that_nobody_foresaw_is_told_with_its_kind_and_place(raising, capsys, error) -> None:
+    raising(error)
+    assert main(CURVE) == 2
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith(f"tailgrad curve: error: {type(error).__name__}: ")
+    assert "test_cli_main.py, line" in first
+
+
+def test_the_traceback_can_be_asked_for(raising, monkeypatch) -> None:
+    raising(KeyError("reward"))
+    monkeypatch.setenv("TAILGRAD_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        main(CURVE)
+
+
+@pytest.mark.parametrize("command", [command.__name__.rpartition(".")[2] for command in COMMANDS])
+def test_help_is_text_and_not_its_template(command: str, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert "%%" not in printed
+    assert "%(" not in printed

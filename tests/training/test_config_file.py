@@ -1,0 +1,60 @@
+"""A config file that cannot be used is answered in a line that names the file."""
+
+from pathlib import Path
+
+import pytest
+
+from tailgrad.cli.main import main
+from tailgrad.training.config_file import parse_with_config
+from tailgrad.training.launch import make_parser
+
+CPU = "use_cpu: true\nbf16: false\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("num_generations: [16", "is not YAML"),
+        ("a: b: c", "is not YAML"),
+        ("\t- x", "is not YAML"),
+        ("- num_generations", "is not a mapping"),
+        ("", "is not a mapping"),
+        ("num_generation: 16", "did you mean 'num_generations'"),
+        ("2024: 16", "the key 2024"),
+        ("save_strategy: no", 'save_strategy: "no"'),
+        ("eval_strategy: off", 'eval_strategy: "no"'),
+        ("lr_scheduler_type: yes", "cosine"),
+        ("num_generations: [16, 32]", "it takes one value"),
+        ("beta: {a: 1}", "it takes one value"),
+    ],
+)
+def test_a_broken_file(tmp_path: Path, capsys, text: str, message: str) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    assert main(["train", "--config", str(path)]) == 2
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith(f"tailgrad train: error: config {str(path)!r}")
+    assert message in first
+
+
+def test_a_file_that_is_no_text(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00beta")
+    assert main(["train", "--config", str(path)]) == 2
+    assert "is not YAML" in capsys.readouterr().err
+
+
+def test_no_file(tmp_path: Path, capsys) -> None:
+    assert main(["train", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+    assert main(["train", "--config"]) == 2
+    assert "--config names no file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spelling", [["--config", "{}"], ["--config={}"]])
+def test_both_spellings_of_the_option(tmp_path: Path, spelling: list[str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(CPU + f"output_dir: {tmp_path}\nnum_generations: 8\nsave_strategy: 'no'\n")
+    _, config, *_ = parse_with_config(make_parser(), [word.format(path) for word in spelling])
+    assert config.num_generations == 8
+    assert config.save_strategy == "no"
