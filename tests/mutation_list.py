@@ -357,6 +357,23 @@ MUTATIONS = [
         ("check_same_run(folder, json.loads(path.read_text()), settings)", "pass"),
     ),
     *group(
+        "rollouts/generation.py",
+        ("training/test_generation_as_sampled.py", "rollouts/test_sample.py"),
+        ('"top_k": 50}', '"top_k": 0}'),
+        ("{**own, **given,", "{**given,"),
+        (
+            "shaping({}, TRAINING_DEFAULTS | {name: trained[name]",
+            "shaping(own, TRAINING_DEFAULTS | {name: trained[name]",
+        ),
+        ("for name in trained if name in KNOWN} | given)", "for name in trained if name in KNOWN})"),
+    ),
+    *group(
+        "evaluation/sampling.py",
+        ("evaluation/test_runs.py",),
+        (" and not beyond_temperature(sampling)", ""),
+        ('sampling["temperature"] == 1', 'sampling["temperature"] > 0'),
+    ),
+    *group(
         "training/advantages.py",
         ("training/test_advantages.py",),
         ("rewards_per_func * weights", "rewards_per_func / weights"),

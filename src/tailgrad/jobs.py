@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ Progress = Callable[[str], tuple[int, str]]
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:
-    """Options as a command line: `--name value`; a list gives several values, None is left out.
+    """Options as a command line: `--name value`; a list gives several values, a mapping JSON, None is left out.
 
     Example:
         >>> flags({"n": 4, "reward": ["a", "b"], "seed": None})
@@ -28,7 +29,7 @@ def flags(options: Mapping[str, Any]) -> list[str]:
     for name, value in options.items():
         if value is not None:
             values = value if isinstance(value, list | tuple) else [value]
-            argv += [f"--{name}", *map(str, values)]
+            argv += [f"--{name}", *(json.dumps(one) if isinstance(one, Mapping) else str(one) for one in values)]
     return argv
 
 

@@ -94,3 +94,19 @@ def test_what_is_wrong_is_said(
     assert "tailgrad sample: error: " in error
     assert message in error
     assert not (folder / "rollouts.parquet").exists()
+
+
+def test_settings_as_json(folder: Path) -> None:
+    given = {"generation_kwargs": '{"min_p":0.1}', "chat_template_kwargs": '{"enable_thinking":false}'}
+    assert main(command(**given)) == 0
+    metadata = read_table(folder / "rollouts.parquet").metadata
+    assert metadata["sampling"]["min_p"] == 0.1
+    assert metadata["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("text", ["min_p=0.1", "[1]", '{"min_p"'])
+def test_settings_that_are_no_json_object(folder: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(command(generation_kwargs=text))
+    assert caught.value.code == 2
+    assert "is not JSON" in (error := capsys.readouterr().err) or "is not a JSON object" in error

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tailgrad.evaluation import Run
+from tailgrad.evaluation.comparison import comparable_runs
 from tailgrad.evaluation.runs import seeds_by_name
 
 
@@ -46,11 +47,34 @@ def test_sampling_is_what_must_agree_and_nothing_else():
     assert set(sampling) == {"n", "temperature", "top_p", "top_k", "max_new_tokens", "reward", "dataset"}
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.7}, {"top_p": 0.9}, {"top_k": 50}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0.7},
+        {"top_p": 0.9},
+        {"top_k": 50},
+        {"min_p": 0.1},
+        {"suppress_tokens": [5]},
+        {"do_sample": False},
+    ],
+)
 def test_kl_is_unknown_where_the_responses_are_not_the_policys_own(change):
     given = table()
     given.metadata["sampling"] |= change
     assert Run.from_table("tea", given).kl is None
+
+
+def test_arguments_of_the_chat_template_must_agree():
+    runs = []
+    for thinking in (True, False):
+        given = table()
+        given.metadata["chat_template_kwargs"] = {"enable_thinking": thinking}
+        runs.append(Run.from_table(f"{thinking}", given))
+    with pytest.raises(ValueError, match=r"chat_template_kwargs\.enable_thinking is True and False"):
+        comparable_runs(runs)
+    none = table()
+    none.metadata["chat_template_kwargs"] = {}
+    assert len(comparable_runs([Run.from_table("new", none), Run.from_table("of an older version", table())])) == 2
 
 
 def test_kl_is_unknown_without_a_reference_or_a_record_of_the_sampling():

@@ -1,15 +1,17 @@
 """Which commands a grid runs for a training and its measurements, without running them."""
 
+import argparse
 import json
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from tailgrad.cli.sample import add_parser
 from tailgrad.grid.run import _chain, _is_trained, _table_jobs, _train_log, _train_seconds
 from tailgrad.grid.trainings import Measurement, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of
-from tailgrad.rollouts.sample import TRAINING_RECORD
+from tailgrad.rollouts.generation import TRAINING_RECORD
 
 LAST, EARLY = Measurement("test", 2, 16, "verifier"), Measurement("test", 1, 8, "verifier")
 
@@ -32,6 +34,19 @@ def test_a_step_that_is_measured_later_is_trained_anew(make_grid) -> None:
     assert not _is_trained(config, training, [EARLY, LAST])
     assert next(_chain(config, training, [EARLY, LAST])).argv[0] == "train"
     assert not folder.exists()
+
+
+def test_a_starting_policy_is_sampled_like_the_trainings(make_grid) -> None:
+    shaped = {"temperature": 0.9, "min_p": 0.1, "generation_kwargs": {"typical_p": 0.8}, "max_completion_length": 7}
+    config = make_grid(train={"max_steps": 2, "top_k": 5, **shaped}, sample={"max_new_tokens": 9})
+    (config.folder / "test.jsonl").write_text('{"prompt": "one"}\n')
+    argv = next(_chain(config, bases(config)[0], [LAST])).argv
+    expected = {"temperature": "0.9", "top_k": "5", "max_new_tokens": "9"}
+    assert {name: argv[argv.index(f"--{name}") + 1] for name in expected} == expected
+    assert json.loads(argv[argv.index("--generation_kwargs") + 1]) == {"min_p": 0.1, "typical_p": 0.8}
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    assert parser.parse_args(argv).generation_kwargs == {"min_p": 0.1, "typical_p": 0.8}
 
 
 def test_a_model_without_its_record_is_not_whole(make_grid) -> None:

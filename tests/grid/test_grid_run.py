@@ -23,7 +23,7 @@ from tailgrad.grid.trainings import BASE, bases
 from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.jobs import Job
 from tailgrad.quickstart.task import build_prompts
-from tailgrad.rollouts.sample import TRAINING_RECORD
+from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.table import read_metadata, read_table
 
 TRAIN = {

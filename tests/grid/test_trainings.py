@@ -105,7 +105,9 @@ def test_a_key_changes_with_every_field(make_grid) -> None:
     ("changes", "training", "base"),
     [
         ({"train": {"max_steps": 3}}, True, False),
-        ({"train": {"max_steps": 2, "temperature": 0.9}}, True, False),
+        ({"train": {"max_steps": 2, "temperature": 0.9}}, True, True),
+        ({"train": {"max_steps": 2, "temperature": 1.0}}, True, False),
+        ({"train": {"max_steps": 2, "generation_kwargs": {"typical_p": 0.9}}}, True, True),
         ({"prompts_a_step": 4}, True, False),
         ({"sample": {"max_new_tokens": 9}}, True, True),
         ({"seeds": [3, 4, 5]}, False, False),

@@ -201,8 +201,9 @@ def test_chats_are_tokenized_as_they_were_sampled(options: dict[str, Any], chat_
     ("change", "message"),
     [
         (lambda columns, metadata: columns.pop("token_ids"), "has no token_ids: sample it again"),
-        (lambda columns, metadata: metadata["sampling"].update(top_p=0.9), "was sampled with top_p 0.9 and top_k 0"),
-        (lambda columns, metadata: metadata["sampling"].update(top_k=5), "was sampled with top_p 1.0 and top_k 5"),
+        (lambda columns, metadata: metadata["sampling"].update(top_p=0.9), "was sampled with top_p 0.9:"),
+        (lambda columns, metadata: metadata["sampling"].update(top_k=5), "was sampled with top_k 5:"),
+        (lambda columns, metadata: metadata["sampling"].update(min_p=0.1), "was sampled with min_p 0.1:"),
         (lambda columns, metadata: metadata.clear(), "does not say at which temperature"),
     ],
 )

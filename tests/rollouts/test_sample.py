@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tailgrad
-from tailgrad.rollouts import SampleConfig, read_metadata, read_table, sample
-from tailgrad.rollouts.sample import TRAINING_RECORD
+from tailgrad.rollouts import SampleConfig, read_table, sample
+from tailgrad.rollouts.generation import TRAINING_RECORD
 
 PROMPTS = ["one two three", "four", "five six", "seven one one four two", "three"]
 
@@ -65,7 +65,8 @@ def test_the_file_says_where_the_rollouts_come_from(options: dict[str, Any]) -> 
         "seed": 3,
         "reward": "word_count",
         "reference": options["model"],
-        "training_temperature": None,
+        "chat_template_kwargs": {},
+        "trained_with": None,
         "dtype": "float32",
         "tailgrad_version": tailgrad.__version__,
     }
@@ -213,14 +214,23 @@ def test_out_that_exists_is_refused(options: dict[str, Any]) -> None:
     assert Path(options["out"]).read_text() == "precious"
 
 
-def test_another_temperature_than_in_training(options: dict[str, Any], make_policy: Callable[..., Path]) -> None:
+def test_a_trained_policy_is_sampled_as_it_was_trained(
+    options: dict[str, Any], make_policy: Callable[..., Path]
+) -> None:
+    """A record of an older version: the options alone, and what the policy's own generation config says beside them."""
     path = make_policy("trained", pad_token="[PAD]")
-    (path / TRAINING_RECORD).write_text(json.dumps({"temperature": 0.9, "estimator": "tea"}))
-    options |= {"model": str(path)}
-    with pytest.warns(UserWarning, match=r"trained with sampling temperature 0\.9 and is sampled with 1"):
-        sample(SampleConfig(**options))
-    assert read_metadata(options["out"])["training_temperature"] == 0.9
-    assert run(options, temperature=0.9, out=path / "same.parquet").metadata["training_temperature"] == 0.9
+    record = {"temperature": 0.9, "top_p": 0.8, "max_completion_length": 6, "estimator": "tea"}
+    (path / TRAINING_RECORD).write_text(json.dumps(record))
+    own = path / "generation_config.json"
+    own.write_text(json.dumps(json.loads(own.read_text()) | {"min_p": 0.01, "temperature": 0.1}))
+    options = {name: value for name, value in options.items() if name != "max_new_tokens"} | {"model": str(path)}
+    expected = {"temperature": 0.9, "top_p": 0.8, "top_k": 0, "max_new_tokens": 6, "min_p": 0.01}
+    assert run(options).metadata["sampling"] == {"n": 4, **expected}
+    words = r"was trained on responses sampled with temperature 0\.9 \(now 1\.0\): its rewards"
+    with pytest.warns(UserWarning, match=words):
+        metadata = run(options, temperature=1.0, out=path / "other.parquet").metadata
+    assert metadata["sampling"] == {"n": 4, **expected, "temperature": 1.0}
+    assert metadata["trained_with"] == expected
 
 
 def test_prompts_too_long_for_the_model(options: dict[str, Any]) -> None:

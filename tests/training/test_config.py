@@ -4,7 +4,7 @@ import pytest
 
 from tailgrad.estimators import ESTIMATORS, accepted_options
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
-from tailgrad.training.trainer import training_record
+from tailgrad.training.record import training_record
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,11 @@ def test_deploy_n_and_tail_fraction_go_with_every_estimator(options) -> None:
 
 
 def test_the_record_of_a_training(options) -> None:
-    record = training_record(TailGRPOConfig(**options(), estimator="max_at_k", k=4, temperature=0.7))
-    assert (record["estimator"], record["options"], record["temperature"]) == ("max_at_k", {"k": 4}, 0.7)
+    kwargs = {"enable_thinking": False}
+    args = TailGRPOConfig(**options(), estimator="max_at_k", k=4, chat_template_kwargs=kwargs)
+    record = training_record(args, {"temperature": 0.7})
+    assert (record["estimator"], record["options"]) == ("max_at_k", {"k": 4})
+    assert (record["generation"], record["chat_template_kwargs"]) == ({"temperature": 0.7}, kwargs)
 
 
 def test_a_plain_grpo_config_is_refused(policy, prompts, options) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 
@@ -21,10 +22,25 @@ def add_parser(subparsers: Any) -> None:
     add("--dataset", required=True, help="hub name, folder, or .jsonl, .json, .parquet, .csv file")
     add("--out", required=True, help="rollout table to write (Parquet)")
     add("--n", type=int, default=256, help="responses a prompt (default 256)")
-    add("--temperature", type=float, default=1.0, help="sampling temperature (default 1.0)")
-    add("--top_p", type=float, default=1.0, help="nucleus; 1 is off (default)")
-    add("--top_k", type=int, default=0, help="only the k most likely tokens; 0 is off (default)")
-    add("--max_new_tokens", type=int, default=256, help="most tokens of a response (default 256)")
+    add("--temperature", type=float, help="sampling temperature (default: that of the training, else 1.0)")
+    add("--top_p", type=float, help="nucleus; 1 is off (default: as in the training, else off)")
+    add("--top_k", type=int, help="only the k most likely tokens; 0 is off (default: as in the training, else off)")
+    add("--max_new_tokens", type=int, help="most tokens of a response (default: as in the training, else 512)")
+    add(
+        "--generation_kwargs",
+        type=json_object,
+        default={},
+        metavar="JSON",
+        help="other settings of transformers' GenerationConfig that shape a response, as in training: "
+        "'{\"min_p\": 0.1}' (default: as in the training, else what the policy's generation_config.json says)",
+    )
+    add(
+        "--chat_template_kwargs",
+        type=json_object,
+        metavar="JSON",
+        help="arguments of the chat template, as in training: '{\"enable_thinking\": false}' (default: those of the "
+        "training, else none)",
+    )
     add("--batch_size", type=int, default=256, help="responses sampled at once (default 256)")
     add("--seed", type=int, default=0, help="seed of the responses (default 0)")
     add("--limit", type=int, help="only the first so many prompts")
@@ -35,6 +51,27 @@ def add_parser(subparsers: Any) -> None:
     add("--dtype", default="float32", help="float32 (default), bfloat16, float16, or auto (as saved)")
     add("--reference_model", help="reference policy, for the KL of the responses")
     add_reward_options(parser)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Read an option that is a JSON object.
+
+    Args:
+        text: The option's value.
+
+    Returns:
+        The object.
+
+    Raises:
+        ArgumentTypeError: It is anything else.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error}); write '{{\"name\": value}}'") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object; write '{{\"name\": value}}'")
+    return value
 
 
 def add_reward_options(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Real
 
 from tailgrad.evaluation.best_of_n import best_of_n
+from tailgrad.evaluation.sampling import is_the_policy
 
 _REPORTED = ("kl", "response_length", "distinct", "cut_off", "unscored")
 
@@ -132,7 +133,7 @@ class Run:
 
         The KL divergence at a prompt is the mean over its n responses of log policy(y|x) - log
         reference(y|x). It is known where the table has the reference policy's log-probabilities and the
-        responses were drawn from the policy itself: temperature 1, top_p 1, top_k 0.
+        responses were drawn from the policy itself: temperature 1, top_p 1, top_k 0, nothing else.
 
         Args:
             name: The name in figures and tables.
@@ -159,10 +160,11 @@ class Run:
         """
         metadata = table.metadata
         sampling = {**metadata.get("sampling", {})}
-        kept = ("reward", "reward_options", "selection_reward", "dataset")
+        drawn_from_it = is_the_policy(sampling)
+        kept = ("reward", "reward_options", "selection_reward", "dataset", "chat_template_kwargs")
         sampling |= {key: metadata[key] for key in kept if key in metadata}
         kl = None
-        if table.reference_logprobs is not None and _is_the_policy(sampling):
+        if table.reference_logprobs is not None and drawn_from_it:
             kl = np.mean(table.logprobs - table.reference_logprobs, axis=1)
         return cls(
             name=name,
@@ -206,11 +208,6 @@ class Run:
             np.mean(np.isnan(self.rewards), axis=1),
         )
         return dict(zip(_REPORTED, values, strict=True))
-
-
-def _is_the_policy(sampling: Mapping[str, Any]) -> bool:
-    plain = {"temperature": (1,), "top_p": (1, None), "top_k": (0, None)}
-    return all(sampling.get(key) in values for key, values in plain.items())
 
 
 def seeds_by_name(runs: Sequence[Run]) -> dict[str, tuple[Run, ...]]:

@@ -21,9 +21,19 @@ from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of
 from tailgrad.grid.results import Row, append_result, read_results
-from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
+from tailgrad.grid.trainings import (
+    BASE,
+    Measurement,
+    Training,
+    bases,
+    choosing,
+    key_of,
+    shaping_of_trainings,
+    testing,
+    trials,
+)
 from tailgrad.jobs import Job, bar_progress, flags, resumed_from, run_side_by_side, training_progress
-from tailgrad.rollouts.sample import TRAINING_RECORD
+from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.table import read_table
 
 _SCORING_OPTIONS = (
@@ -171,6 +181,7 @@ def _sampling_job(config: GridConfig, training: Training, measurement: Measureme
         "n": measurement.n,
         "limit": measurement.limit,
         "out": table.resolve(),
+        **(shaping_of_trainings(config) if training.estimator == BASE else {}),
         **config.sample,
     }
     prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)

@@ -12,6 +12,7 @@ from typing import Any
 
 from tailgrad.estimators import accepted_options, parse_estimator
 from tailgrad.grid.config import GridConfig
+from tailgrad.rollouts.generation import TRAINING_DEFAULTS
 
 BASE = "base"
 
@@ -74,9 +75,27 @@ def key_of(config: GridConfig, training: Training, measurement: Measurement | No
     described: dict[str, Any] = {"training": asdict(training)}
     if training.estimator != BASE:
         described |= {"train": config.train, "prompts_a_step": config.prompts_a_step}
+    elif shaping := shaping_of_trainings(config):
+        described["shaping"] = shaping
     if measurement is not None:
         described |= {"measurement": asdict(measurement), "sample": config.sample}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def shaping_of_trainings(config: GridConfig) -> dict[str, Any]:
+    """What shapes the responses of the trainings, as options of `sample`: a starting policy is sampled like them.
+
+    What `sample` sets itself is left out, and so are TRL's defaults.
+    """
+    train = {name: config.train[name] for name in config.train if config.train[name] is not None}
+    names = {"max_completion_length": "max_new_tokens", "chat_template_kwargs": "chat_template_kwargs"}
+    names |= {name: name for name in ("temperature", "top_p", "top_k")}
+    shaping = {theirs: train[ours] for ours, theirs in names.items() if ours in train}
+    others = {name: train[name] for name in ("min_p", "repetition_penalty") if name in train}
+    given = train.get("generation_kwargs") or {}
+    shaping["generation_kwargs"] = others | dict(json.loads(given) if isinstance(given, str) else given)
+    defaults = TRAINING_DEFAULTS | {"generation_kwargs": {}}
+    return {name: value for name, value in shaping.items() if name not in config.sample and value != defaults.get(name)}
 
 
 def cells(config: GridConfig) -> list[Training]:

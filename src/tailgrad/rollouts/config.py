@@ -22,10 +22,16 @@ class SampleConfig:
         n: Responses a prompt.
         reward_weights: One weight a reward; None is 1 for each.
         reward_options: Options of `RewardModel` for the rewards that are reward models; None is the default.
-        temperature: Sampling temperature, above 0.
-        top_p: Nucleus, in (0, 1]; 1 is off.
-        top_k: Only the k most likely tokens; 0 is off.
-        max_new_tokens: Most tokens of a response, end token included.
+        temperature: Sampling temperature, above 0; None is that of the policy's training, else 1. It is so for the next
+            three too.
+        top_p: Nucleus, in (0, 1]; 1 is off, the default.
+        top_k: Only the k most likely tokens; 0 is off, the default.
+        max_new_tokens: Most tokens of a response, end token included; 512 by default.
+        generation_kwargs: Other settings of transformers' `GenerationConfig` that shape responses, such as
+            {"min_p": 0.1}, as in TRL; what is not given is as in the policy's training, else as its own generation
+            config says.
+        chat_template_kwargs: Arguments of the chat template, such as {"enable_thinking": False}, as in TRL; None is
+            those of the policy's training, else none.
         batch_size: Responses sampled at once.
         seed: Seed of the responses.
         limit: Only the first `limit` prompts; None is all.
@@ -46,10 +52,12 @@ class SampleConfig:
     n: int = 256
     reward_weights: Sequence[float] | None = None
     reward_options: dict[str, Any] = field(default_factory=dict)
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_new_tokens: int = 256
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    max_new_tokens: int | None = None
+    generation_kwargs: dict[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: dict[str, Any] | None = None
     batch_size: int = 256
     seed: int = 0
     limit: int | None = None
@@ -62,7 +70,12 @@ class SampleConfig:
     reference_model: str | None = None
     trust_remote_code: bool = False
 
-    SAMPLING: ClassVar[tuple[str, ...]] = ("n", "temperature", "top_p", "top_k", "max_new_tokens")
+    SHAPING: ClassVar[tuple[str, ...]] = ("temperature", "top_p", "top_k", "max_new_tokens")
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The settings asked for that shape a response; None where not given."""
+        return {name: getattr(self, name) for name in self.SHAPING} | self.generation_kwargs
 
     @property
     def reward_list(self) -> list[str | Reward]:
@@ -77,11 +90,11 @@ class SampleConfig:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         for name in ("top_k", "seed"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
         if not self.reward_list:
             raise ValueError("no reward given; name at least one.")
-        if not 0 < self.temperature < float("inf"):
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature is {self.temperature}; it must be above 0 and finite.")
-        if not 0 < self.top_p <= 1:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (1 is off).")

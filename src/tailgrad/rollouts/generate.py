@@ -55,16 +55,19 @@ def load_policy(
     return model.to(resolved_device).eval(), tokenizer
 
 
-def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
+def end_token_ids(model: Any, tokenizer: Any, given: list[int] | None = None) -> list[int]:
     """Return every token that ends a response, as TRL counts them: the tokenizer's and the model's.
 
     Args:
         model: The policy.
         tokenizer: Its tokenizer.
+        given: Other end tokens in their place, where generation was asked for with them.
 
     Returns:
         Token ids; empty where neither names one.
     """
+    if given is not None:
+        return given
     declared = model.generation_config.eos_token_id
     ids = list(declared) if isinstance(declared, list) else [declared]
     return [i for i in dict.fromkeys([tokenizer.eos_token_id, *ids]) if i is not None]
@@ -79,13 +82,14 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int = 0,
-    max_new_tokens: int = 256,
+    max_new_tokens: int = 512,
     batch_size: int = 256,
+    **others: Any,
 ) -> list[list[list[int]]]:
     """Sample n responses to each prompt with torch's global random numbers.
 
-    Nothing of the model's own generation config is used but its end tokens: no repetition penalty, no top-k
-    that was not asked for.
+    What is given shapes the responses and nothing else: of the model's own generation config only the end tokens are
+    used. `tailgrad.rollouts.generation` says what to give.
 
     Args:
         model: The policy.
@@ -97,16 +101,17 @@ def generate(
         top_k: Only the k most likely tokens; 0 is off.
         max_new_tokens: Most tokens of a response, end token included.
         batch_size: Responses sampled at once.
+        **others: Further settings of transformers' `GenerationConfig`.
 
     Returns:
         For each prompt n responses: token ids, the first end token the last, or `max_new_tokens` ids.
     """
     from transformers import GenerationConfig
 
-    end_ids = end_token_ids(model, tokenizer)
+    end_ids = end_token_ids(model, tokenizer, others.pop("eos_token_id", None))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (end_ids or [0])[0]
     generation_config = GenerationConfig(
-        do_sample=True,
+        **{"do_sample": True, **others},
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

@@ -155,12 +155,15 @@ def _is_messages(prompt: Any) -> bool:
     return is_list and all(isinstance(message, dict) and "role" in message for message in prompt)
 
 
-def tokenize_prompts(tokenizer: Any, prompts: list[Any]) -> list[list[int]]:
+def tokenize_prompts(
+    tokenizer: Any, prompts: list[Any], chat_template_kwargs: dict[str, Any] | None = None
+) -> list[list[int]]:
     """Return the token ids of prompts, the same as TRL's trainers see.
 
     Args:
         tokenizer: The policy's tokenizer.
         prompts: All strings or all chats; chats go through the tokenizer's chat template.
+        chat_template_kwargs: Further arguments of the chat template.
 
     Returns:
         Token ids, one list a prompt.
@@ -174,7 +177,9 @@ def tokenize_prompts(tokenizer: Any, prompts: list[Any]) -> list[list[int]]:
                 "the prompts are chats (lists of messages), and the model's tokenizer has no chat template. "
                 "Use a model with one, save one with its tokenizer, or give prompts that are plain strings."
             )
-        encoded = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=True, return_dict=True)
+        encoded = tokenizer.apply_chat_template(
+            prompts, add_generation_prompt=True, tokenize=True, return_dict=True, **chat_template_kwargs or {}
+        )
     else:
         encoded = tokenizer(text=prompts)
     token_ids: list[list[int]] = encoded["input_ids"]

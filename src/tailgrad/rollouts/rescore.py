@@ -161,7 +161,7 @@ def _rescorer(config: ScoreConfig, table: RolloutTable) -> Rescorer:
     return Rescorer(
         table=table,
         prompts=prompts,
-        prompt_token_ids=tokenize_prompts(tokenizer, prompts.prompts),
+        prompt_token_ids=tokenize_prompts(tokenizer, prompts.prompts, table.metadata.get("chat_template_kwargs")),
         tokenizer=tokenizer,
         reward=reward,
         selection=selection,

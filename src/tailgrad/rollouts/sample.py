@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,9 @@ from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, ch
 from tailgrad.rewards._models import revision_of
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generate import load_policy
+from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
 from tailgrad.rollouts.shards import Sampler, make_shards, merge_shards
-
-TRAINING_RECORD = "tailgrad_training.json"
-"""Written by tailgrad's trainer beside a model: how it was trained."""
 
 
 def sample(config: SampleConfig) -> Path:
@@ -41,16 +37,14 @@ def sample(config: SampleConfig) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
-    training_temperature = _training_temperature(config)
-    prompts = read_prompts(config)
-    sampler = _sampler(config, prompts, training_temperature)
+    sampler = _sampler(config, read_prompts(config))
     parts = Path(f"{out}.parts")
     make_shards(sampler, parts, verb="sample")
     merge_shards(sampler, parts, out)
     return out
 
 
-def _sampler(config: SampleConfig, prompts: Prompts, training_temperature: float | None) -> Sampler:
+def _sampler(config: SampleConfig, prompts: Prompts) -> Sampler:
     """Load policy, reference policy and rewards, and describe them in the table's metadata."""
     options: dict[str, Any] = {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")}
     reward, described = load_scoring(config)
@@ -59,10 +53,15 @@ def _sampler(config: SampleConfig, prompts: Prompts, training_temperature: float
     if config.reference_model is not None:
         reference, _ = load_policy(config.reference_model, what="reference model", **options)
         _check_vocabulary(model, reference, config)
-    token_ids = tokenize_prompts(tokenizer, prompts.prompts)
-    _check_lengths(model, token_ids, config)
-    metadata = _metadata(config, model, described, prompts) | {"training_temperature": training_temperature}
-    return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata)
+    shaping, chat_template_kwargs, trained_with = as_trained(config, model.generation_config.to_dict())
+    token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs)
+    _check_lengths(model, token_ids, shaping["max_new_tokens"], config)
+    metadata = _metadata(config, model, described, prompts) | {
+        "sampling": {"n": config.n, **shaping},
+        "chat_template_kwargs": chat_template_kwargs,
+        "trained_with": trained_with,
+    }
+    return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata, shaping)
 
 
 def read_prompts(config: SampleConfig) -> Prompts:
@@ -104,7 +103,6 @@ def _metadata(config: SampleConfig, model: Any, described: dict[str, Any], promp
         "model": config.model,
         "revision": revision_of(model, config.revision),
         "model_files": model_sha256(config.model),
-        "sampling": {name: getattr(config, name) for name in SampleConfig.SAMPLING},
         "seed": config.seed,
         **described,
         "dataset": {
@@ -156,21 +154,6 @@ def _describe_rewards(config: SampleConfig, rewards: list[Reward]) -> str:
     return " + ".join(f"{weight:g}*{name}" for weight, name in zip(weights, names, strict=True))
 
 
-def _training_temperature(config: SampleConfig) -> float | None:
-    """Return the temperature a local model was trained at and warn where ours differs."""
-    record = Path(config.model).expanduser() / TRAINING_RECORD
-    if not record.is_file():
-        return None
-    temperature: float | None = json.loads(record.read_text()).get("temperature")
-    if temperature is not None and temperature != config.temperature:
-        warnings.warn(
-            f"{config.model!r} was trained with sampling temperature {temperature:g} and is sampled with "
-            f"{config.temperature:g}: its rewards need not be those it was trained for.",
-            stacklevel=3,
-        )
-    return temperature
-
-
 def _check_vocabulary(model: Any, reference: Any, config: SampleConfig) -> None:
     sizes = [m.get_input_embeddings().weight.shape[0] for m in (model, reference)]
     if sizes[0] != sizes[1]:
@@ -180,12 +163,12 @@ def _check_vocabulary(model: Any, reference: Any, config: SampleConfig) -> None:
         )
 
 
-def _check_lengths(model: Any, token_ids: list[list[int]], config: SampleConfig) -> None:
+def _check_lengths(model: Any, token_ids: list[list[int]], max_new_tokens: int, config: SampleConfig) -> None:
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(range(len(token_ids)), key=lambda i: len(token_ids[i]))
-    if limit is not None and len(token_ids[longest]) + config.max_new_tokens > limit:
+    if limit is not None and len(token_ids[longest]) + max_new_tokens > limit:
         raise ValueError(
             f"prompt {longest} has {len(token_ids[longest])} tokens; with max_new_tokens "
-            f"{config.max_new_tokens} that is more than the {limit} positions of model {config.model!r}. "
+            f"{max_new_tokens} that is more than the {limit} positions of model {config.model!r}. "
             "Lower --max_new_tokens or drop long prompts."
         )

@@ -37,6 +37,7 @@ class Sampler:
         prompts: The prompts and the columns that the reward is passed.
         token_ids: The prompts' tokens.
         metadata: Goes into every shard and the table.
+        shaping: All that shapes a response; see `tailgrad.rollouts.generation`.
     """
 
     config: SampleConfig
@@ -47,6 +48,7 @@ class Sampler:
     prompts: Prompts
     token_ids: list[list[int]]
     metadata: dict[str, Any]
+    shaping: dict[str, Any]
 
     @cached_property
     def shards(self) -> list[range]:
@@ -69,9 +71,9 @@ class Sampler:
         inputs = [self.token_ids[i] for i in prompt_ids]
         responses = self._responses(shard)
         texts = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
-        end_ids = set(end_token_ids(self.model, self.tokenizer))
+        end_ids = set(end_token_ids(self.model, self.tokenizer, self.shaping.get("eos_token_id")))
         finished = [tokens[-1] in end_ids for tokens in responses]
-        options: dict[str, Any] = {"temperature": config.temperature, "batch_size": config.batch_size}
+        options: dict[str, Any] = {"temperature": self.shaping["temperature"], "batch_size": config.batch_size}
         reference: list[float] | list[None] = [None] * len(responses)
         if self.reference is not None:
             reference = response_logprobs(self.reference, inputs, responses, **options).tolist()
@@ -96,11 +98,8 @@ class Sampler:
                 self.tokenizer,
                 [self.token_ids[i] for i in self.shards[shard]],
                 n=config.n,
-                temperature=config.temperature,
-                top_p=config.top_p,
-                top_k=config.top_k,
-                max_new_tokens=config.max_new_tokens,
                 batch_size=config.batch_size,
+                **self.shaping,
             )
         return [response for group in groups for response in group]
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad._version import __version__
+from tailgrad.evaluation.sampling import beyond_temperature
 from tailgrad.events import progress_bar
 from tailgrad.files import replacing
 from tailgrad.identity import file_sha256, model_sha256
@@ -139,7 +140,8 @@ class _Differentiator:
         model, tokenizer = load_policy(config.model, revision=config.revision, device=config.device)
         model.set_attn_implementation("eager")
         sketch = CountSketch(dict(model.named_parameters()), dim=config.dim, seed=config.seed)
-        return model, sketch, tokenize_prompts(tokenizer, prompts_of_texts(self.table.prompts))
+        prompts = prompts_of_texts(self.table.prompts)
+        return model, sketch, tokenize_prompts(tokenizer, prompts, self.table.metadata.get("chat_template_kwargs"))
 
     def shard(self, prompt: int, start: int) -> Float[np.ndarray, "b D"]:
         """The sketches of some responses to one prompt."""
@@ -178,10 +180,11 @@ def _check_table(table: RolloutTable, config: GradientConfig) -> None:
     sampling = table.metadata.get("sampling", {})
     if "temperature" not in sampling:
         raise ValueError(f"{name} does not say at which temperature it was sampled; `tailgrad sample` records it.")
-    if sampling.get("top_p", 1.0) not in (1.0, None) or sampling.get("top_k", 0) not in (0, None):
+    if others := beyond_temperature(sampling):
+        shown = ", ".join(f"{key} {value}" for key, value in others.items())
         raise ValueError(
-            f"{name} was sampled with top_p {sampling.get('top_p')} and top_k {sampling.get('top_k')}: its responses "
-            "are not those of the policy that is differentiated. Sample with top_p 1 and top_k 0."
+            f"{name} was sampled with {shown}: its responses are not those of the policy that is differentiated. "
+            "Sample with that off; `tailgrad sample --help` says how."
         )
 
 

@@ -7,22 +7,20 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from trl import GRPOTrainer
 
-from tailgrad._version import __version__
 from tailgrad.estimators import bind, smallest_group
 from tailgrad.rewards import checked
+from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig
+from tailgrad.training.record import generation_of, training_record
 from tailgrad.training.seam import AdvantageSeam
-
-TRAINING_RECORD: Final = "tailgrad_training.json"
-"""Written beside a trained model: how it was sampled and what it was trained for."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +63,7 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
         _say_what_no_longer_acts(args)
         funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
         super().__init__(model=model, reward_funcs=[_check_function(f) for f in funcs], args=args, **kwargs)
+        self.generation = generation_of(self)
 
     def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
         """Sum the rewards, estimate and scale the advantages, and log what is worth watching."""
@@ -85,24 +84,8 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
         """Save the model, and beside it a record of how it was trained."""
         super().save_model(output_dir, _internal_call)
         if self.args.should_save:
-            record = training_record(self.args)
+            record = training_record(self.args, self.generation)
             Path(output_dir or self.args.output_dir, TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
-
-
-def training_record(args: TailGRPOConfig) -> dict[str, Any]:
-    """Return what later commands need to know of a training: estimator, m, N and how rollouts were sampled."""
-    options = {name: value for name, value in args.estimator_options().items() if value is not None}
-    sampling = ("temperature", "top_p", "top_k", "max_completion_length")
-    return {
-        "tailgrad_version": __version__,
-        "estimator": args.estimator,
-        "options": options,
-        "advantage_scaling": args.advantage_scaling,
-        "num_generations": args.num_generations,
-        "beta": args.beta,
-        "seed": args.seed,
-        **{name: getattr(args, name) for name in sampling},
-    }
 
 
 def _check_function(reward: Any) -> Any:

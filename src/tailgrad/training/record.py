@@ -1,0 +1,80 @@
+"""What is written down beside a trained policy: how it was trained, and all that shaped its responses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from tailgrad._version import __version__
+from tailgrad.rollouts.generation import KNOWN, shaping
+
+if TYPE_CHECKING:
+    from trl import GRPOTrainer
+
+    from tailgrad.training.config import TailGRPOConfig
+
+_VLLM_NAMES: Final = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
+"""vLLM's names of what transformers calls otherwise."""
+
+_VLLM_WITHOUT_EFFECT: Final = ("n", "seed", "logprobs", "prompt_logprobs")
+"""Settings of vLLM that leave the distribution of responses as it is."""
+
+
+def training_record(args: TailGRPOConfig, generation: dict[str, Any]) -> dict[str, Any]:
+    """Return what later commands need to know of a training.
+
+    Args:
+        args: The training's configuration.
+        generation: All that shaped the responses; see `generation_of`.
+
+    Returns:
+        Estimator, m, N, and how the responses were sampled.
+    """
+    return {
+        "tailgrad_version": __version__,
+        "estimator": args.estimator,
+        "options": {name: value for name, value in args.estimator_options().items() if value is not None},
+        "advantage_scaling": args.advantage_scaling,
+        "num_generations": args.num_generations,
+        "beta": args.beta,
+        "seed": args.seed,
+        "generation": generation,
+        "chat_template_kwargs": args.chat_template_kwargs or {},
+    }
+
+
+def generation_of(trainer: GRPOTrainer) -> dict[str, Any]:
+    """Return all that shapes the responses of a training.
+
+    TRL's own generation takes the model's own settings wherever the options set none; vLLM and the continuous
+    batching of transformers do not look at them.
+
+    Args:
+        trainer: The trainer, made.
+
+    Returns:
+        As `tailgrad.rollouts.generation.shaping`; with vLLM also its own settings, by its names.
+
+    Raises:
+        ValueError: As in `shaping`.
+    """
+    args = trainer.args
+    if args.use_vllm:
+        return _generation_of_vllm(args)
+    explicit = {
+        **trainer.generation_config.to_dict(),
+        "eos_token_id": (args.generation_kwargs or {}).get("eos_token_id"),
+    }
+    own = {} if args.use_transformers_continuous_batching else trainer.model.generation_config.to_dict()
+    return shaping(own, explicit)
+
+
+def _generation_of_vllm(args: Any) -> dict[str, Any]:
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    given = {name: getattr(args, name) for name in names} | {"max_new_tokens": args.max_completion_length}
+    theirs = {_VLLM_NAMES.get(name, name): value for name, value in (args.generation_kwargs or {}).items()}
+    if args.vllm_structured_outputs_regex is not None:
+        theirs["structured_outputs_regex"] = args.vllm_structured_outputs_regex
+    given |= {name: value for name, value in theirs.items() if name in KNOWN}
+    given["top_k"] = max(0, given["top_k"] or 0)  # vLLM writes "off" as -1 too
+    others = {name: value for name, value in theirs.items() if value and name not in {*KNOWN, *_VLLM_WITHOUT_EFFECT}}
+    return shaping({}, given) | others
