@@ -12,6 +12,7 @@ from tailgrad.evaluation import (
     fidelity_markdown,
     gradient_fidelity,
 )
+from tailgrad.evaluation.break_even import break_even_cell
 
 ESTIMATORS = ["tea", "max_at_k:k=4", "dr_grpo", "grpo"]
 TRUE_PROMPTS = 64
@@ -102,6 +103,14 @@ def test_an_interval_without_end_where_the_order_of_directions_hangs_on_one_prom
     found = break_even(point((0.75, 0.05), (0.69, 0.05), *others), point((0.7, 0.9)))
     assert math.isfinite(found.mean[0])
     assert (found.low[0], found.high[0]) == (0, math.inf)
+
+
+def test_prompts_that_disagree_beyond_all_floats_leave_the_interval_without_end() -> None:
+    """Without one of eight the estimate is 1e198 times the others: 2.4 of such errors are a factor above e^709."""
+    found = break_even(point((0.75, 0.05), (0.75, 1e-200), (0.75, 0.05)), point((0.7, 0.9)))
+    assert math.isfinite(found.mean[0])
+    assert (found.low[0], found.high[0]) == (0, math.inf)
+    assert break_even_cell(found) == "unclear"
 
 
 def test_the_report_says_how_many_prompts_a_step_needs() -> None:

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from interval_coverage import (
@@ -135,3 +138,64 @@ def test_seeds_that_agree_by_chance_do_not_make_the_interval_narrower_than_their
     mean_square = (noise**2).sum(axis=(0, 1)) / (7 * 39)
     expected = 2 * stats.t.isf(0.025, 7 * 39) * np.sqrt(mean_square / (8 * 40))
     np.testing.assert_allclose((interval.high - interval.low).mean(), expected.mean(), rtol=0.03)
+
+
+@pytest.mark.parametrize("shape", [(1, 50, 99), (1, 7, 99), (3, 50, 99), (2, 2, 99)])
+def test_equal_values_have_an_interval_of_no_width_at_their_own_place(shape):
+    """Their mean rounds, for 42 of the 99 hundredths with 50 prompts, and what it rounds by is no spread."""
+    constants = np.arange(1, 100) / 100
+    assert ((np.ones(shape) * constants).mean(axis=(0, 1)) != constants).any() or shape[1] == 2
+    for part in mean_interval(np.ones(shape) * constants)[:3]:
+        np.testing.assert_array_equal(part, constants)
+
+
+def test_equal_values_in_every_seed_but_other_ones_are_the_interval_over_seeds():
+    values = np.array([0.1, 0.2, 0.4])[:, None, None].repeat(9, axis=1)
+    interval = mean_interval(values)
+    expected = stats.ttest_1samp(values[:, 0], 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(interval.high - interval.low, expected.high - expected.low, rtol=0.05)
+
+
+TABLES = arrays.arrays(
+    np.float64,
+    st.tuples(st.integers(1, 3), st.integers(2, 6), st.integers(1, 3)),
+    elements=st.one_of(st.floats(-1e300, 1e300), st.sampled_from([0.1, 0.3, 0.1 + 2**-55, 1.0, np.nan])),
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(values=TABLES)
+def test_an_interval_holds_its_mean_and_lies_around_the_values(values):
+    mean, low, high, prompts = mean_interval(values)
+    two = prompts >= 2
+    assert (low[two] <= mean[two]).all()
+    assert (mean[two] <= high[two]).all()
+    assert np.isnan(low[~two]).all()
+    assert np.isnan(high[~two]).all()
+    known = ~np.isnan(values).any(axis=0)
+    for place in np.flatnonzero(prompts):
+        column = values[:, known[:, place], place]
+        rounding = 2 * np.spacing(np.abs(column).max())
+        assert column.min() - rounding <= mean[place] <= column.max() + rounding
+        if column.min() == column.max() and two[place]:
+            assert low[place] == mean[place] == high[place] == column[0, 0]
+
+
+@pytest.mark.parametrize("offset", [1.0, -3.0, 2.0**40])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_an_offset_moves_the_interval_and_a_unit_stretches_it(offset, seeds):
+    """Multiples of 2^-9, so that adding the offset is exact."""
+    values = np.random.default_rng(8).integers(-512, 512, size=(seeds, 20, 3)) / 512
+    plain, moved = mean_interval(values), mean_interval(values + offset)
+    for one, other in zip(plain[:3], moved[:3], strict=True):
+        np.testing.assert_allclose(other - offset, one, rtol=0, atol=2 * np.spacing(abs(offset) + 1))
+    for unit in (2.0**-900, 2.0**900):  # whose squares are 0 and infinite
+        for one, other in zip(plain[:3], mean_interval(values * unit)[:3], strict=True):
+            np.testing.assert_array_equal(other / unit, one)
+
+
+def test_an_infinite_value_is_refused_by_its_place():
+    values = np.zeros((2, 4, 3))
+    values[1, 2, 0] = -np.inf
+    with pytest.raises(ValueError, match=r"values\[1, 2, 0\] is -inf \(seed, prompt, quantity\)"):
+        mean_interval(values)

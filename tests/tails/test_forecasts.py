@@ -86,6 +86,50 @@ def test_standard_error_of_the_mean_and_of_groups_with_unscored_rollouts() -> No
     assert standard_error(gaussian_tail_forecast, rewards, deploy_n=128).isnan().tolist() == [True, False, False, False]
 
 
+def test_standard_error_takes_memory_in_proportion_to_the_rewards() -> None:
+    """8 x 2,048 rewards, one left out at a time, are 34 million: never more than a few rows of them at once."""
+    rewards = normal(8, 2048)
+    sizes: list[int] = []
+
+    def mean(groups: Tensor) -> Tensor:
+        sizes.append(groups.numel())
+        return torch.nanmean(groups, dim=1)
+
+    torch.testing.assert_close(standard_error(mean, rewards), rewards.std(dim=1) / math.sqrt(2048))
+    assert sum(sizes) == 8 * 2048**2
+    assert max(sizes) <= 2**18
+
+
+def test_standard_error_against_a_loop_over_the_rollouts_left_out() -> None:
+    rewards = normal(3, 300).round(decimals=1)  # 900 groups of 300: several chunks
+    rewards[1, 7] = math.nan
+    for name, forecast in FORECASTS.items():
+        options = {"deploy_n": 5 if name == "max_at_k" else 128}
+        expected = []
+        for group in rewards:
+            scored = group[~torch.isnan(group)]
+            left = torch.stack([torch.cat([scored[:i], scored[i + 1 :]]) for i in range(len(scored))])
+            values = forecast(left, **options)
+            expected.append(math.sqrt((len(left) - 1) * float(values.var(correction=0))))
+        actual = standard_error(forecast, rewards, **options)
+        torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 18.93])
+def test_equal_rewards_are_their_own_forecast_without_error(value: float) -> None:
+    rewards = torch.full((1, 12), value, dtype=torch.float64)
+    rewards[0, 5] = math.nan
+    for name, forecast in FORECASTS.items():
+        options = {"deploy_n": 5 if name == "max_at_k" else 128}
+        assert forecast(rewards, **options).item() == value
+        assert standard_error(forecast, rewards, **options).item() == 0
+
+
+def test_the_best_of_all_is_the_largest_reward_itself() -> None:
+    rewards = normal(50, 13) + 1e6
+    assert torch.equal(max_at_k_forecast(rewards, deploy_n=13), rewards.amax(dim=1))
+
+
 def test_an_exponential_tail_promises_more_than_a_gaussian_one() -> None:
     rewards = normal(2000, 64)
     gaussian = gaussian_tail_forecast(rewards, deploy_n=512).mean()

@@ -88,9 +88,9 @@ def measure(products: InnerProducts, *, has_scale: bool, seed: int = 0) -> dict[
     low, high = np.full((2, len(MEASURES)), np.nan)
     if prompts > 1:
         pseudo = prompts * values - (prompts - 1) * without_each_prompt(products)
-        pseudo[:, np.isnan(pseudo).any(axis=0)] = np.nan
+        pseudo[:, ~np.isfinite(pseudo).all(axis=0)] = np.nan
         interval = mean_interval(pseudo[None], seed=seed)
-        low, high = (values + end - interval.mean for end in (interval.low, interval.high))
+        low, high = (values + (end - interval.mean) for end in (interval.low, interval.high))
     if not has_scale:
         place = MEASURES.index("norm_ratio")
         values[place], low[place], high[place] = np.nan, np.nan, np.nan

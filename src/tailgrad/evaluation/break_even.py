@@ -75,7 +75,8 @@ def _interval(value: float, without: Float[np.ndarray, " P"]) -> tuple[float, fl
         return 0.0, math.inf
     logs = np.log(without)
     error = math.sqrt((prompts - 1) / prompts * float(((logs - logs.mean()) ** 2).sum()))
-    reach = math.exp(float(stdtrit(prompts - 1, (1 + CONFIDENCE) / 2)) * error)
+    with np.errstate(over="ignore"):
+        reach = float(np.exp(stdtrit(prompts - 1, (1 + CONFIDENCE) / 2) * error))  # infinite from a factor of e^709
     return value / reach, value * reach
 
 

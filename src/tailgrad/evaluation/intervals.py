@@ -56,7 +56,7 @@ def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Inter
         more, of the training method.
 
     Raises:
-        ValueError: If `values` does not have three non-empty axes.
+        ValueError: If `values` does not have three non-empty axes, or holds an infinity.
 
     Example:
         >>> values = np.arange(12.0).reshape(1, 12, 1)
@@ -72,20 +72,41 @@ def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Inter
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 3 or 0 in values.shape:
         raise ValueError(f"values must be [S, P, K] with no empty axis, got {values.shape}.")
+    if np.isinf(values).any():
+        first = tuple(np.argwhere(np.isinf(values))[0].tolist())
+        raise ValueError(
+            f"values{list(first)} is {values[first]} (seed, prompt, quantity): the mean of infinite values has no "
+            "interval; give finite values, or NaN where a prompt has none."
+        )
     known = ~np.isnan(values).any(axis=0)
     mean, low, high = np.full((3, values.shape[2]), np.nan)
     for prompts in np.unique(known, axis=1).T:
         columns = (known == prompts[:, None]).all(axis=0)
         part = values[:, prompts][:, :, columns]
         if part.shape[1] >= 1:
-            mean[columns] = part.mean(axis=(0, 1))
-        if part.shape[1] >= 2:
-            low[columns], high[columns] = _interval(part, seed)
+            mean[columns], low[columns], high[columns] = _mean_with_ends(part, seed)
+    if ((low > mean) | (high < mean)).any():
+        raise AssertionError(f"an interval does not hold its mean: {low} to {high} around {mean}")
     return Interval(mean, low, high, known.sum(axis=0))
 
 
-def _interval(values: Float[np.ndarray, "S P K"], seed: int) -> Float[np.ndarray, "2 K"]:
-    mean = values.mean(axis=(0, 1))
+def _mean_with_ends(values: Float[np.ndarray, "S P K"], seed: int) -> Float[np.ndarray, "3 K"]:
+    """Mean, low and high of each quantity, computed relative to its first value and in units of its largest.
+
+    So equal values have a spread of exactly 0, where their mean, rounded, would leave one that the stretch blows up; an
+    offset costs no digits; and no square leaves the range of floats. The units are powers of two: nothing is rounded.
+    """
+    unit = np.ldexp(1.0, np.frexp(np.abs(values).max(axis=(0, 1)))[1] - 1)
+    scaled = values / unit
+    offset = scaled[0, 0]
+    relative = scaled - offset
+    mean = relative.mean(axis=(0, 1))
+    ends = _interval(relative, mean, seed) if values.shape[1] >= 2 else np.full((2, len(mean)), np.nan)
+    found: np.ndarray = unit * (offset + np.stack([mean, *ends]))
+    return found
+
+
+def _interval(values: Float[np.ndarray, "S P K"], mean: Float[np.ndarray, " K"], seed: int) -> Float[np.ndarray, "2 K"]:
     deviations = _bootstrap_means(values - mean, seed)
     tail = (1 - CONFIDENCE) / 2
     spread = stats.norm.isf(tail) * deviations.std(axis=0)

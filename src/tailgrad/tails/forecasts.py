@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tailgrad.tails.constants import check_budget, extrapolation_coefficient
@@ -14,6 +14,9 @@ from tailgrad.types import Rewards, check_rewards
 
 _EULER = 0.57721566490153286061
 """H_n = digamma(n + 1) + this."""
+
+_CHUNK = 2**18
+"""Entries of the groups that `standard_error` works on at once."""
 
 
 def gaussian_tail_forecast(
@@ -145,13 +148,15 @@ def mean_best_of_subsets(
 
     The j-th largest of n is the best of a share of the k-subsets: k / n for the largest, and from there on
     (n - j + 1 - k) / (n - j + 1) of the share of the one before. With `selection` the best is the one that is largest
-    there, and equally large ones are picked equally often.
+    there, and equally large ones are picked equally often. Computed relative to the largest reward, so equal rewards
+    give exactly themselves.
     """
     chosen_by = rewards if selection is None else selection
     scored = ~(torch.isnan(rewards) | torch.isnan(chosen_by))
     n = scored.sum(dim=1, keepdim=True).to(torch.float64)
     order = chosen_by.masked_fill(~scored, -math.inf).sort(dim=1, descending=True)
-    descending = rewards.where(scored, 0.0).gather(1, order.indices)
+    best = rewards.masked_fill(~scored, -math.inf).amax(dim=1, keepdim=True)
+    descending = (rewards - best).where(scored, 0.0).gather(1, order.indices)
     if selection is not None:
         descending = _mean_of_equals(order.values, descending)
     smaller = n - torch.arange(1, rewards.shape[1], device=rewards.device)
@@ -159,8 +164,8 @@ def mean_best_of_subsets(
     for k in sizes:
         ratio = (smaller + 1 - k).clamp(min=0) / smaller.clamp(min=1)
         shares = torch.cat([k / n, ratio], dim=1).cumprod(dim=1)
-        values.append((shares * descending).sum(dim=1).where(n.squeeze(1) >= k, math.nan))
-    return torch.stack(values, dim=1)
+        values.append((shares * descending).sum(dim=1, keepdim=True).where(n >= k, math.nan))
+    return best + torch.cat(values, dim=1)
 
 
 def _mean_of_equals(keys: Float[Tensor, "P M"], values: Float[Tensor, "P M"]) -> Float[Tensor, "P M"]:
@@ -187,6 +192,10 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
     and m = 32 it is right on average for `max_at_k_forecast`, 7% too large for `gaussian_tail_forecast` and 43% for
     `exponential_tail_forecast`, which leans on one order statistic.
 
+    Forecasts n groups of n - 1 for each prompt, a few at a time: memory is linear in the rewards, time in P n^2. For
+    32 prompts with 4,096 rollouts that is a minute of one core with `max_at_k_forecast` and ten seconds with the tail
+    forecasts.
+
     Args:
         forecast: One of `FORECASTS`, or any function from rewards `[P, M]` to values `[P]` that leaves out NaN.
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
@@ -204,13 +213,22 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
         tensor([1.0801], dtype=torch.float64)
     """
     check_rewards(rewards)
-    prompts, rollouts = rewards.shape
     values = rewards.to(torch.float64)
-    left_out = torch.eye(rollouts, dtype=torch.bool, device=rewards.device)
-    without = values[:, None, :].masked_fill(left_out, math.nan).flatten(0, 1)
-    forecasts = forecast(without, **options).view(prompts, rollouts)
     scored = ~torch.isnan(values)
+    # One group for each rollout that is left out, a few at a time: memory stays linear in the rewards.
+    forecasts = torch.empty_like(values)
+    every = torch.arange(values.numel(), device=values.device)
+    rows = max(1, _CHUNK // values.shape[1])
+    for left_out, found in zip(*(torch.split(all_, rows) for all_ in (every, forecasts.view(-1))), strict=True):
+        found.copy_(forecast(_without(values, left_out), **options))
+    relative = forecasts - forecasts.where(scored, -math.inf).amax(dim=1, keepdim=True)  # equal ones: exactly 0
     n = scored.sum(dim=1)
-    mean = forecasts.where(scored, 0.0).sum(dim=1, keepdim=True) / n.unsqueeze(1)
-    squares = ((forecasts - mean) ** 2).where(scored, 0.0).sum(dim=1)
+    mean = relative.where(scored, 0.0).sum(dim=1, keepdim=True) / n.unsqueeze(1)
+    squares = ((relative - mean) ** 2).where(scored, 0.0).sum(dim=1)
     return (squares * (n - 1) / n).sqrt()
+
+
+def _without(values: Float[Tensor, "P M"], left_out: Int[Tensor, " L"]) -> Float[Tensor, "L M"]:
+    """The groups that leave out one rollout each, numbered through the table."""
+    rollouts = values.shape[1]
+    return values[left_out // rollouts].scatter(1, (left_out % rollouts).unsqueeze(1), math.nan)
