@@ -68,6 +68,18 @@ def test_a_line_that_is_not_finished_is_waited_for_and_a_broken_one_passed_over(
     assert [event["step"] for event in events.new()] == [1, 2]
 
 
+def test_a_reader_of_what_is_added_passes_over_what_is_there(events: EventReader) -> None:
+    assert EventReader.at_end(events.path).new() == []
+    emit("step", step=1)
+    assert EventReader.at_end(events.path).new() == []
+    with events.path.open("a") as file:
+        file.write('{"kind": "step", "st')  # cut by a full disk
+    later = EventReader.at_end(events.path)
+    emit("step", step=2)
+    assert [event["step"] for event in later.new()] == [2]
+    assert [event["step"] for event in events.new()] == [1, 2]
+
+
 def test_the_bar_and_the_events_say_the_same(events: EventReader, capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar(7, done=2, name="sample", unit="prompt") as move:
         move(3)

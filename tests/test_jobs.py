@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side
+from tailgrad.jobs import Job, flags, run_side_by_side
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def job(tmp_path: Path):
 
     def make(name: str, line: str = "pass") -> Job:
         argv = ["-n1", "-r1", "-u", "sec", line]
-        return Job(name, argv, tmp_path / "logs" / name, 1, lambda text: (1, ""), "timeit", tmp_path)
+        return Job(name, argv, tmp_path / "logs" / name, 1, "timeit", tmp_path)
 
     return make
 
@@ -55,13 +56,43 @@ def test_chains_start_in_their_order_and_finish_before_the_next(job, tmp_path: P
     assert notes(tmp_path) == ["a1", "a2", "b"]
 
 
+def tell(kind: str, **fields: Any) -> str:
+    return f"__import__('tailgrad.events').events.emit({kind!r}, **{fields!r})"
+
+
 def test_the_rate_of_a_resumed_job_counts_from_where_it_goes_on(job, capsys: pytest.CaptureFixture[str]) -> None:
-    line = "print('900/1000 ['); import time; time.sleep(1); print('901/1000 ['); time.sleep(0.7)"
-    resumed = replace(job("resumed", line), total=1000, progress=bar_progress(1000))
-    run_side_by_side([resumed], processes=1)
-    shown = re.findall(r"901/1000 \[.*?, +([\d.]+)(s/it|it/s)", capsys.readouterr().err)
-    assert shown
-    assert all(unit == "s/it" or float(value) < 50 for value, unit in shown)  # not 900 in a second
+    sleep = "; __import__('time').sleep(1); "
+    training = tell("start", step=900) + sleep + tell("step", step=901, reward=0.5, forecast=1.25, kl=None) + sleep
+    sampling = tell("progress", done=900, total=999) + sleep + tell("progress", done=901, total=999) + sleep
+    jobs = [replace(job(name, line + "0"), total=1000) for name, line in (("a", training), ("b", sampling))]
+    run_side_by_side(jobs, processes=2)
+    shown = capsys.readouterr().err
+    for total, words in (("1000", ", reward 0.5, best-of-N forecast 1.25"), ("999", "")):
+        rates = re.findall(rf"901/{total} \[.*?, +([\d.]+)(s/it|it/s){words}\]", shown)
+        assert rates
+        assert all(unit == "s/it" or float(value) < 50 for value, unit in rates)  # not 900 in a second
+
+
+def test_a_bar_shows_the_events_of_this_attempt(job, capsys: pytest.CaptureFixture[str]) -> None:
+    one = job("one", "pass")
+    one.events.parent.mkdir()
+    one.events.write_text('{"kind": "step", "step": 77}\n{"kind": "st')  # an earlier attempt, cut off
+    run_side_by_side([replace(one, argv=[*one.argv[:-1], tell("step", step=1, reward=2.0, kl=0.5)])], processes=1)
+    shown = capsys.readouterr().err
+    assert "77" not in shown
+    assert "1/1 [" in shown
+    assert "reward 2, KL 0.5" in shown
+
+
+def test_a_second_attempt_keeps_the_log_of_the_first(job) -> None:
+    first, second = job("one", "print('a first try')"), job("one", fail("the second"))
+    run_side_by_side([first], processes=1)
+    with pytest.raises(RuntimeError) as caught:
+        run_side_by_side([second], processes=1)
+    assert "the second is broken" in str(caught.value)
+    assert "a first try" not in str(caught.value)
+    log = first.log.read_text()
+    assert log.index("-m timeit") < log.index("a first try") < log.index("the second is broken")
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(None, 4), ("1", 1)])
@@ -101,6 +132,16 @@ def test_keep_going_finishes_the_others_and_names_what_failed(job, tmp_path: Pat
     assert sorted(notes(tmp_path)) == ["good", "last"]
 
 
+def test_what_a_signal_ended_has_failed(job) -> None:
+    with pytest.raises(RuntimeError, match=r"killed failed \(exit code 137, killed"):
+        run_side_by_side([job("killed", "__import__('os').kill(__import__('os').getpid(), 9)")], processes=1)
+
+
+def test_at_least_one_runs_at_a_time(job) -> None:
+    with pytest.raises(ValueError, match="processes is 0; at least 1"):
+        run_side_by_side([job("one")], processes=0)
+
+
 def test_what_a_chain_raises_stops_the_running_jobs(job, tmp_path: Path) -> None:
     def broken() -> Iterator[Job]:
         yield from ()
@@ -114,4 +155,5 @@ def test_what_a_chain_raises_stops_the_running_jobs(job, tmp_path: Path) -> None
 
 def test_options_as_a_command_line() -> None:
     options = {"n": 4, "out": Path("x"), "reward": ("a", "b"), "seed": None, "bf16": False, "rate": 1e-5}
+    assert flags({"model_init_kwargs": {"a": True, "b": None}}) == ["--model_init_kwargs", '{"a": true, "b": null}']
     assert flags(options) == ["--n", "4", "--out", "x", "--reward", "a", "b", "--bf16", "False", "--rate", "1e-05"]

@@ -93,15 +93,6 @@ def test_the_figure_of_fidelity_has_every_estimator_once(modules: dict[str, Modu
     assert all(drawn.count(f"<!-- {name} -->") == 1 for name in fidelity.ESTIMATORS)
 
 
-def test_a_fit_shows_how_much_it_has_read(modules: dict[str, ModuleType]) -> None:
-    logged = (
-        "{'loss': '7.28', 'grad_norm': '0.7', 'epoch': '0.021'}\n{'loss': '6.46', 'grad_norm': '0.2', 'epoch': '0.415'}"
-    )
-    assert modules["run"].percent_read(logged) == (42, "loss 6.46")
-    assert modules["run"].percent_read("{'loss': 2.5, 'grad_norm': 0.1, 'epoch': 1.0}") == (100, "loss 2.5")
-    assert modules["run"].percent_read("Downloading 1/2") == (0, "starting")
-
-
 def test_rewards_of_a_policy_that_is_not_there_are_left_out(
     modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -34,6 +34,8 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from tailgrad.training.progress import StepBar
+
 sys.path.append(str(Path(__file__).resolve().parents[1] / "first-real-run"))
 from fit_policy import held_out_loss, new_tokenizer
 from fit_policy import texts_of as instruction_texts
@@ -175,6 +177,7 @@ def fit(
         train_dataset=windows,
         data_collator=default_data_collator,
         processing_class=tokenizer,
+        callbacks=[StepBar()],
     )
     last = get_last_checkpoint(str(folder / "fit")) if (folder / "fit").exists() else None
     trainer.train(resume_from_checkpoint=last)

@@ -12,12 +12,10 @@ The grids come after it:
 
 import argparse
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side
+from tailgrad.jobs import Job, flags, run_side_by_side
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "artifacts"
@@ -47,13 +45,7 @@ def once(job: Job, result: Path) -> Iterator[Job]:
 def script(name: str, options: dict[str, object], folder: Path = HERE) -> Job:
     """A script of this folder, or of another, as a job."""
     log = OUT / "logs" / f"{'-'.join([name, str(options.get('name', ''))]).strip('-')}.log"
-    return Job(log.stem, flags(options), log, 1, bar_progress(1), module=name, folder=folder)
-
-
-def percent_read(output: str) -> tuple[int, str]:
-    """How much of its text a fit says it has read, in percent, and the last loss."""
-    logged = re.findall(r"'loss': '?([\d.]+).*?'epoch': '?([\d.]+)", output)
-    return (round(100 * float(logged[-1][1])), f"loss {logged[-1][0]}") if logged else (0, "starting")
+    return Job(log.stem, flags(options), log, 1, module=name, folder=folder)
 
 
 def data_folder(given: str) -> Path:
@@ -68,8 +60,7 @@ def data_folder(given: str) -> Path:
 def fitted(name: str, precision: str) -> Iterator[Job]:
     """Fit one policy."""
     options = {"name": name, "out": OUT, "precision": precision, **FITS[name]}
-    job = replace(script("policy", options), total=100, progress=percent_read)
-    yield from once(job, OUT / "policies" / name / "fit.json")
+    yield from once(script("policy", options), OUT / "policies" / name / "fit.json")
 
 
 def reward_model(data: Path) -> Iterator[Job]:
@@ -93,7 +84,7 @@ def rollouts(policy: str, prompts: str, tables: dict[str, Path], *, n: int, limi
         options = options | {"reward": REWARDS[label], "batch_size": 512, "out": table}
         argv = ["sample" if table == sampled else "score", *flags(options)]
         log = OUT / "logs" / f"{table.parent.name}-{table.stem}.log"
-        job = Job(f"{table.parent.name} {table.stem}", argv, log, limit, bar_progress(limit), folder=HERE)
+        job = Job(f"{table.parent.name} {table.stem}", argv, log, limit, folder=HERE)
         yield from once(job, table)
 
 

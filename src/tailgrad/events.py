@@ -76,6 +76,17 @@ class EventReader:
     path: Path
     offset: int = 0
 
+    @classmethod
+    def at_end(cls, path: Path) -> EventReader:
+        """Return a reader of what will be added to a file; a line that was cut at its end is ended."""
+        if not path.is_file() or path.stat().st_size == 0:
+            return cls(path)
+        with path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+            return cls(path, file.tell())
+
     def new(self) -> list[dict[str, Any]]:
         """Return the events since the last call; a line that is no event, cut by a full disk, is passed over."""
         if not self.path.is_file():

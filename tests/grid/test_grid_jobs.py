@@ -11,6 +11,7 @@ from tailgrad.cli.sample import add_parser
 from tailgrad.grid.run import _chain, _is_trained, _table_jobs, _train_log, _train_seconds
 from tailgrad.grid.trainings import Measurement, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of
+from tailgrad.jobs import events_beside
 from tailgrad.rollouts.generation import TRAINING_RECORD
 
 LAST, EARLY = Measurement("test", 2, 16, "verifier"), Measurement("test", 1, 8, "verifier")
@@ -61,20 +62,22 @@ def test_a_model_without_its_record_is_not_whole(make_grid) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "seconds"),
+    ("events", "seconds"),
     [
-        ("{'train_runtime': '61.5', 'epoch': 1}", 61.5),
-        ("The training goes on from step 30.\n{'train_runtime': '9.2'}", None),
-        ("{'loss': '0.1'}", None),
+        ([("start", "step", 0), ("step", "step", 1), ("end", "seconds", 61.5)], 61.5),
+        ([("start", "step", 0), ("start", "step", 0), ("end", "seconds", 61.5)], 61.5),
+        ([("start", "step", 0), ("step", "step", 1), ("start", "step", 1), ("end", "seconds", 9.2)], None),
+        ([("start", "step", 0), ("end", "seconds", 61.5), ("start", "step", 2)], None),
+        ([("start", "step", 0), ("step", "step", 1)], None),
     ],
 )
-def test_the_time_of_a_training_is_that_of_all_of_it(make_grid, log: str, seconds: float | None) -> None:
+def test_the_time_of_a_training_is_that_of_all_of_it(make_grid, events, seconds: float | None) -> None:
     config = make_grid()
     training = trials(config)[0]
-    path = _train_log(config, training)
+    path = events_beside(_train_log(config, training))
     assert _train_seconds(config, training) is None
     path.parent.mkdir(parents=True)
-    path.write_text(log)
+    path.write_text("".join(json.dumps({"kind": kind, name: value}) + "\n" for kind, name, value in events))
     assert _train_seconds(config, training) == seconds
 
 

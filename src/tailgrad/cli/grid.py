@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +25,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the grid and print its report; SIGTERM stops the child processes too, as Ctrl-C does."""
+    """Run the grid and print its report; SIGINT and SIGTERM stop the commands that it started too."""
     from tailgrad.grid import read_grid, run_grid, write_grid_report
     from tailgrad.grid.results import read_results
+    from tailgrad.jobs import stop_on_signals
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    stop_on_signals()
     config = read_grid(args.config, processes=args.processes, reference=args.reference)
     rows = read_results(config.results) if args.report_only else run_grid(config)
     out = Path(args.out) if args.out else config.results.with_suffix("")

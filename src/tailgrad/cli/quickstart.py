@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import sys
 from typing import Any
 
 
@@ -32,10 +30,11 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the quickstart; SIGTERM stops its child processes too, as Ctrl-C does."""
+    """Run the quickstart; SIGINT and SIGTERM stop the commands that it started too."""
+    from tailgrad.jobs import stop_on_signals
     from tailgrad.quickstart.run import QuickstartConfig, quickstart
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    stop_on_signals()
     given: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in vars(args).items()

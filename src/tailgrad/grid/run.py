@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from tailgrad._version import __version__
 from tailgrad.estimators import parse_estimator
 from tailgrad.evaluation import Run, budgets_up_to
+from tailgrad.events import EventReader
 from tailgrad.files import locked
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
@@ -32,7 +32,7 @@ from tailgrad.grid.trainings import (
     testing,
     trials,
 )
-from tailgrad.jobs import Job, bar_progress, flags, resumed_from, run_side_by_side, training_progress
+from tailgrad.jobs import Job, events_beside, flags, run_side_by_side
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.table import read_table
 
@@ -165,7 +165,7 @@ def _training_job(config: GridConfig, training: Training, folder: Path) -> Job:
         "disable_tqdm": True,
     }
     log = _train_log(config, training)
-    return Job(_short(training), ["train", *flags(given)], log, config.steps, training_progress, folder=config.folder)
+    return Job(_short(training), ["train", *flags(given)], log, config.steps, folder=config.folder)
 
 
 def _train_log(config: GridConfig, training: Training) -> Path:
@@ -187,7 +187,7 @@ def _sampling_job(config: GridConfig, training: Training, measurement: Measureme
     prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)
     log = config.work / "logs" / f"{table.stem}.sample.log"
     name = f"{_short(training)} {measurement.split} {measurement.step}"
-    return Job(name, ["sample", *flags(given)], log, prompts, bar_progress(prompts), folder=config.folder)
+    return Job(name, ["sample", *flags(given)], log, prompts, folder=config.folder)
 
 
 def _scoring_job(config: GridConfig, training: Training, measurement: Measurement, sampled: Path, table: Path) -> Job:
@@ -200,7 +200,7 @@ def _scoring_job(config: GridConfig, training: Training, measurement: Measuremen
     prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)
     log = config.work / "logs" / f"{table.stem}.score.log"
     name = f"{_short(training)} {measurement.scored_by}"
-    return Job(name, ["score", *flags(given)], log, prompts, bar_progress(prompts), folder=config.folder)
+    return Job(name, ["score", *flags(given)], log, prompts, folder=config.folder)
 
 
 def _short(training: Training) -> str:
@@ -233,11 +233,14 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
 
 
 def _train_seconds(config: GridConfig, training: Training) -> float | None:
-    """Run time that the trainer printed; None for a starting policy and a training that was interrupted."""
-    log = _train_log(config, training)
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    found = re.findall(r"'train_runtime': '?([\d.]+)", text)
-    return float(found[-1]) if found and not resumed_from(text) else None
+    """Run time that the training told; None for a starting policy and a training that was interrupted."""
+    seconds, started_at = None, None
+    for event in EventReader(events_beside(_train_log(config, training))).new():
+        if event["kind"] == "start":
+            seconds, started_at = None, event["step"]
+        elif event["kind"] == "end" and started_at == 0:
+            seconds = event["seconds"]
+    return seconds
 
 
 def _device() -> str:

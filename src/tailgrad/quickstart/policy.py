@@ -59,6 +59,8 @@ def _fit(folder: Path, fit: dict[str, Any]) -> None:
     from transformers import set_seed
     from trl import SFTConfig, SFTTrainer
 
+    from tailgrad.training.progress import StepBar
+
     set_seed(fit["seed"])
     tokenizer = build_tokenizer()
     config = SFTConfig(
@@ -76,9 +78,11 @@ def _fit(folder: Path, fit: dict[str, Any]) -> None:
         bf16=False,
         gradient_checkpointing=False,
         use_cpu=True,
+        disable_tqdm=True,
     )
     corpus = Dataset.from_list(build_corpus(fit["pairs"], fit["seed"]))
     trainer = SFTTrainer(build_model(tokenizer), config, train_dataset=corpus, processing_class=tokenizer)
+    trainer.add_callback(StepBar())
     trainer.train()
     shutil.rmtree(folder / "fit", ignore_errors=True)
     trainer.model.save_pretrained(folder)

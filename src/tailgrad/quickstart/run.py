@@ -9,7 +9,7 @@ from typing import Final
 
 from tailgrad._version import __version__
 from tailgrad.evaluation import Comparison, Run, write_report
-from tailgrad.jobs import Job, bar_progress, flags, run_side_by_side, training_progress
+from tailgrad.jobs import Job, flags, run_side_by_side
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
 from tailgrad.quickstart.policy import FIT_STEPS, is_fitted
 from tailgrad.quickstart.task import SPLITS, build_prompts
@@ -144,7 +144,7 @@ def _fitting_jobs(out: Path, base: Path) -> list[Job]:
     if is_fitted(base):
         return []
     log = out / "logs" / "fit-base.log"
-    return [Job("base policy", [str(base)], log, FIT_STEPS, bar_progress(FIT_STEPS), "tailgrad.quickstart.policy")]
+    return [Job("base policy", [str(base)], log, FIT_STEPS, "tailgrad.quickstart.policy")]
 
 
 def _training_jobs(
@@ -184,7 +184,7 @@ def _training_jobs(
         }
         argv = ["train", *flags(options)]
         log = out / "logs" / f"train-{folder.name}.log"
-        jobs.append(Job(folder.name, argv, log, config.steps, training_progress))
+        jobs.append(Job(folder.name, argv, log, config.steps))
     return jobs
 
 
@@ -208,5 +208,5 @@ def _sampling_jobs(
         }
         argv = ["sample", *flags(options)]
         log = out / "logs" / f"sample-{label}.log"
-        jobs.append(Job(label, argv, log, SPLITS[config.split], bar_progress(SPLITS[config.split])))
+        jobs.append(Job(label, argv, log, SPLITS[config.split]))
     return jobs

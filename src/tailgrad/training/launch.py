@@ -23,6 +23,7 @@ from tailgrad.rewards import Reward, load_reward
 from tailgrad.rollouts.prompts import load_prompts
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.config_file import parse_with_config
+from tailgrad.training.progress import TrainingEvents
 from tailgrad.training.resume import resolve_resume
 from tailgrad.training.trainer import TailGRPOTrainer
 
@@ -93,6 +94,7 @@ def train(argv: Sequence[str]) -> Path:
         eval_dataset=load_split(script, mixture, script.dataset_test_split) if config.eval_strategy != "no" else None,
         quantization_config=get_quantization_config(model),
         peft_config=get_peft_config(model),
+        callbacks=[TrainingEvents()],
     )
     step = int(resume.rpartition("-")[2]) if resume else 0
     if 0 < config.max_steps <= step:
