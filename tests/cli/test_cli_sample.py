@@ -1,4 +1,7 @@
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,9 @@ from tailgrad.rollouts import read_table
 
 WORDS = ["[UNK]", "[PAD]", "</s>", "one", "two", "three"]
 REWARDS = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 def length(completions, **columns):
     return [float(len(text.split())) for text in completions]
 
@@ -21,6 +27,11 @@ def right(completions, answer, **columns):
 
 def broken(completions, **columns):
     return "good"
+
+def stuck(prompts, completions, **columns):
+    if prompts[0] == "three":
+        ThreadPoolExecutor(1).submit(time.sleep, 600).result()
+    return length(completions)
 """
 
 
@@ -110,3 +121,16 @@ def test_settings_that_are_no_json_object(folder: Path, capsys: pytest.CaptureFi
         main(command(generation_kwargs=text))
     assert caught.value.code == 2
     assert "is not JSON" in (error := capsys.readouterr().err) or "is not a JSON object" in error
+
+
+def test_a_reward_that_hangs_ends_the_process(folder: Path) -> None:
+    """Its threads would hold the process at its end; what was finished stays."""
+    argv = command(reward="cli_rewards.stuck", reward_timeout="2", batch_size="3")
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "tailgrad.cli.main", *argv], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert time.monotonic() - start < 200
+    assert done.returncode == 2
+    assert "error: reward 'stuck' has not scored 3 rollouts within 2 seconds (--reward_timeout)" in done.stderr
+    assert len(list(folder.glob("rollouts.parquet.parts/part-*.parquet"))) == 1

@@ -1,6 +1,11 @@
 import asyncio
+import contextvars
 import functools
+import importlib.util
+import inspect
 import math
+import re
+import time
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -10,8 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import trl.rewards
+import trl.scripts.grpo
 
-from tailgrad.rewards import WeightedSum, checked, import_reward, load_reward, reward_name
+from tailgrad.rewards import (
+    RewardTimeoutError,
+    WeightedSum,
+    checked,
+    checked_for_trl,
+    import_reward,
+    load_reward,
+    reward_name,
+)
+from tailgrad.rewards.checked import is_async
+from tailgrad.rewards.load import TRL_REWARDS
 
 
 def returns(values: Any) -> Callable[..., Any]:
@@ -154,6 +171,88 @@ def test_an_async_reward_is_run() -> None:
     assert checked(slow)(prompts=["p"], completions=["c"]) == [3.0]
 
 
+def test_an_async_reward_stays_async_for_trl_and_is_checked() -> None:
+    from trl.trainer.utils import get_callable_name, is_async_callable
+
+    class Judge:
+        async def __call__(self, **rollouts: Any) -> list[Any]:
+            await asyncio.sleep(0)
+            return ["good"]
+
+    async def judge(*, scale: float = 1.0, **rollouts: Any) -> list[Any]:
+        await asyncio.sleep(0)
+        return [torch.tensor(scale), None, math.nan]
+
+    for reward in (Judge(), judge, functools.partial(judge, scale=2.0)):
+        wrapped = checked_for_trl(reward)
+        assert is_async(reward)
+        assert is_async_callable(wrapped)
+        assert get_callable_name(wrapped) == get_callable_name(reward)
+    given = {"prompts": ["p"] * 3, "completions": ["c"] * 3}
+    assert asyncio.run(checked_for_trl(functools.partial(judge, scale=2.0))(**given)) == [2.0, None, None]
+    with pytest.raises(ValueError, match="'Judge' returned 1 values for 3 rollouts"):
+        asyncio.run(checked_for_trl(Judge())(**given))
+    assert not is_async_callable(checked_for_trl(returns([1.0])))
+
+
+def hangs(**rollouts: Any) -> list[float]:
+    time.sleep(30)
+    return [1.0]
+
+
+async def hangs_politely(**rollouts: Any) -> list[float]:
+    await asyncio.sleep(30)
+    return [1.0]
+
+
+async def hangs_and_blocks_the_loop(**rollouts: Any) -> list[float]:
+    return hangs(**rollouts)
+
+
+@pytest.mark.parametrize("reward", [hangs, hangs_politely, hangs_and_blocks_the_loop])
+def test_a_reward_that_hangs_is_named(reward: Callable[..., Any]) -> None:
+    message = f"'{reward.__name__}' has not scored 2 rollouts within 0.1 seconds"
+    given = {"prompts": ["p"] * 2, "completions": ["c"] * 2}
+    start = time.monotonic()
+    with pytest.raises(RewardTimeoutError, match=message):
+        checked(reward, 0.1)(**given)
+    with pytest.raises(RewardTimeoutError, match=message):
+        WeightedSum([checked(reward, 0.1), returns([1.0])])(**given)
+    if is_async(reward):
+        with pytest.raises(RewardTimeoutError, match=message):
+            asyncio.run(checked_for_trl(reward, 0.1)(**given))
+    assert time.monotonic() - start < 10
+
+
+def test_a_limit_of_time_changes_nothing_else() -> None:
+    seen = []
+
+    def looks(*, completions: list[str], **rollouts: Any) -> list[float]:
+        seen.append((torch.is_grad_enabled(), variable.get()))
+        return [len(text) for text in completions]
+
+    def raises(**rollouts: Any) -> list[float]:
+        raise TimeoutError("of its own")
+
+    variable = contextvars.ContextVar("variable", default="")
+    variable.set("of the caller")
+    given = {"prompts": ["p"], "completions": ["abc"]}
+    with torch.no_grad():
+        assert checked(looks, 10)(**given) == [3.0]
+    assert seen == [(False, "of the caller")]
+    assert torch.is_grad_enabled()
+    with pytest.raises(RuntimeError, match="'raises' raised TimeoutError: of its own"):
+        checked(raises, 10)(**given)
+    assert checked(checked(looks), 10).timeout == 10
+    assert checked(checked(looks, 10)).timeout == 10
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, math.inf, math.nan])
+def test_a_limit_that_is_no_time_is_refused(timeout: float) -> None:
+    with pytest.raises(ValueError, match=r"reward_timeout is .*; it must be a number of seconds above 0"):
+        checked(returns([1.0]), timeout)
+
+
 def test_names_are_those_that_trl_logs() -> None:
     from trl.trainer.utils import get_callable_name
 
@@ -246,3 +345,28 @@ def test_what_is_wrong_with_a_dotted_path(module: str, rest: str, error: type[Ex
 def test_a_callable_passes_through() -> None:
     reward = returns([1.0])
     assert load_reward(reward, batch_size=2) is reward
+
+
+def test_the_rewards_that_trl_knows_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names, and what they stand for, are read from TRL's own script."""
+    script = inspect.getsource(trl.scripts.grpo.main)
+    table = re.search(r"reward_funcs_registry = \{(.*?)\n    \}", script, re.DOTALL)
+    assert table is not None
+    theirs = dict(re.findall(r'"(\w+)": (.*),', table[1]))
+    options = {name: ", ".join(f"{k}={v}" for k, v in given.items()) for name, given in TRL_REWARDS.items()}
+    assert theirs == {name: f"{name}({given})" if given else name for name, given in options.items()}
+    functions = {name: getattr(trl.rewards, name) for name in theirs}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)  # as if math_verify were installed
+    for name in ("accuracy_reward", "reasoning_accuracy_reward", "think_format_reward"):
+        assert load_reward(name) is functions[name]
+    long = load_reward("get_soft_overlong_punishment")
+    assert long(completion_ids=[[0] * 1024, [0] * 1152, [0] * 1280, [0] * 1281]) == [0.0, -0.5, -1.0, -1]
+    chat = [[{"role": "assistant", "content": "<think>a</think>b"}], [{"role": "assistant", "content": "b"}]]
+    assert checked(load_reward("think_format_reward"))(prompts=["p"] * 2, completions=chat) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["accuracy_reward", "reasoning_accuracy_reward"])
+def test_a_reward_that_needs_another_package(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=rf"'{name}' needs a package .*: pip install math-verify"):
+        load_reward(name)

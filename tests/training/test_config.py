@@ -1,8 +1,11 @@
+import asyncio
 import logging
+import time
 
 import pytest
 
 from tailgrad.estimators import ESTIMATORS, accepted_options
+from tailgrad.rewards import RewardTimeoutError
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.record import training_record
 
@@ -78,14 +81,61 @@ def test_what_no_longer_acts_is_said_once(policy, prompts, options, caplog, chan
         (lambda texts: 1 / 0, RuntimeError, "raised ZeroDivisionError"),
     ],
 )
-def test_a_bad_reward_stops_the_training_with_its_name(policy, prompts, options, values, error, message) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_bad_reward_stops_the_training_with_its_name(
+    policy, prompts, options, values, error, message, is_async
+) -> None:
     def my_reward(completions: list[str], **_: object) -> object:
         return values(completions)
 
+    async def my_reward_async(completions: list[str], **_: object) -> object:
+        return values(completions)
+
     args = TailGRPOConfig(**options(max_steps=1))
-    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=my_reward, args=args, train_dataset=prompts)
+    reward = my_reward_async if is_async else my_reward
+    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
     with pytest.raises(error, match=f"my_reward.*{message}"):
         trainer.train()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_reward_that_hangs_stops_the_training_with_its_name(policy, prompts, options, is_async) -> None:
+    def hangs(completions: list[str], **_: object) -> list[float]:
+        time.sleep(60)
+        return [0.0] * len(completions)
+
+    async def hangs_async(completions: list[str], **_: object) -> list[float]:
+        await asyncio.sleep(0)
+        return hangs(completions)
+
+    args = TailGRPOConfig(**options(max_steps=1, reward_timeout=0.2))
+    reward = hangs_async if is_async else hangs
+    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
+    with pytest.raises(RewardTimeoutError, match=r"'hangs.*' has not scored 16 rollouts within 0\.2 seconds"):
+        trainer.train()
+
+
+def test_async_rewards_that_are_checked_train_as_others_do(policy, prompts, options) -> None:
+    """Side by side, as in TRL: both wait for each other."""
+    met = []
+
+    async def first(completions: list[str], **_: object) -> list[float | None]:
+        met.append("first")
+        while "second" not in met:
+            await asyncio.sleep(0.01)
+        return [None] + [float(len(text)) for text in completions[1:]]
+
+    async def second(completions: list[str], **_: object) -> list[float]:
+        met.append("second")
+        while "first" not in met:
+            await asyncio.sleep(0.01)
+        return [0.5] * len(completions)
+
+    args = TailGRPOConfig(**options(max_steps=1))
+    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=[first, second], args=args, train_dataset=prompts)
+    trainer.train()
+    assert trainer.state.global_step == 1
+    assert trainer.reward_func_names == ["first", "second"]
 
 
 def test_every_option_of_every_estimator_can_be_given() -> None:

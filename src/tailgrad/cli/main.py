@@ -37,9 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise
-        return _fail(args.command, f"{_in_words(error)}\n(TAILGRAD_TRACEBACK=1 shows where this was raised.)")
+        code = _fail(args.command, f"{_in_words(error)}\n(TAILGRAD_TRACEBACK=1 shows where this was raised.)")
+        if argv is None and _leaves_threads(error):
+            sys.stdout.flush()
+            os._exit(code)  # what hangs would hold the process at its end
+        return code
     except KeyboardInterrupt:
         return _fail(args.command, "interrupted; the same command goes on where it stopped", code=130)
+
+
+def _leaves_threads(error: Exception) -> bool:
+    """Whether the error is that of a reward that did not answer in time: what it has started goes on."""
+    timeout = sys.modules.get("tailgrad.rewards.timeout")
+    return timeout is not None and isinstance(error, timeout.RewardTimeoutError)
 
 
 def _in_words(error: Exception) -> str:

@@ -84,6 +84,7 @@ def add_reward_options(parser: argparse.ArgumentParser) -> None:
         help="package.module.function, or hub name or folder of a reward model",
     )
     add("--reward_weights", type=float, nargs="+", help="one weight a reward (default 1 each)")
+    add("--reward_timeout", type=float, metavar="SECONDS", help="most seconds of a reward's call (default: no limit)")
     add("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
     add("--trust_remote_code", action="store_true", help="run the code that comes with the models")
     group = parser.add_argument_group("options of reward models")

@@ -38,7 +38,7 @@ from tailgrad.rollouts.table import read_table
 
 _SCORING_OPTIONS = (
     *("batch_size", "device", "reward_revision", "reward_batch_size", "reward_max_length", "reward_dtype"),
-    *("reward_device", "reward_input_format"),
+    *("reward_device", "reward_input_format", "reward_timeout"),
 )
 """Options of `tailgrad sample` that `tailgrad score` has too."""
 

@@ -1,41 +1,15 @@
-"""Rewards that are plain functions: import by dotted path, check what comes back, sum with weights."""
+"""Rewards that are plain functions: import by dotted path, sum with weights."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import importlib
-import inspect
 import math
 import os
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-Reward = Callable[..., Any]
-"""`reward(*, prompts, completions, **columns)` returns one number, or None (unscored), a rollout."""
-
-_FLOAT32_MAX = torch.finfo(torch.float32).max
-
-
-def reward_name(reward: Reward) -> str:
-    """Return the name a reward goes by in messages, tables and logs, the one that TRL shows.
-
-    Args:
-        reward: A function, a `functools.partial` of one, or a callable object.
-
-    Returns:
-        The function's `__name__`, or the class name of a callable object without one.
-
-    Example:
-        >>> reward_name(functools.partial(len))
-        'len'
-    """
-    while isinstance(reward, functools.partial):
-        reward = reward.func
-    return str(getattr(reward, "__name__", type(reward).__name__))
+from tailgrad.rewards.checked import Reward, checked
 
 
 def import_reward(spec: str) -> Reward:
@@ -79,123 +53,6 @@ def import_reward(spec: str) -> Reward:
     if not callable(reward):
         raise TypeError(f"reward {spec!r} is a {type(reward).__name__}, not a function.")
     return reward
-
-
-class CheckedReward:
-    """A reward whose results are checked: never a wrong number.
-
-    Calls `reward` with the same arguments and returns a list with one float or None (unscored) a rollout.
-    NaN counts as None. An async reward is run to its end.
-
-    Args:
-        reward: The reward to check.
-    """
-
-    def __init__(self, reward: Reward) -> None:
-        self.reward = reward
-        self.__name__ = reward_name(reward)
-
-    def __repr__(self) -> str:
-        return f"CheckedReward({self.__name__})"
-
-    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
-        """Score rollouts.
-
-        Args:
-            prompts: One prompt a rollout.
-            completions: One response a rollout.
-            columns: One value a rollout of every other column, and what TRL passes.
-
-        Returns:
-            One float, or None where unscored, a rollout.
-
-        Raises:
-            RuntimeError: The reward raised; the error is chained.
-            ValueError: The reward returned another number of values, or a value that is not a finite number.
-        """
-        try:
-            values = self.reward(prompts=prompts, completions=completions, **columns)
-            if inspect.isawaitable(values):
-                values = asyncio.run(_finish(values))
-        except Exception as error:
-            raise RuntimeError(
-                f"reward {self.__name__!r} raised {type(error).__name__}: {error}. "
-                "Return None for a rollout that cannot be scored."
-            ) from error
-        return [self._number(value, i) for i, value in enumerate(self._sequence(values, len(completions)))]
-
-    def _sequence(self, values: Any, count: int) -> list[Any]:
-        shape = getattr(values, "shape", None)
-        if isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
-            is_sequence = False
-        else:
-            is_sequence = shape is None or len(shape) == 1
-        if not is_sequence:
-            given = f"of shape {tuple(shape)}" if shape is not None else repr(values)[:60]
-            raise ValueError(
-                f"reward {self.__name__!r} returned a {type(values).__name__} {given}; "
-                f"it must return a list with one number or None for each of the {count} rollouts."
-            )
-        if len(values) != count:
-            raise ValueError(
-                f"reward {self.__name__!r} returned {len(values)} values for {count} rollouts; "
-                "it must return one number or None for each."
-            )
-        return values.tolist() if isinstance(values, torch.Tensor) else list(values)
-
-    def _number(self, value: Any, position: int) -> float | None:
-        if value is None:
-            return None
-        number = _as_float(value)
-        if number is None:
-            raise ValueError(
-                f"reward {self.__name__!r} returned {repr(value)[:60]} ({type(value).__name__}) at position "
-                f"{position}; it must return a number, or None for an unscored rollout."
-            )
-        if math.isnan(number):
-            return None
-        if abs(number) > _FLOAT32_MAX:
-            raise ValueError(
-                f"reward {self.__name__!r} returned {number} at position {position}; rewards must be finite "
-                "(in float32). Return None for an unscored rollout."
-            )
-        return number
-
-
-async def _finish(values: Awaitable[Any]) -> Any:
-    return await values
-
-
-def _as_float(value: Any) -> float | None:
-    """Return a real scalar as a float, None for anything else."""
-    if isinstance(value, str | bytes | complex) or getattr(value, "shape", ()) != ():
-        return None
-    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-    except (TypeError, ValueError, RuntimeError):
-        return None
-
-
-def checked(reward: Reward) -> CheckedReward:
-    """Wrap a reward so that its results are checked; see `CheckedReward`.
-
-    Args:
-        reward: Any reward callable.
-
-    Returns:
-        A callable with the same name whose results are finite floats, or None where unscored.
-
-    Example:
-        >>> def length(*, completions, **columns):
-        ...     return [float("nan") if not text else len(text) for text in completions]
-        >>> checked(length)(prompts=["a", "a"], completions=["abc", ""])
-        [3.0, None]
-    """
-    return reward if isinstance(reward, CheckedReward) else CheckedReward(reward)
 
 
 class WeightedSum:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tailgrad.rewards.functions import Reward, import_reward
+from tailgrad.rewards.checked import Reward
+from tailgrad.rewards.functions import import_reward
 from tailgrad.rewards.reward_model import RewardModel
+
+TRL_REWARDS: Final[dict[str, dict[str, int]]] = {
+    "accuracy_reward": {},
+    "reasoning_accuracy_reward": {},
+    "think_format_reward": {},
+    "get_soft_overlong_punishment": {"max_completion_len": 1280, "soft_punish_cache": 256},
+}
+"""Rewards that `trl grpo` knows by a bare name; one with options is made with these, as there."""
 
 
 def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
     """Return the reward that a name stands for.
 
-    A callable is returned as it is. A name is read as, in this order: an existing folder (a reward model);
-    "package.module:function"; a name with a slash, or a path (a reward model, local or of the hub);
+    A callable is returned as it is. A name is read as, in this order: one of `TRL_REWARDS`; an existing folder (a
+    reward model); "package.module:function"; a name with a slash, or a path (a reward model, local or of the hub);
     "package.module.function"; any other name is a reward model of the hub.
 
     Args:
@@ -34,6 +44,8 @@ def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
     """
     if not isinstance(spec, str):
         return spec
+    if spec in TRL_REWARDS:
+        return _trl_reward(spec)
     options = {name: value for name, value in reward_model_options.items() if value is not None}
     if Path(spec).expanduser().is_dir():
         return RewardModel(spec, **options)
@@ -41,3 +53,11 @@ def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
     if not is_path and (":" in spec or "." in spec):
         return import_reward(spec)
     return RewardModel(spec, **options)
+
+
+def _trl_reward(name: str) -> Reward:
+    if name.endswith("accuracy_reward") and importlib.util.find_spec("math_verify") is None:
+        raise ValueError(f"reward {name!r} needs a package that is not installed: pip install math-verify")
+    options = TRL_REWARDS[name]
+    reward = import_reward(f"trl.rewards.{name}")
+    return reward(**options) if options else reward

@@ -22,6 +22,7 @@ class SampleConfig:
         n: Responses a prompt.
         reward_weights: One weight a reward; None is 1 for each.
         reward_options: Options of `RewardModel` for the rewards that are reward models; None is the default.
+        reward_timeout: Most seconds of a call of a reward; None is no limit.
         temperature: Sampling temperature, above 0; None is that of the policy's training, else 1. It is so for the next
             three too.
         top_p: Nucleus, in (0, 1]; 1 is off, the default.
@@ -52,6 +53,7 @@ class SampleConfig:
     n: int = 256
     reward_weights: Sequence[float] | None = None
     reward_options: dict[str, Any] = field(default_factory=dict)
+    reward_timeout: float | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

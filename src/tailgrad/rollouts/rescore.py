@@ -36,6 +36,7 @@ class ScoreConfig:
         batch_size: Responses scored at once.
         reward_weights: One weight a reward; None is 1 for each.
         reward_options: Options of `RewardModel` for the rewards that are reward models.
+        reward_timeout: Most seconds of a call of a reward; None is no limit.
         device: A torch device name for reward models; None is the GPU where there is one, else the CPU.
         trust_remote_code: Run the code that comes with the models.
     """
@@ -49,6 +50,7 @@ class ScoreConfig:
     batch_size: int = 256
     reward_weights: Sequence[float] | None = None
     reward_options: dict[str, Any] = field(default_factory=dict)
+    reward_timeout: float | None = None
     device: str | None = None
     trust_remote_code: bool = False
 
@@ -178,7 +180,8 @@ def _sampled_as(config: ScoreConfig, table: RolloutTable) -> SampleConfig:
             "sample it again with `tailgrad sample`."
         )
     data = table.metadata["dataset"]
-    shared = ("reward", "out", "reward_weights", "reward_options", "batch_size", "device", "trust_remote_code")
+    of_rewards = ("reward", "reward_weights", "reward_options", "reward_timeout")
+    shared = (*of_rewards, "out", "batch_size", "device", "trust_remote_code")
     return SampleConfig(
         model=config.model or table.metadata["model"],
         dataset=config.dataset or data["name"],

@@ -94,7 +94,8 @@ def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
         "reward": _describe_rewards(config, rewards),
         "reward_options": _given_reward_options(config) if has_reward_model else {},
     }
-    reward = rewards[0] if _is_plain(config, rewards) else WeightedSum(rewards, config.reward_weights)
+    in_time: list[Reward] = [checked(reward, config.reward_timeout) for reward in rewards]
+    reward = in_time[0] if _is_plain(config, rewards) else WeightedSum(in_time, config.reward_weights)
     return checked(reward), described
 
 

@@ -16,7 +16,6 @@ from trl import (
     get_peft_config,
     get_quantization_config,
 )
-from trl.rewards import accuracy_reward, get_soft_overlong_punishment, think_format_reward
 from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.rewards import Reward, load_reward
@@ -26,13 +25,6 @@ from tailgrad.training.config_file import parse_with_config
 from tailgrad.training.progress import TrainingEvents
 from tailgrad.training.resume import resolve_resume
 from tailgrad.training.trainer import TailGRPOTrainer
-
-TRL_REWARDS: dict[str, Reward] = {
-    "accuracy_reward": accuracy_reward,
-    "think_format_reward": think_format_reward,
-    "get_soft_overlong_punishment": get_soft_overlong_punishment(max_completion_len=1280, soft_punish_cache=256),
-}
-"""Rewards that `trl grpo` knows by a bare name."""
 
 
 def _option(default: Any, text: str) -> Any:
@@ -124,7 +116,7 @@ def load_rewards(script: TrainArguments) -> list[Reward]:
         "dtype": script.reward_model_dtype,
         "input_format": script.reward_model_input_format,
     }
-    return [TRL_REWARDS[name] if name in TRL_REWARDS else load_reward(name, **options) for name in names]
+    return [load_reward(name, **options) for name in names]
 
 
 def load_split(script: TrainArguments, mixture: DatasetMixtureConfig, split: str) -> Any:

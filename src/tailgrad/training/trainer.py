@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from tailgrad.estimators import bind, smallest_group
-from tailgrad.rewards import checked
+from tailgrad.rewards import checked_for_trl
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig
@@ -62,7 +61,9 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
         self._smallest_group = smallest_group(args.estimator, **args.estimator_options())
         _say_what_no_longer_acts(args)
         funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
-        super().__init__(model=model, reward_funcs=[_check_function(f) for f in funcs], args=args, **kwargs)
+        super().__init__(
+            model=model, reward_funcs=[_check_function(f, args.reward_timeout) for f in funcs], args=args, **kwargs
+        )
         self.generation = generation_of(self)
 
     def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
@@ -88,11 +89,9 @@ class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
             Path(output_dir or self.args.output_dir, TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _check_function(reward: Any) -> Any:
-    """Check what a plain function returns; modules, model paths and async functions are TRL's own business."""
-    if isinstance(reward, str | torch.nn.Module) or inspect.iscoroutinefunction(reward):
-        return reward
-    return checked(reward)
+def _check_function(reward: Any, timeout: float | None) -> Any:
+    """Check what a function returns, async or not; modules and the paths of models are TRL's own business."""
+    return reward if isinstance(reward, str | torch.nn.Module) else checked_for_trl(reward, timeout)
 
 
 def _say_what_no_longer_acts(args: TailGRPOConfig) -> None:

@@ -1,0 +1,238 @@
+"""What a reward returns, checked: never a wrong number, and an answer in time."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from tailgrad.rewards.timeout import RewardTimeoutError, in_thread, wait
+
+Reward = Callable[..., Any]
+"""`reward(*, prompts, completions, **columns)` returns one number, or None (unscored), a rollout."""
+
+_FLOAT32_MAX = torch.finfo(torch.float32).max
+
+
+def reward_name(reward: Reward) -> str:
+    """Return the name a reward goes by in messages, tables and logs, the one that TRL shows.
+
+    Args:
+        reward: A function, a `functools.partial` of one, or a callable object.
+
+    Returns:
+        The function's `__name__`, or the class name of a callable object without one.
+
+    Example:
+        >>> reward_name(functools.partial(len))
+        'len'
+    """
+    while isinstance(reward, functools.partial):
+        reward = reward.func
+    return str(getattr(reward, "__name__", type(reward).__name__))
+
+
+class _Checks:
+    """A reward with a name and a limit of time, and the checks of what it returns."""
+
+    def __init__(self, reward: Reward, timeout: float | None = None) -> None:
+        if timeout is not None and not 0 < timeout < math.inf:
+            raise ValueError(f"reward_timeout is {timeout}; it must be a number of seconds above 0.")
+        self.reward = reward
+        self.timeout = timeout
+        self.__name__ = reward_name(reward)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.__name__})"
+
+    def _call(self, **rollouts: Any) -> Any:
+        values = self.reward(**rollouts)
+        return asyncio.run(_finish(values)) if inspect.isawaitable(values) else values
+
+    def _named(self, error: Exception, count: int) -> Exception:
+        """The error of a reward, by its name."""
+        if isinstance(error, RewardTimeoutError):
+            return RewardTimeoutError(
+                f"reward {self.__name__!r} has not scored {count} rollouts within {self.timeout:g} seconds "
+                "(--reward_timeout). What was finished before stays; make the reward faster, or give it more time."
+            )
+        return RuntimeError(
+            f"reward {self.__name__!r} raised {type(error).__name__}: {error}. "
+            "Return None for a rollout that cannot be scored."
+        )
+
+    def _checked(self, values: Any, count: int) -> list[float | None]:
+        return [self._number(value, i) for i, value in enumerate(self._sequence(values, count))]
+
+    def _sequence(self, values: Any, count: int) -> list[Any]:
+        shape = getattr(values, "shape", None)
+        if isinstance(values, str | bytes | dict | set) or not hasattr(values, "__len__"):
+            is_sequence = False
+        else:
+            is_sequence = shape is None or len(shape) == 1
+        if not is_sequence:
+            given = f"of shape {tuple(shape)}" if shape is not None else repr(values)[:60]
+            raise ValueError(
+                f"reward {self.__name__!r} returned a {type(values).__name__} {given}; "
+                f"it must return a list with one number or None for each of the {count} rollouts."
+            )
+        if len(values) != count:
+            raise ValueError(
+                f"reward {self.__name__!r} returned {len(values)} values for {count} rollouts; "
+                "it must return one number or None for each."
+            )
+        return values.tolist() if isinstance(values, torch.Tensor) else list(values)
+
+    def _number(self, value: Any, position: int) -> float | None:
+        if value is None:
+            return None
+        number = _as_float(value)
+        if number is None:
+            raise ValueError(
+                f"reward {self.__name__!r} returned {repr(value)[:60]} ({type(value).__name__}) at position "
+                f"{position}; it must return a number, or None for an unscored rollout."
+            )
+        if math.isnan(number):
+            return None
+        if abs(number) > _FLOAT32_MAX:
+            raise ValueError(
+                f"reward {self.__name__!r} returned {number} at position {position}; rewards must be finite "
+                "(in float32). Return None for an unscored rollout."
+            )
+        return number
+
+
+class CheckedReward(_Checks):
+    """A reward whose results are checked: never a wrong number.
+
+    Calls `reward` with the same arguments and returns a list with one float or None (unscored) a rollout.
+    NaN counts as None. An async reward is run to its end.
+
+    Args:
+        reward: The reward to check.
+        timeout: Most seconds of a call; None is no limit.
+
+    Raises:
+        ValueError: The timeout is not above 0.
+    """
+
+    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+        """Score rollouts.
+
+        Args:
+            prompts: One prompt a rollout.
+            completions: One response a rollout.
+            columns: One value a rollout of every other column, and what TRL passes.
+
+        Returns:
+            One float, or None where unscored, a rollout.
+
+        Raises:
+            RuntimeError: The reward raised; the error is chained.
+            RewardTimeoutError: The reward took longer than the timeout.
+            ValueError: The reward returned another number of values, or a value that is not a finite number.
+        """
+        call = functools.partial(self._call, prompts=prompts, completions=completions, **columns)
+        try:
+            values = call() if self.timeout is None else wait(in_thread(call), self.timeout)
+        except Exception as error:
+            raise self._named(error, len(completions)) from error
+        return self._checked(values, len(completions))
+
+
+class AsyncCheckedReward(_Checks):
+    """The same as `CheckedReward` of an async reward, for a host that runs async rewards side by side, as TRL does.
+
+    With a timeout the reward runs in a thread and an event loop of its own, so that one that blocks the loop is
+    stopped too.
+    """
+
+    async def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+        """Score rollouts; see `CheckedReward`."""
+        given = {"prompts": prompts, "completions": completions, **columns}
+        try:
+            if self.timeout is None:
+                values = await self.reward(**given)
+            else:
+                answer = asyncio.wrap_future(in_thread(functools.partial(self._call, **given)))
+                if not (await asyncio.wait([answer], timeout=self.timeout))[0]:
+                    raise RewardTimeoutError
+                values = answer.result()
+        except Exception as error:
+            raise self._named(error, len(completions)) from error
+        return self._checked(values, len(completions))
+
+
+def is_async(reward: Reward) -> bool:
+    """Return whether a reward is async, in the same forms as for TRL: a function, a partial of one, an object.
+
+    Args:
+        reward: Any reward callable.
+
+    Returns:
+        True if calling it gives a coroutine.
+
+    Example:
+        >>> is_async(functools.partial(asyncio.sleep, 1)), is_async(len)
+        (True, False)
+    """
+    while isinstance(reward, functools.partial):
+        reward = reward.func
+    return inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(type(reward).__call__)
+
+
+async def _finish(values: Any) -> Any:
+    return await values
+
+
+def _as_float(value: Any) -> float | None:
+    """Return a real scalar as a float, None for anything else."""
+    if isinstance(value, str | bytes | complex) or getattr(value, "shape", ()) != ():
+        return None
+    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def checked(reward: Reward, timeout: float | None = None) -> CheckedReward:
+    """Wrap a reward so that its results are checked; see `CheckedReward`.
+
+    Args:
+        reward: Any reward callable.
+        timeout: Most seconds of a call; None is no limit.
+
+    Returns:
+        A callable with the same name whose results are finite floats, or None where unscored.
+
+    Example:
+        >>> def length(*, completions, **columns):
+        ...     return [float("nan") if not text else len(text) for text in completions]
+        >>> checked(length)(prompts=["a", "a"], completions=["abc", ""])
+        [3.0, None]
+    """
+    if isinstance(reward, CheckedReward) and timeout in (None, reward.timeout):
+        return reward
+    return CheckedReward(reward.reward if isinstance(reward, CheckedReward) else reward, timeout)
+
+
+def checked_for_trl(reward: Reward, timeout: float | None = None) -> CheckedReward | AsyncCheckedReward:
+    """Wrap a reward for TRL's trainers: as `checked`, but an async one stays async, so that TRL runs them side by side.
+
+    Args:
+        reward: Any reward callable.
+        timeout: Most seconds of a call; None is no limit.
+
+    Returns:
+        As `checked`, or an async callable.
+    """
+    return AsyncCheckedReward(reward, timeout) if is_async(reward) else checked(reward, timeout)
