@@ -1,6 +1,7 @@
 """`tailgrad train` from the command line."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,32 @@ def test_bad_input_is_answered_in_a_line(config, capsys, changes, message) -> No
     error = capsys.readouterr().err
     assert "tailgrad train: error: " in error
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "is a Git LFS pointer"),
+        ("config.json", '{"model_type": "unheard_of"}', "could not be loaded: The checkpoint"),
+        ("config.json", {"hidden_size": 32}, "its weights do not have the shapes that its config.json says"),
+        ("generation_config.json", "{", "generation_config.json is not JSON"),
+        ("tokenizer.json", "{}", "could not be loaded: "),
+    ],
+)
+def test_a_broken_policy_is_named_in_a_line(config, policy, tmp_path: Path, capsys, file, content, message) -> None:
+    folder = shutil.copytree(policy, tmp_path / "broken")
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((folder / file).read_text()) | content)
+    (folder / file).write_text(content)
+    assert main(config(model_name_or_path=folder)) == 2
+    error = capsys.readouterr().err
+    assert f"tailgrad train: error: policy '{folder}'" in error
+    assert message in error
+
+
+def test_a_reward_that_trl_knows_by_name(config, tmp_path: Path, capsys) -> None:
+    assert main(config(reward_funcs="get_soft_overlong_punishment", max_steps=1)) == 0
+    assert "trained policy is in" in capsys.readouterr().out
 
 
 def test_no_reward_and_no_policy(policy, tmp_path: Path, capsys) -> None:

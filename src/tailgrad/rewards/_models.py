@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import torch
 
+from tailgrad.rewards._model_files import check_model_files
+
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 
 
 def check_model_name(name: str, what: str) -> None:
-    """Refuse a model name that can be neither a saved model's folder nor a hub name.
+    """Refuse a model name that can be neither a saved model's folder nor a hub name, and a folder with broken files.
 
     Args:
         name: Hub name or local path.
@@ -21,6 +24,7 @@ def check_model_name(name: str, what: str) -> None:
 
     Raises:
         FileNotFoundError: The name is written as a path and there is no such folder, or no model in it.
+        ValueError: A file of the model is a Git LFS pointer or broken.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -29,6 +33,7 @@ def check_model_name(name: str, what: str) -> None:
                 f"{what} {name!r}: the folder has no config.json, so it is not a saved model. "
                 "Give a folder written by save_pretrained, or a hub name."
             )
+        check_model_files(path, name, what)
         return
     if path.is_file():
         raise FileNotFoundError(f"{what} {name!r} is a file. Give the folder that save_pretrained wrote.")
@@ -50,20 +55,47 @@ def model_errors(name: str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:
+        raise _named(error, name, what) from error
+
+
+@contextmanager
+def loading_errors(name: str, what: str) -> Iterator[None]:
+    """The same around code that loads a model and does other things: errors of other things stay as they are.
+
+    Args:
+        name: Hub name or local path.
+        what: What the model is for, the first word of the error message.
+
+    Raises:
+        FileNotFoundError: As for `model_errors`.
+        ValueError: As for `model_errors`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if any(frame.f_code.co_name == "from_pretrained" for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise _named(error, name, what) from error
+        raise
+
+
+def _named(error: Exception, name: str, what: str) -> Exception:
+    """The error of loading a model in one line, with its name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = " ".join(lines[:1] if isinstance(error, OSError) else lines[:3])
+    reason = f"{reason[:397]}..." if len(reason) > 400 else reason
+    if "ignore_mismatched_sizes" in reason:  # transformers says no more in the error
+        reason = "its weights do not have the shapes that its config.json says"
+    if isinstance(error, OSError):
         if Path(name).expanduser().is_dir():
-            raise FileNotFoundError(f"{what} {name!r} could not be loaded from that folder: {reason}") from error
-        raise FileNotFoundError(
-            f"{what} {name!r} is not a local folder and the hub did not give it: {reason}"
-        ) from error
-    except (ValueError, KeyError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ValueError(f"{what} {name!r} could not be loaded: {reason}") from error
+            return FileNotFoundError(f"{what} {name!r} could not be loaded from that folder: {reason}")
+        return FileNotFoundError(f"{what} {name!r} is not a local folder and the hub did not give it: {reason}")
+    kind = "" if isinstance(error, ValueError) and reason else f"{type(error).__name__}: "
+    return ValueError(f"{what} {name!r} could not be loaded: {kind}{reason}")
 
 
 def check_loaded(loading_info: dict[str, Any], name: str, what: str, kind: str) -> None:
-    """Refuse a model of which some weights were not in the files and were drawn at random.
+    """Refuse a model of which some weights were drawn at random: not in the files, or of another shape there.
 
     Args:
         loading_info: What `from_pretrained(..., output_loading_info=True)` returns beside the model.
@@ -72,8 +104,13 @@ def check_loaded(loading_info: dict[str, Any], name: str, what: str, kind: str) 
         kind: The kind of model that was asked for.
 
     Raises:
-        ValueError: Weights are missing.
+        ValueError: Weights are missing or do not fit.
     """
+    for key, found, expected in sorted(loading_info.get("mismatched_keys", ())):
+        raise ValueError(
+            f"{what} {name!r}: config and weights do not fit: {key} has the shape {tuple(found)} in the files and "
+            f"{tuple(expected)} by the config."
+        )
     missing = sorted(loading_info["missing_keys"])
     if missing:
         raise ValueError(

@@ -217,8 +217,9 @@ def _load(name: str, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple
     path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     with model_errors(name, what):
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, **options
+            path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
+    with model_errors(name, f"tokenizer of {what}"):
         tokenizer = AutoTokenizer.from_pretrained(path, truncation_side="left", **options)
     check_loaded(info, name, what, "sequence-classification model")
     if model.config.num_labels != 1:

@@ -49,7 +49,10 @@ def load_policy(
     load: Any = AutoModelForCausalLM.from_pretrained  # returns a pair with output_loading_info
 
     with model_errors(name, what):
-        model, info = load(path, dtype=resolved_dtype, output_loading_info=True, **options)
+        model, info = load(
+            path, dtype=resolved_dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        )
+    with model_errors(name, f"tokenizer of {what}"):
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options)
     check_loaded(info, name, what, "causal language model")
     return model.to(resolved_device).eval(), tokenizer

@@ -210,7 +210,7 @@ def _tokenizer(config: SampleConfig, revision: str | None) -> Any:
     from tailgrad.rewards._models import model_errors
 
     is_local = Path(config.model).expanduser().is_dir()
-    with model_errors(config.model, "model"):
+    with model_errors(config.model, "tokenizer of model"):
         return AutoTokenizer.from_pretrained(
             config.model, revision=None if is_local else revision, trust_remote_code=config.trust_remote_code
         )

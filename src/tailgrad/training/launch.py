@@ -19,6 +19,7 @@ from trl import (
 from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.rewards import Reward, load_reward
+from tailgrad.rewards._models import check_model_name, loading_errors
 from tailgrad.rollouts.prompts import load_prompts
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.config_file import parse_with_config
@@ -67,7 +68,7 @@ def train(argv: Sequence[str]) -> Path:
     """
     script, config, model, mixture = parse_with_config(make_parser(), argv)
     resume = resolve_resume(config.resume_from_checkpoint, config.output_dir)
-    _check_model_path(model.model_name_or_path)
+    policy = _local(model.model_name_or_path)
     given = {
         "revision": model.model_revision,
         "dtype": model.dtype,
@@ -78,16 +79,19 @@ def train(argv: Sequence[str]) -> Path:
         "trust_remote_code": config.trust_remote_code,
         **(config.model_init_kwargs or {}),
     }
-    trainer = TailGRPOTrainer(
-        model=model.model_name_or_path,
-        reward_funcs=load_rewards(script),
-        args=config,
-        train_dataset=load_split(script, mixture, script.dataset_train_split),
-        eval_dataset=load_split(script, mixture, script.dataset_test_split) if config.eval_strategy != "no" else None,
-        quantization_config=get_quantization_config(model),
-        peft_config=get_peft_config(model),
-        callbacks=[TrainingEvents()],
-    )
+    rewards = load_rewards(script)
+    evaluates = config.eval_strategy != "no"
+    with loading_errors(policy, "policy"):
+        trainer = TailGRPOTrainer(
+            model=policy,
+            reward_funcs=rewards,
+            args=config,
+            train_dataset=load_split(script, mixture, script.dataset_train_split),
+            eval_dataset=load_split(script, mixture, script.dataset_test_split) if evaluates else None,
+            quantization_config=get_quantization_config(model),
+            peft_config=get_peft_config(model),
+            callbacks=[TrainingEvents()],
+        )
     step = int(resume.rpartition("-")[2]) if resume else 0
     if 0 < config.max_steps <= step:
         trainer.accelerator.print(f"The training had reached step {step}, its last.")
@@ -133,9 +137,9 @@ def load_split(script: TrainArguments, mixture: DatasetMixtureConfig, split: str
     return Dataset.from_dict({"prompt": rows.prompts, **rows.columns})
 
 
-def _check_model_path(name: str | None) -> None:
+def _local(name: str | None) -> str:
+    """The policy's hub name or folder, checked."""
     if not name:
         raise ValueError("No policy given. Use --model_name_or_path with a hub name or a local folder.")
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local and not Path(name).expanduser().is_dir():
-        raise FileNotFoundError(f"There is no folder {name!r} with a model.")
+    check_model_name(name, "policy")
+    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
