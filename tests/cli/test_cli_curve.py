@@ -2,6 +2,9 @@ import argparse
 import json
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.cli import curve
@@ -77,6 +80,40 @@ def test_files_of_one_name_in_different_folders_stay_apart(tmp_path):
     tailgrad_curve(*paths, "--out", tmp_path / "report")
     document = json.loads((tmp_path / "report" / "curve.json").read_text())
     assert [run["name"] for run in document["runs"]] == ["a/rollouts", "b/rollouts"]
+
+
+def test_a_table_that_lost_its_metadata_is_read_and_said_loudly(tables, tmp_path, capsys):
+    paths, rewards = tables
+    pd.read_parquet(paths[0]).to_parquet(tmp_path / "pandas.parquet")
+    tailgrad_curve(tmp_path / "pandas.parquet", paths[1], "--out", tmp_path / "report")
+    printed = capsys.readouterr()
+    assert printed.err.count("carries no metadata") == 1
+    assert f"warning: rollout table '{tmp_path / 'pandas.parquet'}' carries no metadata" in printed.err
+    unchecked = "Not checked for pandas, which does not record it: temperature, top_p, top_k, max_new_tokens, reward"
+    assert unchecked in printed.out
+    document = json.loads((tmp_path / "report" / "curve.json").read_text())
+    assert [note.startswith(unchecked) for note in document["notes"]].count(True) == 1
+    pandas, _ = document["runs"]
+    np.testing.assert_allclose([p["mean"] for p in pandas["v_n"]], best_of_n(rewards[0], [1, 2, 4]).mean(axis=0))
+    assert pandas["measures"]["kl"]["mean"] is None
+    tailgrad_curve(paths[1], "--out", tmp_path / "report")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_curve_of_which_the_end_is_unknown_is_drawn_and_said(tmp_path, capsys):
+    rewards = write_rollouts(tmp_path / "judged.parquet", 0.0)
+    table = pq.read_table(tmp_path / "judged.parquet")
+    unscored = pa.array(
+        np.where(rewards == rewards.max(axis=1, keepdims=True), np.nan, rewards).ravel(), from_pandas=True
+    )
+    table = table.set_column(4, "reward", unscored).set_column(10, "selection_reward", pa.array(rewards.ravel()))
+    pq.write_table(table, tmp_path / "judged.parquet")
+    tailgrad_curve(tmp_path / "judged.parquet", "--out", tmp_path / "report", "--m", 2, "--deploy_n", 4)
+    printed = capsys.readouterr().out
+    assert "Scored by length, the best of N by selection_reward" in printed
+    assert "prompts counted: N = 1 (0), N = 2 (0), N = 4 (0)." in printed
+    assert "| 4 | unknown |" in printed
+    assert "25.0%" in printed  # unscored
 
 
 def test_says_what_is_wrong(tables, tmp_path):

@@ -39,19 +39,28 @@ def test_is_the_mean_maximum_over_all_subsets_of_the_scored_responses(rewards):
     )
 )
 def test_another_reward_picks_the_best_and_equals_equally_often(pairs):
-    scored = [pair for pair in pairs if not np.isnan(pair).any()]
+    """What is picked without a score makes the value unknown; what has no selection is never picked."""
+    pickable = [pair for pair in pairs if not np.isnan(pair[0])]
     selection, rewards = np.array(pairs).T
     budgets = range(1, len(pairs) + 1)
     values = best_of_n(rewards[None], list(budgets), selection=selection[None])[0]
     for budget, value in zip(budgets, values, strict=True):
-        if budget > len(scored):
-            assert np.isnan(value)
-            continue
         picked = []
-        for subset in combinations(scored, budget):
+        for subset in combinations(pickable, budget):
             best = max(chosen_by for chosen_by, _ in subset)
             picked.append(np.mean([reward for chosen_by, reward in subset if chosen_by == best]))
-        np.testing.assert_allclose(value, np.mean(picked), rtol=1e-12, atol=1e-12)
+        expected = np.mean(picked) if picked else np.nan
+        np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_score_that_is_missing_where_the_choice_falls_is_unknown_and_not_that_of_another_choice():
+    selection = np.random.default_rng(0).normal(size=(50, 256))
+    rewards = np.where(selection > 1.5, np.nan, selection)
+    assert np.isnan(best_of_n(rewards, [1, 32, 256], selection=selection)).all()
+    low = np.where(selection < -1.5, np.nan, selection)  # only single responses are that bad
+    known = best_of_n(low, [1, 256], selection=selection)
+    assert np.isnan(known[:, 0]).all()
+    np.testing.assert_array_equal(known[:, 1], selection.max(axis=1))
 
 
 def test_the_selection_must_fit_the_rewards():
@@ -104,6 +113,14 @@ def test_whole_number_rewards_are_taken_as_numbers():
 @pytest.mark.parametrize(("n", "budgets"), [(1, (1,)), (2, (1, 2)), (12, (1, 2, 4, 8, 12)), (16, (1, 2, 4, 8, 16))])
 def test_budgets_double_up_to_n(n, budgets):
     assert budgets_up_to(n) == budgets
+
+
+def test_many_prompts_are_what_each_is_alone():
+    rewards = np.random.default_rng(4).normal(size=(1500, 400))
+    values = best_of_n(rewards, [1, 7, 400])
+    assert values.shape == (1500, 3)
+    for prompt in (0, 1309, 1310, 1311, 1499):  # blocks of 2^19 responses
+        np.testing.assert_array_equal(values[prompt], best_of_n(rewards[[prompt]], [1, 7, 400])[0])
 
 
 def test_says_what_is_wrong():

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,6 +6,8 @@ import pytest
 
 from tailgrad.evaluation import Run, best_of_n, comparable_runs, compare, mean_interval, paired_difference
 from tailgrad.evaluation.curves import compare_values
+from tailgrad.evaluation.runs import Reference
+from tailgrad.evaluation.tables import json_text, markdown_text
 
 SAMPLING = {"temperature": 1.0, "reward": "length", "dataset": {"name": "sums", "sha256": "1f"}}
 
@@ -15,7 +18,7 @@ def run_of(name, seed=0, prompts=6, n=4, **changes):
         "prompt_ids": np.arange(10, 10 + prompts),
         "prompts": [f"prompt {number}" for number in range(prompts)],
         "rewards": rng.normal(size=(prompts, n)),
-        "responses": [[str(x) for x in rng.integers(0, 3, n)] for _ in range(prompts)],
+        "distinct": rng.integers(1, n + 1, prompts),
         "num_tokens": rng.integers(1, 9, (prompts, n)),
         "finished": rng.random((prompts, n)) < 0.5,
         "kl": rng.random(prompts),
@@ -25,21 +28,21 @@ def run_of(name, seed=0, prompts=6, n=4, **changes):
 
 
 def permuted(run, order):
-    names = ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "selection")
-    take = {key: getattr(run, key)[order] for key in names}
-    lists = {key: [getattr(run, key)[row] for row in order] for key in ("prompts", "responses")}
-    return replace(run, **take, **lists)
+    names = ("prompt_ids", "rewards", "distinct", "num_tokens", "finished", "kl", "selection")
+    take = {key: getattr(run, key)[order] for key in names if getattr(run, key) is not None}
+    return replace(run, **take, prompts=[run.prompts[row] for row in order])
 
 
 def test_prompts_are_matched_by_their_id_in_any_order():
-    base, tea = run_of("base"), run_of("tea", seed=1, selection=np.random.default_rng(2).normal(size=(6, 4)))
+    picks = np.random.default_rng(2).normal(size=(6, 4))
+    base, tea = run_of("base", selection=picks), run_of("tea", seed=1, selection=picks)
     order = np.random.default_rng(0).permutation(6)
     expected, got = compare([base, tea]).curves[1], compare([base, permuted(tea, order)]).curves[1]
     np.testing.assert_array_equal(got.difference, expected.difference)
     for key, interval in expected.measures.items():
         np.testing.assert_allclose(got.measures[key], interval, rtol=1e-12)
     lined_up = comparable_runs([base, permuted(tea, order)])[1]
-    for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "selection", "prompts", "responses"):
+    for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "selection", "prompts", "distinct"):
         np.testing.assert_array_equal(getattr(lined_up, key), getattr(tea, key))
 
 
@@ -177,3 +180,64 @@ def test_values_that_are_known_already_are_compared_alike():
 def test_values_of_different_prompts_cannot_be_paired():
     with pytest.raises(ValueError, match="the same prompts and quantities"):
         paired_difference(np.zeros((1, 4, 2)), np.zeros((1, 3, 2)))
+
+
+def test_a_run_that_records_nothing_is_compared_and_what_is_not_checked_is_said():
+    runs = [run_of("pandas", sampling={}), run_of("base"), run_of("tea", seed=1)]
+    comparison = compare(runs)
+    assert comparison.notes == ("Not checked for pandas, which does not record it: temperature, reward, dataset.",)
+    assert comparison.notes[0] in markdown_text(comparison)
+    assert comparison.notes[0] in json.loads(json_text(comparison))["notes"]
+    assert comparison.sampling == SAMPLING
+    silent = compare([run_of("pandas", sampling={}), run_of("duckdb", sampling={})])
+    everything = "sampling, chat_template_kwargs, reward, reward_options, selection_reward, dataset"
+    assert silent.notes == (f"Not checked for pandas, duckdb, which do not record it: {everything}.",)
+    assert compare([run_of("base"), run_of("tea")]).notes == compare([run_of("pandas", sampling={})]).notes == ()
+
+
+def test_those_that_do_record_are_still_checked_behind_one_that_does_not():
+    other = run_of("tea", sampling=SAMPLING | {"temperature": 0.7})
+    with pytest.raises(ValueError, match="'base' and 'tea' were sampled differently: temperature"):
+        compare([run_of("pandas", sampling={}), run_of("base"), other])
+    with pytest.raises(ValueError, match="what picks the best response is 'the reward itself' and 'another reward'"):
+        compare([run_of("pandas", sampling={}), run_of("tea", sampling={}, selection=np.zeros((6, 4)))])
+
+
+def test_the_kl_to_different_policies_is_left_out_and_said_and_nothing_else_is():
+    references = [Reference("sft", "1f" * 32), Reference("copy of sft", "1f" * 32), Reference("sft", "2e" * 32)]
+    base, copy, other = (
+        run_of(name, reference=to) for name, to in zip(("base", "copy", "other"), references, strict=True)
+    )
+    one = compare([base, copy])
+    assert one.notes == ()
+    np.testing.assert_allclose(one.curves[1].measures["kl"].mean, copy.kl.mean(), rtol=1e-12)
+    two = compare([base, copy, other, run_of("no kl", kl=None)])
+    assert all(np.isnan(curve.measures["kl"].mean).all() for curve in two.curves)
+    names = f"'sft' ({'1f' * 6}) for base and 'sft' ({'2e' * 6}) for other"
+    assert two.notes == (f"KL is left out: it is to {names}. Sample all with one --reference_model to compare it.",)
+    np.testing.assert_array_equal(two.curves[2].v_n, compare([base, run_of("other")]).curves[1].v_n)
+    assert "an unknown reference policy for tea" in compare([base, run_of("tea")]).notes[0]
+    assert compare([run_of("base"), run_of("tea")]).notes == ()
+
+
+def test_a_mean_over_fewer_than_half_of_the_prompts_is_unknown():
+    picks = run_of("judged").rewards
+    for missing, known in ((3, True), (4, False)):
+        rewards = picks.copy()
+        best = picks.argmax(axis=1)
+        rewards[np.arange(missing), best[:missing]] = np.nan
+        run = run_of("judged", rewards=rewards, selection=picks, sampling=SAMPLING | {"selection_reward": "rm"})
+        curve = compare([run, replace(run, name="again")]).curves[1]
+        assert curve.v_n.prompts.tolist() == [6 - missing] * 3
+        for numbers in (curve.v_n.mean, curve.v_n.low, curve.per_seed[0], curve.difference.high):
+            assert np.isfinite(numbers).tolist() == [known] * 3
+        text = markdown_text(compare([run]))
+        assert "Scored by length, the best of N by rm, V_N" in text
+        assert "prompts are left out where rm may pick a response that length left unscored" in text
+        assert f"prompts counted: N = 1 ({6 - missing}), N = 2 ({6 - missing}), N = 4 ({6 - missing})." in text
+        assert ("V_N is unknown where fewer than half of the prompts are counted" in text) is not known
+
+
+def test_what_picks_the_best_is_said_where_no_name_of_it_is_recorded():
+    comparison = compare([run_of("pandas", sampling={}, selection=np.ones((6, 4)))])
+    assert comparison.title == "Scored by reward, the best of N by selection_reward"

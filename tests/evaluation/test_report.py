@@ -137,7 +137,7 @@ def test_odd_names_and_single_responses_can_be_drawn(runs, tmp_path):
 
 def test_nothing_is_written_for_runs_that_cannot_be_compared(runs, tmp_path):
     with pytest.raises(ValueError, match="sampled differently"):
-        write_report([runs[0], replace(runs[1], sampling={})], tmp_path / "report")
+        write_report([runs[0], replace(runs[1], sampling={"temperature": 0.5})], tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 

@@ -20,7 +20,7 @@ def table(**changes):
         },
         "prompt_ids": np.array([4, 9]),
         "prompts": ["a", "b"],
-        "responses": [["x", "x", "y"], ["z", "zz", "zzz"]],
+        "distinct": np.array([2, 3]),
         "rewards": np.array([[1.0, np.nan, 3.0], [0.0, 0.0, 1.0]]),
         "num_tokens": np.array([[1, 2, 6], [0, 3, 3]]),
         "finished": np.array([[True, True, False], [True, True, True]]),
@@ -80,6 +80,26 @@ def test_arguments_of_the_chat_template_must_agree():
 def test_kl_is_unknown_without_a_reference_or_a_record_of_the_sampling():
     assert Run.from_table("tea", table(reference_logprobs=None)).kl is None
     assert Run.from_table("tea", table(metadata={})).kl is None
+
+
+def test_a_response_that_cannot_be_picked_is_unscored_too():
+    picks = np.array([[np.nan, 1.0, 2.0], [0.0, 1.0, np.nan]])
+    run = Run.from_table("tea", table(selection_rewards=picks))
+    np.testing.assert_allclose(run.measures()["unscored"], [2 / 3, 1 / 3], rtol=1e-12)
+    assert np.isnan(run.best_of_n([1])[0, 0])  # the second is picked by one of two and has no reward
+    np.testing.assert_array_equal(run.best_of_n([2])[:, 0], [3.0, 0.0])
+
+
+def test_the_reference_policy_is_known_by_content_where_it_can_be():
+    fields = table().metadata
+    runs = [
+        Run.from_table("tea", table(metadata=fields | {"reference": name, "reference_files": content}))
+        for name, content in (("sft", "1f"), ("/copy/sft", "1f"), ("sft", "2e"), ("sft", None), ("other", None))
+    ]
+    references = [run.reference for run in runs]
+    assert [references[0].same_as(other) for other in references] == [True, True, False, True, False]
+    assert Run.from_table("tea", table()).reference is None
+    assert not references[0].same_as(None)
 
 
 def test_what_is_not_given_is_unknown():

@@ -5,10 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.cli.main import main
 from tailgrad.evaluation import Run, compare
+from tailgrad.evaluation.settings import COMPARED, NOT_COMPARED
+from tailgrad.evaluation.tables import markdown_text
 from tailgrad.rollouts import RolloutTable, SampleConfig, ScoreConfig, read_table, rescore, sample, write_table
 from tailgrad.rollouts.table import COLUMNS
 
@@ -41,6 +45,8 @@ def test_the_new_reward_stands_beside_the_old_one(scored: dict[str, Any]) -> Non
     ours = {name: value for name, value in after.metadata.items() if name != "rescored"}
     assert ours == before.metadata | changed
     assert before.selection_rewards is None
+    thought_of = COMPARED.keys() | NOT_COMPARED.keys()
+    assert set(after.metadata) <= thought_of, "say in evaluation/settings.py whether tables that differ in it compare"
     assert not Path(f"{scored['out']}.parts").exists()
 
 
@@ -54,6 +60,7 @@ def test_the_best_is_the_one_that_the_old_reward_picks(scored: dict[str, Any]) -
             picked = [[new[i] for i in subset if old[i] == old[subset].max()] for subset in subsets]
             expected[prompt, column] = np.mean([np.mean(values) for values in picked])
     np.testing.assert_allclose(run.best_of_n([2, 4]), expected)
+    assert not run.measures()["unscored"].any()
     assert compare([run]).title == "Scored by fewest_tokens, the best of N by word_count"
     own = Run.from_table(
         "own",
@@ -78,6 +85,24 @@ def test_what_no_reward_could_score_is_not_picked_by_the_new_one(options: dict[s
     )
     assert not np.isnan(run.rewards).any()
     assert np.isnan(run.best_of_n([1, 4])).all()
+    assert (run.measures()["unscored"] == 1).all()
+
+
+def test_where_the_new_reward_leaves_the_picked_response_unscored_its_worth_is_unknown(scored: dict[str, Any]) -> None:
+    def fails_on_the_best(completions: list[str], **_: Any) -> list[float | None]:
+        lengths = [len(text.split()) for text in completions]
+        return [None if length == max(lengths) else float(length) for length in lengths]
+
+    config = ScoreConfig(**scored | {"reward": fails_on_the_best}, batch_size=4)
+    run = Run.from_table("judged", read_table(rescore(config)))
+    before = read_table(scored["table"]).rewards
+    assert np.isnan(run.best_of_n([4])).all()
+    smallest = np.sort(before, axis=1)[:, 0]
+    assert (smallest < before.max(axis=1)).any()
+    assert np.isnan(run.best_of_n([1])).all()
+    text = markdown_text(compare([run]))
+    assert "unknown" in text
+    assert "word_count may pick a response that fails_on_the_best left unscored" in text
 
 
 def test_an_interrupted_scoring_goes_on(scored: dict[str, Any]) -> None:
@@ -115,6 +140,12 @@ def test_a_table_without_tokens_is_refused(scored: dict[str, Any], tmp_path: Pat
     write_table(tmp_path / "old.parquet", columns | {"token_ids": [None] * 2, "finished": [True] * 2}, table.metadata)
     with pytest.raises(ValueError, match="sample it again"):
         rescore(ScoreConfig(**scored | {"table": tmp_path / "old.parquet"}))
+    for ids, said in ((pa.array(["a"] * 20), "prompt_id a"), (pa.array([6] * 20), "prompt_id 6; .* below 5")):
+        whole = pq.read_table(scored["table"])
+        whole = whole.set_column(0, "prompt_id", ids).set_column(1, "prompt", pa.array(["one"] * 20))
+        pq.write_table(whole.set_column(3, "response_index", pa.array(range(20))), tmp_path / "ids.parquet")
+        with pytest.raises(ValueError, match=said):
+            rescore(ScoreConfig(**scored | {"table": tmp_path / "ids.parquet"}))
     with pytest.raises(ValueError, match="selection is 'best'"):
         ScoreConfig(**scored, selection="best")
 

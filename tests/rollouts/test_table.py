@@ -48,6 +48,7 @@ def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:
     np.testing.assert_array_equal(table.logprobs, [[0.0, -1.0], [-4.5, -5.5]])
     np.testing.assert_array_equal(table.reference_logprobs, [[0.0, -1.0], [-7.5, -8.5]])
     assert [[ids.tolist() for ids in group] for group in table.token_ids] == [[[0], [0, 1]], [[3], [3, 4]]]
+    assert table.distinct.tolist() == [2, 2]
 
 
 def test_the_columns_have_the_documented_types_and_others_can_read_them(tmp_path: Path) -> None:
@@ -58,6 +59,57 @@ def test_the_columns_have_the_documented_types_and_others_can_read_them(tmp_path
     frame = pd.read_parquet(tmp_path / "a.parquet")
     assert frame.shape == (4, len(COLUMNS))
     assert frame["reward"].isna().tolist() == [False, False, True, False]
+
+
+def test_rows_in_any_order_are_read_as_those_in_order(tmp_path: Path) -> None:
+    values = columns(tuple(range(40)), n=5)
+    values["response"] = [f"response {j % (1 + i % 5)}" for i in range(40) for j in range(5)]
+    values["selection_reward"] = [-float(i) for i in range(200)]
+    write_table(tmp_path / "a.parquet", values, METADATA)
+    write_table(tmp_path / "b.parquet", shuffled(values), METADATA)
+    first, second = read_table(tmp_path / "a.parquet"), read_table(tmp_path / "b.parquet")
+    for name in ("rewards", "num_tokens", "finished", "logprobs", "reference_logprobs", "selection_rewards"):
+        np.testing.assert_array_equal(getattr(second, name), getattr(first, name))
+    assert second.selection_rewards.tolist() == (-np.arange(200.0).reshape(40, 5)).tolist()
+    assert second.prompts == first.prompts == [f"prompt {i}" for i in range(40)]
+    assert second.responses == first.responses
+    assert first.distinct.tolist() == second.distinct.tolist() == [1, 2, 3, 4, 5] * 8
+    assert all((a == b).all() for a, b in zip(first.token_ids.ravel(), second.token_ids.ravel(), strict=True))
+
+
+def test_a_table_is_what_it_was_when_it_was_opened(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", columns(), METADATA)
+    table = read_table(tmp_path / "a.parquet")
+    write_table(tmp_path / "a.parquet", columns() | {"reward": [7.0] * 4, "response": ["other"] * 4}, METADATA)
+    assert table.responses[0] == ["response 0 0", "response 0 1"]
+    np.testing.assert_array_equal(table.rewards, [[0.0, 0.1], [np.nan, 3.1]])
+
+
+def test_through_pandas_the_columns_come_back_and_the_metadata_do_not(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", columns(), METADATA)
+    frame = pd.read_parquet(tmp_path / "a.parquet")
+    wider = frame.astype({"response_index": "int64", "num_tokens": "float64", "prompt": "category"})
+    for number, changed in enumerate((frame, frame[::-1], wider)):
+        changed.to_parquet(tmp_path / f"{number}.parquet")
+        table, before = read_table(tmp_path / f"{number}.parquet"), read_table(tmp_path / "a.parquet")
+        assert table.metadata == {}
+        assert (table.prompts, table.responses) == (before.prompts, before.responses)
+        assert table.num_tokens.dtype == np.int32
+        for name in ("rewards", "num_tokens", "finished", "logprobs"):
+            np.testing.assert_array_equal(getattr(table, name), getattr(before, name))
+        assert table.token_ids[1, 1].tolist() == [3, 4]
+        assert table.selection_rewards is None
+
+
+def test_prompt_ids_may_be_texts(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.parquet", columns((0, 1, 2)), METADATA)
+    frame = pd.read_parquet(tmp_path / "a.parquet")
+    frame["prompt_id"] = frame["prompt_id"].map({0: "q-2", 1: "q-0", 2: "q-10"})
+    frame.to_parquet(tmp_path / "b.parquet")
+    table = read_table(tmp_path / "b.parquet")
+    assert table.prompt_ids.tolist() == ["q-0", "q-10", "q-2"]
+    assert table.prompts == ["prompt 1", "prompt 2", "prompt 0"]
+    np.testing.assert_array_equal(table.num_tokens, [[10, 11], [20, 21], [0, 1]])
 
 
 def test_no_reference_policy(tmp_path: Path) -> None:
@@ -100,7 +152,7 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", columns(), {})
     (tmp_path / "b.parquet").write_bytes(b"PAR1 half a file")
     before = (tmp_path / "a.parquet").read_bytes()
-    with pytest.raises(pa.ArrowInvalid):  # fails on the second part, after the first was written
+    with pytest.raises(ValueError, match=r"b\.parquet'"):  # the second part, after the first was written
         merge_tables([tmp_path / "a.parquet", tmp_path / "b.parquet"], tmp_path / "a.parquet", {"new": True})
     assert (tmp_path / "a.parquet").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
@@ -133,7 +185,7 @@ def test_missing_columns(tmp_path: Path) -> None:
 
 def test_prompts_with_different_numbers_of_responses(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", {name: column[:-1] for name, column in columns().items()}, {})
-    with pytest.raises(ValueError, match=r"responses a prompt: 1 for prompt 3, 2 for prompt 0"):
+    with pytest.raises(ValueError, match=r"responses per prompt: 1 for prompt 3, 2 for prompt 0"):
         read_table(tmp_path / "a.parquet")
 
 

@@ -1,6 +1,7 @@
 """`tailgrad curve`: best-of-N curves of rollout tables."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,12 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and print its table."""
-    from tailgrad.evaluation import Run, write_report
-    from tailgrad.rollouts.table import read_table
+    from tailgrad.evaluation import write_report
 
     names = _names(args.tables) if args.names is None else args.names
     if len(names) != len(args.tables):
         raise ValueError(f"--names has {len(names)} names for {len(args.tables)} tables: give one a table.")
-    runs = [Run.from_table(name, read_table(path)) for name, path in zip(names, args.tables, strict=True)]
+    runs = [_run(name, path) for name, path in zip(names, args.tables, strict=True)]
     write_report(
         runs,
         args.out,
@@ -49,6 +49,22 @@ def run(args: argparse.Namespace) -> int:
     print((Path(args.out) / "curve.md").read_text(encoding="utf-8"), end="")
     print(f"\nFigure, table and JSON: {Path(args.out) / 'curve'}.{{png,svg,md,json}}")
     return 0
+
+
+def _run(name: str, path: str) -> Any:
+    """Read the run of one table; of the table itself nothing stays in memory."""
+    from tailgrad.evaluation import Run
+    from tailgrad.rollouts.table import read_table
+
+    table = read_table(path)
+    if not table.metadata:
+        print(
+            f"tailgrad curve: warning: rollout table {path!r} carries no metadata (pandas drops it when it writes a "
+            "table): how it was sampled and scored is unknown, so its KL is unknown and nothing but its prompts and n "
+            "is checked against other tables.",
+            file=sys.stderr,
+        )
+    return Run.from_table(name, table)
 
 
 def _names(tables: list[str]) -> list[str]:

@@ -9,6 +9,8 @@ from jaxtyping import Float, Real
 
 from tailgrad.tails.forecasts import mean_best_of_subsets
 
+_BLOCK = 2**19  # responses sorted at once
+
 
 def budgets_up_to(n: int) -> tuple[int, ...]:
     """Give the budgets N = 1, 2, 4, ... up to n, with n itself last.
@@ -50,11 +52,12 @@ def best_of_n(
         budgets: The K values of N, each between 1 and n.
         selection: What the best response is picked by, `[P, n]`, where that is not the reward: the mean is then over
             the `rewards` of the responses that are largest here, responses that are equally large picked equally
-            often. NaN leaves a response out.
+            often. NaN here is a response that cannot be picked, and is left out. NaN in `rewards` alone is one that
+            is picked all the same, and what it is worth is unknown.
 
     Returns:
         V_N of every prompt (rows) at every budget (columns), in the unit of the reward. NaN where a prompt
-        has fewer than N scored responses.
+        has fewer than N responses that can be picked, or where one without a reward is the best of some N-subset.
 
     Raises:
         ValueError: If `rewards` is not a matrix with at least one prompt and one response, holds an infinity,
@@ -67,21 +70,36 @@ def best_of_n(
         array([[2.        , 2.66666667, 3.        ]])
         >>> best_of_n(rewards, [1, 2, 3], selection=np.array([[0.0, 5.0, 9.0]]))  # the third before the second
         array([[2.        , 1.66666667, 2.        ]])
+        >>> unknown = np.array([[3.0, np.nan, 2.0]])  # the second is picked from the first two, never from all three
+        >>> best_of_n(unknown, [1, 2, 3], selection=np.array([[0.0, 5.0, 9.0]]))
+        array([[nan, nan,  2.]])
 
     References:
         Walder and Karkhanis (2025), Pass@K Policy Optimization, arXiv:2505.15201, gives the weights.
     """
-    rewards = np.array(rewards, dtype=np.float64)  # a copy: torch warns of arrays that it may not write to
+    rewards = np.asarray(rewards)
     _check(rewards, budgets)
+    if selection is not None:
+        selection = np.asarray(selection)
+        if selection.shape != rewards.shape:
+            raise ValueError(
+                f"selection has shape {selection.shape}; it must have that of the rewards, {rewards.shape}."
+            )
+        _check(selection, budgets)
     sizes = [int(budget) for budget in budgets]
-    if selection is None:
-        return mean_best_of_subsets(torch.from_numpy(rewards), sizes).numpy()
-    selection = np.array(selection, dtype=np.float64)
-    if selection.shape != rewards.shape:
-        raise ValueError(f"selection has shape {selection.shape}; it must have that of the rewards, {rewards.shape}.")
-    _check(selection, budgets)
-    chosen = mean_best_of_subsets(torch.from_numpy(rewards), sizes, selection=torch.from_numpy(selection))
-    return chosen.numpy()
+    block = max(1, _BLOCK // rewards.shape[1])
+    blocks = [slice(start, start + block) for start in range(0, len(rewards), block)]
+    values = [
+        mean_best_of_subsets(
+            _tensor(rewards[at]), sizes, selection=None if selection is None else _tensor(selection[at])
+        )
+        for at in blocks
+    ]
+    return torch.cat(values).numpy()
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(values, dtype=np.float64))  # a copy: torch warns of arrays it may not write to
 
 
 def _check(rewards: np.ndarray, budgets: Sequence[int]) -> None:

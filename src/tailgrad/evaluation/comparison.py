@@ -1,18 +1,22 @@
 """Compare runs on the same prompts: refuse what was sampled differently, pair the differences."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from tailgrad.evaluation.intervals import Interval, mean_interval
 from tailgrad.evaluation.runs import Run
+from tailgrad.evaluation.settings import differences, names_of
 
 
 def comparable_runs(runs: Sequence[Run]) -> tuple[Run, ...]:
     """Bring runs into one order of prompts, after checking that they may be compared.
+
+    What must agree is the number of responses per prompt, what picks the best, the prompts, and every field of
+    `Run.sampling`: of a rollout table those of `tailgrad.evaluation.settings.COMPARED`. Runs that record no field at
+    all cannot be checked by these; `unchecked` says so.
 
     Args:
         runs: At least one run.
@@ -34,8 +38,11 @@ def comparable_runs(runs: Sequence[Run]) -> tuple[Run, ...]:
     if not runs:
         raise ValueError("there is no run to evaluate: give at least one.")
     first = runs[0]
+    recorded = [run for run in runs if run.sampling]
+    for other in recorded[1:]:
+        _check_sampling(recorded[0], other)
     for other in runs[1:]:
-        _check_sampling(first, other)
+        _check_choice(first, other)
         _check_prompts(first, other)
     return (first, *(_reordered(run, first.prompt_ids) for run in runs[1:]))
 
@@ -81,28 +88,83 @@ def paired_difference(
     return mean_interval(values - reference, seed=seed)
 
 
+def unchecked(runs: Sequence[Run]) -> list[str]:
+    """Say which of the runs record nothing of how they were sampled and scored, and what was not checked therefore.
+
+    Args:
+        runs: Runs that are compared.
+
+    Returns:
+        One sentence or none.
+
+    Example:
+        >>> fields = {"prompt_ids": np.array([0]), "prompts": ["a"], "rewards": np.zeros((1, 2))}
+        >>> unchecked([Run("base", sampling={"temperature": 1.0}, **fields), Run("tea", **fields)])
+        ['Not checked for tea, which does not record it: temperature.']
+    """
+    silent = dict.fromkeys(run.name for run in runs if not run.sampling)
+    if len(runs) < 2 or not silent:
+        return []
+    who = f"{', '.join(silent)}, which {'does' if len(silent) == 1 else 'do'} not record it"
+    return [f"Not checked for {who}: {', '.join(names_of([run.sampling for run in runs]))}."]
+
+
+def to_one_reference(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:
+    """Leave out the KL where the runs' KL are to different reference policies: such numbers cannot stand side by side.
+
+    Args:
+        runs: Runs that are compared.
+
+    Returns:
+        The runs, and one sentence that says what was left out or none.
+
+    Example:
+        >>> from tailgrad.evaluation.runs import Reference
+        >>> fields = {"prompt_ids": np.array([0]), "prompts": ["a"], "rewards": np.zeros((1, 2)), "kl": np.ones(1)}
+        >>> base, tea = (Run(name, reference=Reference(f"{name}-sft", None), **fields) for name in ("base", "tea"))
+        >>> runs, notes = to_one_reference([base, tea])
+        >>> [run.kl for run in runs], notes[0][:53]
+        ([None, None], "KL is left out: it is to 'base-sft' for base and 'tea")
+    """
+    known = [run for run in runs if run.kl is not None]
+    if all(run.reference is known[0].reference is None or _same_reference(known[0], run) for run in known):
+        return tuple(runs), []
+    other = next(run for run in known if not _same_reference(known[0], run))
+    both = " and ".join(f"{_reference_text(run)} for {run.name}" for run in (known[0], other))
+    note = f"KL is left out: it is to {both}. Sample all with one --reference_model to compare it."
+    return tuple(replace(run, kl=None) for run in runs), [note]
+
+
+def _same_reference(first: Run, other: Run) -> bool:
+    return first.reference is not None and first.reference.same_as(other.reference)
+
+
+def _reference_text(run: Run) -> str:
+    if run.reference is None:
+        return "an unknown reference policy"
+    content = run.reference.content
+    return repr(run.reference.name) + (f" ({content[:12]})" if content else "")
+
+
+def _check_choice(first: Run, other: Run) -> None:
+    if first.n != other.n:
+        raise ValueError(_refusal(first, other, "n", first.n, other.n))
+    if (first.selection is None) != (other.selection is None):
+        picked_by = ["the reward itself" if run.selection is None else "another reward" for run in (first, other)]
+        raise ValueError(_refusal(first, other, "what picks the best response", *picked_by))
+
+
 def _check_sampling(first: Run, other: Run) -> None:
-    ours = {**dict(_flat(first.sampling)), "n": first.n}
-    theirs = {**dict(_flat(other.sampling)), "n": other.n}
-    same_data = None is not ours.get("dataset.sha256") == theirs.get("dataset.sha256")
-    for key in sorted(ours.keys() | theirs.keys()):
-        if same_data and key.startswith("dataset."):
-            continue  # the same data under another name or path
-        values = [fields.get(key, "not recorded") for fields in (ours, theirs)]
-        if values[0] != values[1]:
-            raise ValueError(
-                f"runs {first.name!r} and {other.name!r} were sampled differently: {key} is {values[0]!r} "
-                f"and {values[1]!r}. Their best-of-N values cannot be compared; sample both "
-                "with the same settings."
-            )
+    found = differences({**first.sampling, "n": first.n}, {**other.sampling, "n": other.n})
+    if found:
+        raise ValueError(_refusal(first, other, *found[0]))
 
 
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in fields.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _refusal(first: Run, other: Run, name: str, ours: object, theirs: object) -> str:
+    return (
+        f"runs {first.name!r} and {other.name!r} were sampled differently: {name} is {ours!r} and {theirs!r}. "
+        "Their best-of-N values cannot be compared; sample both with the same settings."
+    )
 
 
 def _check_prompts(first: Run, other: Run) -> None:
@@ -124,6 +186,8 @@ def _check_prompts(first: Run, other: Run) -> None:
 
 
 def _reordered(run: Run, prompt_ids: np.ndarray) -> Run:
+    if np.array_equal(run.prompt_ids, prompt_ids):
+        return run
     place = {number: row for row, number in enumerate(run.prompt_ids.tolist())}
     rows = np.array([place[number] for number in prompt_ids.tolist()])
 
@@ -135,7 +199,7 @@ def _reordered(run: Run, prompt_ids: np.ndarray) -> Run:
         prompt_ids=prompt_ids,
         prompts=[run.prompts[row] for row in rows],
         rewards=run.rewards[rows],
-        responses=None if run.responses is None else [run.responses[row] for row in rows],
+        distinct=take(run.distinct),
         num_tokens=take(run.num_tokens),
         finished=take(run.finished),
         kl=take(run.kl),

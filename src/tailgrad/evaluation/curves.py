@@ -1,13 +1,13 @@
 """Best-of-N curves of one or more methods, and their paired differences to a reference."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from tailgrad.evaluation.best_of_n import budgets_up_to, check_budgets
-from tailgrad.evaluation.comparison import comparable_runs, paired_difference
+from tailgrad.evaluation.comparison import comparable_runs, paired_difference, to_one_reference, unchecked
 from tailgrad.evaluation.intervals import Interval, mean_interval
 from tailgrad.evaluation.runs import Run, seeds_by_name
 
@@ -47,6 +47,7 @@ class Comparison:
         reference: Name of the method that the differences are taken to.
         curves: One a method.
         sampling: What all runs share.
+        notes: What a reader must know of how far the runs may be compared.
     """
 
     budgets: tuple[int, ...]
@@ -55,14 +56,18 @@ class Comparison:
     reference: str
     curves: tuple[Curve, ...]
     sampling: dict[str, object]
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """What V_N is here, in a few words: also which reward picks the best, where that is another one."""
         if "selection_reward" not in self.sampling:
             return BEST_OF_N
-        names = (str(self.sampling[name]).rstrip("/").rsplit("/", 1)[-1] for name in ("reward", "selection_reward"))
-        return "Scored by {}, the best of N by {}".format(*names)
+        return f"Scored by {self.reward_name('reward')}, the best of N by {self.reward_name('selection_reward')}"
+
+    def reward_name(self, name: str) -> str:
+        """The last part of the name of `reward` or `selection_reward`; its column's name where it is not recorded."""
+        return str(self.sampling.get(name, name)).rstrip("/").rsplit("/", 1)[-1]
 
 
 def compare(
@@ -98,7 +103,7 @@ def compare(
         >>> comparison.budgets, comparison.curves[0].v_n.mean, comparison.curves[1].difference.mean
         ((1, 2), array([0.5 , 0.75]), array([1., 1.]))
     """
-    runs = comparable_runs(runs)
+    runs, notes = to_one_reference(comparable_runs(runs))
     n = runs[0].n
     chosen = budgets_up_to(n) if budgets is None else tuple(sorted(set(budgets)))
     check_budgets(chosen, n)
@@ -106,9 +111,11 @@ def compare(
     reference = runs[0].name if reference is None else reference
     values = {name: np.stack([run.best_of_n(chosen) for run in group]) for name, group in groups.items()}
     measures = {name: _stacked([run.measures() for run in group]) for name, group in groups.items()}
-    return compare_values(
-        values, measures, budgets=chosen, n=n, reference=reference, sampling=dict(runs[0].sampling), seed=seed
-    )
+    sampling = dict(next((run.sampling for run in runs if run.sampling), {}))
+    if runs[0].selection is not None:
+        sampling.setdefault("selection_reward", "selection_reward")
+    compared = compare_values(values, measures, budgets=chosen, n=n, reference=reference, sampling=sampling, seed=seed)
+    return replace(compared, notes=(*unchecked(runs), *notes))
 
 
 def compare_values(
@@ -122,6 +129,9 @@ def compare_values(
     seed: int = 0,
 ) -> Comparison:
     """Compare methods whose V_N at every prompt is known already, as `compare` does.
+
+    A mean over fewer than half of the prompts is left unknown: prompts that have a value need not be like those that
+    have none.
 
     Args:
         values: V_N of each method: seeds, prompts (the same in all, in one order), budgets.
@@ -159,17 +169,24 @@ def _stacked(measures: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarr
 
 def _difference(values: Mapping[str, np.ndarray], name: str, reference: str, seed: int) -> Interval:
     try:
-        return paired_difference(values[name], values[reference], seed=seed)
+        difference = paired_difference(values[name], values[reference], seed=seed)
+        return _of_most_prompts(difference, values[reference].shape[1])
     except ValueError as error:
         raise ValueError(f"{name!r} and {reference!r}: {error}") from error
+
+
+def _of_most_prompts(interval: Interval, prompts: int) -> Interval:
+    enough = 2 * interval.prompts >= prompts
+    mean, low, high = (np.where(enough, part, np.nan) for part in interval[:3])
+    return Interval(mean, low, high, interval.prompts)
 
 
 def _curve(
     name: str, values: np.ndarray, measures: Mapping[str, np.ndarray], difference: Interval | None, seed: int
 ) -> Curve:
-    v_n = mean_interval(values, seed=seed)
+    v_n = _of_most_prompts(mean_interval(values, seed=seed), values.shape[1])
     known = ~np.isnan(values).any(axis=0)
     sums = np.where(known, values, 0.0).sum(axis=1)
-    per_seed = np.divide(sums, v_n.prompts, out=np.full_like(sums, np.nan), where=v_n.prompts > 0)
+    per_seed = np.divide(sums, v_n.prompts, out=np.full_like(sums, np.nan), where=~np.isnan(v_n.mean))
     intervals = {key: mean_interval(by_prompt[:, :, None], seed=seed) for key, by_prompt in measures.items()}
     return Curve(name, len(values), v_n, per_seed, intervals, difference)

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from tailgrad.evaluation.best_of_n import best_of_n
 from tailgrad.evaluation.sampling import is_the_policy
+from tailgrad.evaluation.settings import settings_of
 
 _REPORTED = ("kl", "response_length", "distinct", "cut_off", "unscored")
 
@@ -22,16 +23,16 @@ class Table(Protocol):
         """How the responses were sampled."""
 
     @property
-    def prompt_ids(self) -> Int[np.ndarray, " P"]:
-        """One number a prompt."""
+    def prompt_ids(self) -> Shaped[np.ndarray, " P"]:
+        """One number or name per prompt."""
 
     @property
     def prompts(self) -> list[str]:
         """The prompts."""
 
     @property
-    def responses(self) -> list[list[str]]:
-        """The n responses to each prompt."""
+    def distinct(self) -> Int[np.ndarray, " P"]:
+        """Number of different responses to each prompt."""
 
     @property
     def rewards(self) -> Float[np.ndarray, "P n"]:
@@ -58,21 +59,44 @@ class Table(Protocol):
         """The same under the reference policy; None if there was none."""
 
 
+class Reference(NamedTuple):
+    """The reference policy that a KL divergence is to.
+
+    Attributes:
+        name: Its name.
+        content: A hash of its files; None where unknown.
+    """
+
+    name: str
+    content: str | None
+
+    def same_as(self, other: "Reference | None") -> bool:
+        """Whether two are the same policy: by content where both have a hash, else by name."""
+        if other is None:
+            return False
+        if self.content is None or other.content is None:
+            return self.name == other.name
+        return self.content == other.content
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """One policy's n responses to each of P prompts. Runs that share a name are training seeds of one method.
 
     Attributes:
         name: The name in figures and tables.
-        prompt_ids: One number a prompt, `[P]`, equal between runs on the same prompts.
+        prompt_ids: One number or name per prompt, `[P]`, equal between runs on the same prompts.
         prompts: The P prompts as text.
         rewards: `[P, n]`, NaN where a response is unscored.
-        responses: n responses a prompt as text; None if unknown.
+        distinct: Number of different responses to each prompt, `[P]`; None if unknown.
         num_tokens: Tokens of each response, `[P, n]`; None if unknown.
         finished: False where a response was cut off, `[P, n]`; None if unknown.
         kl: KL divergence to the reference policy at each prompt, in nats, `[P]`; None if unknown.
-        sampling: What must agree between runs that are compared: n, temperature, reward, data set and so on.
-        selection: What the best response is picked by, `[P, n]`, where that is another reward; None: `rewards`.
+        sampling: What must agree between runs that are compared: n, temperature, reward, data set and so on; {} if it
+            is not recorded.
+        selection: What the best response is picked by, `[P, n]`, where that is another reward; None: `rewards`. NaN is
+            a response that cannot be picked.
+        reference: What `kl` is to; None if unknown.
 
     Raises:
         ValueError: If the shapes disagree, there are no prompts or responses, prompt ids repeat, or a reward
@@ -86,15 +110,16 @@ class Run:
     """
 
     name: str
-    prompt_ids: Int[np.ndarray, " P"]
+    prompt_ids: Shaped[np.ndarray, " P"]
     prompts: Sequence[str]
     rewards: Real[np.ndarray, "P n"]
-    responses: Sequence[Sequence[str]] | None = None
+    distinct: Int[np.ndarray, " P"] | None = None
     num_tokens: Real[np.ndarray, "P n"] | None = None
     finished: Bool[np.ndarray, "P n"] | None = None
     kl: Float[np.ndarray, " P"] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     selection: Real[np.ndarray, "P n"] | None = None
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         shape = np.shape(self.rewards)
@@ -107,7 +132,7 @@ class Run:
         expected: dict[str, tuple[Any, tuple[int, ...]]] = {
             "prompt_ids": (self.prompt_ids, shape[:1]),
             "prompts": (self.prompts, shape[:1]),
-            "responses": (self.responses, shape),
+            "distinct": (self.distinct, shape[:1]),
             "num_tokens": (self.num_tokens, shape),
             "finished": (self.finished, shape),
             "kl": (self.kl, shape[:1]),
@@ -150,7 +175,7 @@ class Run:
             >>> one = np.ones((1, 2))
             >>> table = SimpleNamespace(
             ...     metadata={"sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0}, "reward": "length"},
-            ...     prompt_ids=np.array([0]), prompts=["2 + 2 ="], responses=[["4", "5"]], rewards=one,
+            ...     prompt_ids=np.array([0]), prompts=["2 + 2 ="], distinct=np.array([2]), rewards=one,
             ...     selection_rewards=None,
             ...     num_tokens=np.array([[1, 1]]), finished=np.array([[True, True]]),
             ...     logprobs=-one, reference_logprobs=-1.5 * one,
@@ -159,24 +184,22 @@ class Run:
             array([0.5])
         """
         metadata = table.metadata
-        sampling = {**metadata.get("sampling", {})}
-        drawn_from_it = is_the_policy(sampling)
-        kept = ("reward", "reward_options", "selection_reward", "dataset", "chat_template_kwargs")
-        sampling |= {key: metadata[key] for key in kept if key in metadata}
         kl = None
-        if table.reference_logprobs is not None and drawn_from_it:
+        if is_the_policy(metadata.get("sampling", {})) and table.reference_logprobs is not None:
             kl = np.mean(table.logprobs - table.reference_logprobs, axis=1)
+        reference = metadata.get("reference")
         return cls(
             name=name,
             prompt_ids=np.asarray(table.prompt_ids),
             prompts=table.prompts,
             rewards=table.rewards,
-            responses=table.responses,
+            distinct=table.distinct,
             num_tokens=table.num_tokens,
             finished=table.finished,
             kl=kl,
-            sampling=sampling,
+            sampling=settings_of(metadata),
             selection=table.selection_rewards,
+            reference=None if reference is None else Reference(reference, metadata.get("reference_files")),
         )
 
     def best_of_n(self, budgets: Sequence[int]) -> Float[np.ndarray, "P K"]:
@@ -188,24 +211,27 @@ class Run:
 
         Returns:
             `kl` in nats, `response_length` in tokens, and three shares of the n responses: `distinct`
-            (number of different texts over n), `cut_off` (not finished) and `unscored`.
+            (number of different texts over n), `cut_off` (not finished) and `unscored` (without a reward, or without
+            the one that picks).
 
         Example:
             >>> rewards = np.array([[0.0, np.nan]])
-            >>> texts = [["yes", "yes"]]
-            >>> run = Run("base", prompt_ids=np.array([0]), prompts=["?"], rewards=rewards, responses=texts)
+            >>> one = {"prompt_ids": np.array([0]), "prompts": ["?"], "distinct": np.array([1])}
+            >>> run = Run("base", rewards=rewards, **one)
             >>> measures = run.measures()
             >>> measures["distinct"], measures["unscored"], measures["kl"]
             (array([0.5]), array([0.5]), array([nan]))
         """
         unknown = np.full(len(self.rewards), np.nan)
-        texts = self.responses
+        unscored = np.isnan(self.rewards)
+        if self.selection is not None:
+            unscored = unscored | np.isnan(self.selection)
         values = (
             unknown if self.kl is None else np.asarray(self.kl, dtype=np.float64),
             unknown if self.num_tokens is None else np.mean(self.num_tokens, axis=1),
-            unknown if texts is None else np.array([len(set(group)) / self.n for group in texts]),
+            unknown if self.distinct is None else self.distinct / self.n,
             unknown if self.finished is None else 1.0 - np.mean(self.finished, axis=1),
-            np.mean(np.isnan(self.rewards), axis=1),
+            np.mean(unscored, axis=1),
         )
         return dict(zip(_REPORTED, values, strict=True))
 

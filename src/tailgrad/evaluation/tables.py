@@ -48,7 +48,7 @@ def markdown_text(comparison: Comparison) -> str:
             f"Paired difference to {comparison.reference} [{CONFIDENCE:.0%} interval]; * where it excludes 0",
             _difference_table(comparison),
         ]
-    parts += ["Beside V_N (means over prompts)", _measure_table(comparison), *_notes(comparison)]
+    parts += ["Beside V_N (means over prompts)", _measure_table(comparison), *notes_of(comparison)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -115,8 +115,9 @@ def aligned(rows: list[list[str]]) -> str:
     )
 
 
-def _notes(comparison: Comparison) -> list[str]:
-    notes = []
+def notes_of(comparison: Comparison) -> list[str]:
+    """Sentences that belong to the numbers: what the intervals cover, and what is left out, unknown or unchecked."""
+    notes = list(comparison.notes)
     if comparison.prompts < 2:
         notes.append("No intervals: they need at least two prompts.")
     seeds = {curve.seeds for curve in comparison.curves}
@@ -131,11 +132,22 @@ def _notes(comparison: Comparison) -> list[str]:
             if count < comparison.prompts
         ]
         if short:
-            notes.append(
-                f"{curve.name}: some prompts have fewer than N scored responses and are left out; prompts "
-                f"counted: {', '.join(short)}."
-            )
+            notes.append(f"{curve.name}: {_left_out(comparison)}; prompts counted: {', '.join(short)}.")
+    if any(2 * curve.v_n.prompts.min() < comparison.prompts for curve in comparison.curves):
+        notes.append(
+            "V_N is unknown where fewer than half of the prompts are counted: they need not be like the others."
+        )
     return notes
+
+
+def _left_out(comparison: Comparison) -> str:
+    if comparison.title == BEST_OF_N:
+        return "some prompts have fewer than N scored responses and are left out"
+    reward, picks = comparison.reward_name("reward"), comparison.reward_name("selection_reward")
+    return (
+        f"prompts are left out where {picks} may pick a response that {reward} left unscored, which is then worth "
+        f"something unknown, or where {picks} scored fewer than N responses"
+    )
 
 
 def json_text(comparison: Comparison) -> str:
@@ -162,6 +174,7 @@ def json_text(comparison: Comparison) -> str:
         "confidence": CONFIDENCE,
         "resamples": RESAMPLES,
         "sampling": comparison.sampling,
+        "notes": notes_of(comparison),
         "runs": [_curve_fields(curve, comparison.budgets) for curve in comparison.curves],
     }
     return json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n"

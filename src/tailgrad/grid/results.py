@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tailgrad.files import replacing
-from tailgrad.rollouts.table import arrow_schema
+from tailgrad.rollouts.parquet import arrow_schema, naming
 
 _NUMBERS = "list<float64>"
 COLUMNS = {
@@ -49,20 +49,18 @@ def read_results(path: Path) -> list[Row]:
     """Rows of a results table; none where there is no file yet.
 
     Raises:
-        ValueError: The file is not a results table.
+        ValueError: The file is not a results table, or is damaged; the message names it.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
         return []
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"results {str(path)!r} is not a Parquet file: {error}") from error
-    if missing := [name for name in COLUMNS if name not in table.column_names]:
-        raise ValueError(f"results {str(path)!r} lacks the columns {', '.join(missing)}.")
-    rows: list[Row] = table.select(list(COLUMNS)).to_pylist()
+    what = f"results {str(path)!r}"
+    with naming(what):
+        table = pq.read_table(path, page_checksum_verification=True)
+        if missing := [name for name in COLUMNS if name not in table.column_names]:
+            raise ValueError(f"{what} lacks the columns {', '.join(missing)}.")
+        rows: list[Row] = table.select(list(COLUMNS)).cast(arrow_schema(COLUMNS)).to_pylist()
     return rows
 
 
@@ -74,4 +72,6 @@ def append_result(path: Path, row: Row) -> None:
     schema = arrow_schema(COLUMNS)
     rows = [{name: found[name] for name in COLUMNS} for found in [*read_results(path), row]]
     with replacing(path) as unfinished:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), unfinished, compression="zstd")
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=schema), unfinished, compression="zstd", write_page_checksum=True
+        )

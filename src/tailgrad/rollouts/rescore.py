@@ -180,6 +180,12 @@ def _sampled_as(config: ScoreConfig, table: RolloutTable) -> SampleConfig:
             "sample it again with `tailgrad sample`."
         )
     data = table.metadata["dataset"]
+    ids = table.prompt_ids
+    if ids.dtype.kind != "i" or ids[-1] >= data["num_prompts"]:
+        raise ValueError(
+            f"rollout table {str(config.table)!r} has the prompt_id {ids[-1]!s}; it must be a row of the data set, a "
+            f"whole number below {data['num_prompts']}."
+        )
     of_rewards = ("reward", "reward_weights", "reward_options", "reward_timeout")
     shared = (*of_rewards, "out", "batch_size", "device", "trust_remote_code")
     return SampleConfig(

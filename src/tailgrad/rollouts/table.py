@@ -1,17 +1,20 @@
-"""The rollout table: Parquet with one row a response, and its metadata."""
+"""The rollout table: Parquet with one row per response, and its metadata."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from tailgrad.files import replacing
+from tailgrad.rollouts.groups import groups_of
+from tailgrad.rollouts.parquet import ParquetColumns, arrow_schema, naming
 
 METADATA_KEY = b"tailgrad"
 
@@ -31,40 +34,109 @@ COLUMNS = {
 """Columns of a rollout table and their Arrow types; `reward` and those after `logprob` may be null."""
 
 _OPTIONAL = ("reference_logprob", "token_ids", "selection_reward")
+_WHAT = "rollout table"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RolloutTable:
-    """A rollout table in memory, P prompts with n responses each.
+    """A rollout table, P prompts with n responses each. A column is read from the file when it is first asked for.
 
     Attributes:
         metadata: Where the rollouts come from: model, revision, sampling, seed, reward, dataset, ...; {} if
             the file carries none.
-        prompt_ids: Row of the data set of each prompt `[P]`, ascending.
+        prompt_ids: Row of the data set of each prompt `[P]`, ascending; texts where the file has texts.
         prompts: The prompts; the JSON of the messages where they are chats.
-        responses: n responses a prompt.
-        rewards: `[P, n]`, NaN where unscored.
-        num_tokens: Response tokens without the end token `[P, n]`.
-        finished: False where the response was cut off at max_new_tokens `[P, n]`.
-        logprobs: Sum of log-probabilities (nats) of the response's tokens, end token included `[P, n]`.
-        reference_logprobs: The same under the reference policy `[P, n]`, None if there was none.
-        token_ids: The tokens of each response, end token included: an array of objects `[P, n]`, each an array
-            of int32. The text does not give them back. None if they were not kept.
-        selection_rewards: What the best response is picked by where that is not `rewards`, `[P, n]`, NaN where
-            unscored. None if it is.
+        n: Responses per prompt.
     """
 
     metadata: dict[str, Any]
-    prompt_ids: Int[np.ndarray, " P"]
+    prompt_ids: Shaped[np.ndarray, " P"]
     prompts: list[str]
-    responses: list[list[str]]
-    rewards: Float[np.ndarray, "P n"]
-    num_tokens: Int[np.ndarray, "P n"]
-    finished: Bool[np.ndarray, "P n"]
-    logprobs: Float[np.ndarray, "P n"]
-    reference_logprobs: Float[np.ndarray, "P n"] | None
-    token_ids: np.ndarray | None = None
-    selection_rewards: Float[np.ndarray, "P n"] | None = None
+    n: int
+    _columns: ParquetColumns
+    _order: Int[np.ndarray, " rows"] | None
+    """The rows in order; None where they are."""
+
+    @cached_property
+    def responses(self) -> list[list[str]]:
+        """The n responses to each prompt."""
+        texts = self._columns.texts("response")
+        if self._order is not None:
+            texts = [texts[row] for row in self._order]
+        return [texts[start : start + self.n] for start in range(0, len(texts), self.n)]
+
+    @cached_property
+    def distinct(self) -> Int[np.ndarray, " P"]:
+        """Number of different responses to each prompt.
+
+        They are told apart by a hash of 64 bits: among 4096 responses two are taken for one with probability 5e-13.
+        """
+        hashes = np.sort(self._in_order(self._columns.hashes("response")), axis=1)
+        return 1 + (hashes[:, 1:] != hashes[:, :-1]).sum(axis=1)
+
+    @cached_property
+    def rewards(self) -> Float[np.ndarray, "P n"]:
+        """NaN where unscored."""
+        return self._numbers("reward")
+
+    @cached_property
+    def num_tokens(self) -> Int[np.ndarray, "P n"]:
+        """Response tokens without the end token."""
+        return self._numbers("num_tokens")
+
+    @cached_property
+    def finished(self) -> Bool[np.ndarray, "P n"]:
+        """False where the response was cut off at max_new_tokens."""
+        return self._numbers("finished")
+
+    @cached_property
+    def logprobs(self) -> Float[np.ndarray, "P n"]:
+        """Sum of log-probabilities (nats) of the response's tokens, end token included."""
+        return self._numbers("logprob")
+
+    @cached_property
+    def reference_logprobs(self) -> Float[np.ndarray, "P n"] | None:
+        """The same under the reference policy; None if there was none."""
+        return self._known_numbers("reference_logprob")
+
+    @cached_property
+    def selection_rewards(self) -> Float[np.ndarray, "P n"] | None:
+        """What the best response is picked by where that is not `rewards`, NaN where unscored; None if it is."""
+        if "selection_reward" in self.metadata:
+            return self._numbers("selection_reward")  # also where the reward that picks scored no response at all
+        return self._known_numbers("selection_reward")
+
+    @cached_property
+    def token_ids(self) -> Shaped[np.ndarray, "P n"] | None:
+        """The tokens of each response, end token included: an array of objects `[P, n]`, each an array of int32.
+
+        The text does not give them back. None if they were not kept.
+
+        Raises:
+            ValueError: They were kept for a part of the responses.
+        """
+        if "token_ids" not in self._columns.names:
+            return None
+        tokens = np.empty(self._columns.rows, dtype=object)
+        tokens[:] = self._columns.lists("token_ids")
+        missing = sum(ids is None for ids in tokens)
+        if missing == len(tokens):
+            return None
+        if missing:
+            raise ValueError(f"{self._columns.name}: column 'token_ids' is null in {missing} of {len(tokens)} rows.")
+        return self._in_order(tokens)
+
+    def _numbers(self, name: str) -> np.ndarray:
+        return self._in_order(self._columns.numbers(name, COLUMNS[name]))
+
+    def _known_numbers(self, name: str) -> np.ndarray | None:
+        """A column of numbers; None where it is not in the file or holds none."""
+        values = self._numbers(name) if name in self._columns.names else np.full(1, np.nan)
+        return None if np.isnan(values).all() else values
+
+    def _in_order(self, values: np.ndarray) -> np.ndarray:
+        ordered = values if self._order is None else values[self._order]
+        return ordered.reshape(-1, self.n)
 
 
 def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]], metadata: Mapping[str, Any]) -> None:
@@ -72,7 +144,7 @@ def write_table(path: str | Path, columns: Mapping[str, Sequence[Any]], metadata
 
     Args:
         path: The Parquet file.
-        columns: One value a response for each of `COLUMNS`; None is null, and so are `token_ids` and
+        columns: One value per response for each of `COLUMNS`; None is null, and so are `token_ids` and
             `selection_reward` where missing.
         metadata: Where the rollouts come from; JSON types only.
     """
@@ -91,11 +163,19 @@ def merge_tables(parts: Sequence[Path], path: Path, metadata: Mapping[str, Any])
         parts: Parquet files written by `write_table`.
         path: The Parquet file to write.
         metadata: Metadata of the merged table.
+
+    Raises:
+        ValueError: A part is damaged; the message names it.
     """
+    schema = _schema(metadata)
+    _write(path, schema, (_read_part(part).replace_schema_metadata(schema.metadata) for part in parts))
+
+
+def _read_part(part: Path) -> Any:
     import pyarrow.parquet as pq
 
-    schema = _schema(metadata)
-    _write(path, schema, (pq.read_table(part).replace_schema_metadata(schema.metadata) for part in parts))
+    with naming(f"{_WHAT} {str(part)!r}"):
+        return pq.read_table(part, page_checksum_verification=True)
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -109,109 +189,57 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not a Parquet file.
+        ValueError: It is not a Parquet file, or its metadata is damaged.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    return _metadata(_open(path))
 
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"rollout table {str(path)!r}: there is no such file. `tailgrad sample` writes one.")
+
+def _open(path: str | Path) -> ParquetColumns:
     try:
-        schema = pq.read_schema(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"rollout table {str(path)!r} is not a Parquet file: {error}") from error
-    metadata: dict[str, Any] = json.loads((schema.metadata or {}).get(METADATA_KEY, b"{}"))
+        return ParquetColumns(path, _WHAT)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error} `tailgrad sample` writes one.") from None
+
+
+def _metadata(columns: ParquetColumns) -> dict[str, Any]:
+    damaged = f"{columns.name}: the metadata under the key {METADATA_KEY.decode()!r} of its schema"
+    try:
+        metadata = json.loads(columns.metadata.get(METADATA_KEY, b"{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{damaged} is not JSON: {error}. Copy or make the table again.") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{damaged} is {str(metadata)[:40]!r}; it must be a JSON object. Make the table again.")
+    for name in ("sampling", "reward_options", "dataset"):
+        if not isinstance(metadata.get(name, {}), dict):
+            raise ValueError(f"{damaged} has {str(metadata[name])[:40]!r} for {name}; it must be a JSON object.")
     return metadata
 
 
 def read_table(path: str | Path) -> RolloutTable:
-    """Read a rollout table.
+    """Open a rollout table: its prompts are read and checked, other columns are read when they are first asked for.
 
     Args:
         path: A Parquet file with `COLUMNS`; `reference_logprob`, `token_ids` and `selection_reward` may be
-            missing. Rows may be in any order.
+            missing. Rows may be in any order, numbers of other widths, and prompt ids texts.
 
     Returns:
         The table, prompts in the order of `prompt_id`, responses in the order of `response_index`.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not a Parquet file, has no rows, lacks columns, repeats a response, or its prompts
-            have different numbers of responses.
+        ValueError: It is not a Parquet file, has no rows, lacks columns or has them with other types, repeats a
+            response, has two prompts with one id, or its prompts have different numbers of responses.
     """
-    import pyarrow.parquet as pq
-
-    metadata = read_metadata(path)
-    rows = pq.read_table(path)
-    missing = [name for name in COLUMNS if name not in rows.column_names and name not in _OPTIONAL]
-    if missing:
-        raise ValueError(f"rollout table {str(path)!r} lacks the columns {', '.join(missing)}.")
-    if rows.num_rows == 0:
-        raise ValueError(f"rollout table {str(path)!r} is empty: it has no rows.")
-    ids = rows["prompt_id"].to_numpy()
-    order = np.lexsort((rows["response_index"].to_numpy(), ids))
-    if (np.diff(order) != 1).any():
-        rows = rows.take(order)
-    prompt_ids, shape = _groups(rows["prompt_id"].to_numpy(), rows["response_index"].to_numpy(), path)
-    return RolloutTable(
-        metadata=metadata,
-        prompt_ids=prompt_ids,
-        prompts=rows["prompt"].to_pylist()[:: shape[1]],
-        responses=[list(group) for group in _chunks(rows["response"].to_pylist(), shape[1])],
-        rewards=_floats(rows, "reward").reshape(shape),
-        num_tokens=rows["num_tokens"].to_numpy().reshape(shape),
-        finished=np.array(rows["finished"].to_pylist(), dtype=bool).reshape(shape),
-        logprobs=_floats(rows, "logprob").reshape(shape),
-        reference_logprobs=_optional_floats(rows, "reference_logprob", shape),
-        selection_rewards=_floats(rows, "selection_reward").reshape(shape)
-        if "selection_reward" in metadata  # also where the reward that picks scored no response at all
-        else _optional_floats(rows, "selection_reward", shape),
-        token_ids=rows["token_ids"].to_numpy().reshape(shape) if _has(rows, "token_ids") else None,
-    )
-
-
-def _groups(ids: np.ndarray, indices: np.ndarray, path: str | Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return the prompt ids `[P]` and (P, n) of rows sorted by prompt id and response index."""
-    repeated = (np.diff(ids) == 0) & (np.diff(indices) == 0)
-    if repeated.any():
-        at = int(np.flatnonzero(repeated)[0])
-        raise ValueError(f"rollout table {str(path)!r} has response {indices[at]} of prompt {ids[at]} more than once.")
-    prompt_ids, counts = np.unique(ids, return_counts=True)
-    if counts.min() != counts.max():
-        few, many = int(counts.argmin()), int(counts.argmax())
-        raise ValueError(
-            f"rollout table {str(path)!r} has different numbers of responses a prompt: {counts[few]} for "
-            f"prompt {prompt_ids[few]}, {counts[many]} for prompt {prompt_ids[many]}. Sample all with one n."
-        )
-    return prompt_ids, (len(prompt_ids), int(counts[0]))
-
-
-def _floats(rows: Any, name: str) -> np.ndarray:
-    return np.asarray(rows[name].to_numpy(), dtype=np.float64)  # nulls become NaN
-
-
-def _optional_floats(rows: Any, name: str, shape: tuple[int, int]) -> np.ndarray | None:
-    return _floats(rows, name).reshape(shape) if _has(rows, name) else None
-
-
-def _has(rows: Any, name: str) -> bool:
-    return name in rows.column_names and bool(rows[name].null_count < rows.num_rows)
-
-
-def _chunks(values: list[str], size: int) -> Iterable[list[str]]:
-    return (values[start : start + size] for start in range(0, len(values), size))
-
-
-def arrow_schema(columns: Mapping[str, str], metadata: Mapping[bytes, bytes] | None = None) -> Any:
-    """Return the Arrow schema of columns given by the names of their types, such as "int64" or "list<float64>"."""
-    import pyarrow as pa
-
-    def arrow_type(kind: str) -> Any:
-        if kind.startswith("list<"):
-            return pa.list_(arrow_type(kind[5:-1]))
-        return pa.type_for_alias(kind)
-
-    return pa.schema([(name, arrow_type(kind)) for name, kind in columns.items()], metadata=metadata)
+    columns = _open(path)
+    metadata = _metadata(columns)
+    needed = [name for name in COLUMNS if name not in _OPTIONAL or name in metadata]
+    if missing := [name for name in needed if name not in columns.names]:
+        raise ValueError(f"{columns.name} lacks the columns {', '.join(missing)}.")
+    columns.check(COLUMNS | ({"prompt_id": "string"} if columns.kind_of("prompt_id") == "string" else {}))
+    if columns.rows == 0:
+        raise ValueError(f"{columns.name} is empty: it has no rows.")
+    groups = groups_of(columns)
+    return RolloutTable(metadata, groups.prompt_ids, groups.prompts, groups.n, columns, groups.order)
 
 
 def _schema(metadata: Mapping[str, Any]) -> Any:
@@ -221,6 +249,6 @@ def _schema(metadata: Mapping[str, Any]) -> Any:
 def _write(path: Path, schema: Any, tables: Iterable[Any]) -> None:
     import pyarrow.parquet as pq
 
-    with replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema) as writer:
+    with replacing(path) as unfinished, pq.ParquetWriter(unfinished, schema, write_page_checksum=True) as writer:
         for table in tables:
             writer.write_table(table)

@@ -148,23 +148,26 @@ def mean_best_of_subsets(
 
     The j-th largest of n is the best of a share of the k-subsets: k / n for the largest, and from there on
     (n - j + 1 - k) / (n - j + 1) of the share of the one before. With `selection` the best is the one that is largest
-    there, and equally large ones are picked equally often. Computed relative to the largest reward, so equal rewards
-    give exactly themselves.
+    there, of those that are not NaN there, and equally large ones are picked equally often. NaN then also where one
+    without a reward is the best of some k-subset. Computed relative to the largest reward, so equal rewards give
+    exactly themselves.
     """
     chosen_by = rewards if selection is None else selection
-    scored = ~(torch.isnan(rewards) | torch.isnan(chosen_by))
-    n = scored.sum(dim=1, keepdim=True).to(torch.float64)
-    order = chosen_by.masked_fill(~scored, -math.inf).sort(dim=1, descending=True)
-    best = rewards.masked_fill(~scored, -math.inf).amax(dim=1, keepdim=True)
-    descending = (rewards - best).where(scored, 0.0).gather(1, order.indices)
+    pickable = ~torch.isnan(chosen_by)
+    n = pickable.sum(dim=1, keepdim=True).to(torch.float64)
+    order = chosen_by.masked_fill(~pickable, -math.inf).sort(dim=1, descending=True)
+    best = rewards.masked_fill(~pickable | torch.isnan(rewards), -math.inf).amax(dim=1, keepdim=True)
+    descending = (rewards - best).where(pickable, 0.0).gather(1, order.indices)
     if selection is not None:
         descending = _mean_of_equals(order.values, descending)
-    smaller = n - torch.arange(1, rewards.shape[1], device=rewards.device)
+    place = torch.arange(rewards.shape[1], device=rewards.device)
+    smaller = n - place[1:]
     values = []
     for k in sizes:
         ratio = (smaller + 1 - k).clamp(min=0) / smaller.clamp(min=1)
         shares = torch.cat([k / n, ratio], dim=1).cumprod(dim=1)
-        values.append((shares * descending).sum(dim=1, keepdim=True).where(n >= k, math.nan))
+        best_of_some = descending.where(place <= n - k, 0.0)  # a share of 0 times NaN would be NaN
+        values.append((shares * best_of_some).sum(dim=1, keepdim=True).where(n >= k, math.nan))
     return best + torch.cat(values, dim=1)
 
 
