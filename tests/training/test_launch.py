@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
 from tailgrad.cli.main import main
@@ -90,7 +91,7 @@ def test_bad_input_is_answered_in_a_line(config, capsys, changes, message) -> No
     [
         ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "is a Git LFS pointer"),
         ("config.json", '{"model_type": "unheard_of"}', "could not be loaded: The checkpoint"),
-        ("config.json", {"hidden_size": 32}, "its weights do not have the shapes that its config.json says"),
+        ("config.json", {"hidden_size": 32}, "config and weights do not fit: lm_head.weight has the shape"),
         ("generation_config.json", "{", "generation_config.json is not JSON"),
         ("tokenizer.json", "{}", "could not be loaded: "),
     ],
@@ -104,6 +105,16 @@ def test_a_broken_policy_is_named_in_a_line(config, policy, tmp_path: Path, caps
     error = capsys.readouterr().err
     assert f"tailgrad train: error: policy '{folder}'" in error
     assert message in error
+
+
+def test_a_policy_that_would_be_completed_at_random_is_refused(config, policy, tmp_path: Path, capsys) -> None:
+    folder = shutil.copytree(policy, tmp_path / "without_head")
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("lm_head.weight")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert main(config(model_name_or_path=folder)) == 2
+    words = f"policy '{folder}' is not a causal language model: it has no weights for lm_head.weight"
+    assert words in capsys.readouterr().err
 
 
 def test_a_reward_that_trl_knows_by_name(config, tmp_path: Path, capsys) -> None:

@@ -94,6 +94,37 @@ def _named(error: Exception, name: str, what: str) -> Exception:
     return ValueError(f"{what} {name!r} could not be loaded: {kind}{reason}")
 
 
+def check_policy_weights(path: str, what: str, revision: str | None = None) -> None:
+    """Refuse a policy whose files lack weights, before code that would draw them at random loads it.
+
+    Only shapes are looked at, so this takes neither long nor memory. Models that transformers has no class of causal
+    language models for, with code of their own, or quantized ones are left to who loads them.
+
+    Args:
+        path: Hub name or local folder.
+        what: What the model is for, the first word of the error message.
+        revision: Branch, tag or commit of the hub.
+
+    Raises:
+        FileNotFoundError: As for `model_errors`.
+        ValueError: Weights are missing or do not fit, or as for `model_errors`.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
+        return  # an adapter
+    with model_errors(path, what):
+        config = AutoConfig.from_pretrained(path, revision=revision)
+    others = getattr(config, "auto_map", None) or getattr(config, "quantization_config", None)
+    if others or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return
+    options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "device_map": "meta"}
+    with model_errors(path, what):
+        _, info = AutoModelForCausalLM.from_pretrained(path, revision=revision, **options)
+    check_loaded(info, path, what, "causal language model")
+
+
 def check_loaded(loading_info: dict[str, Any], name: str, what: str, kind: str) -> None:
     """Refuse a model of which some weights were drawn at random: not in the files, or of another shape there.
 

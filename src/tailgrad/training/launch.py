@@ -19,7 +19,7 @@ from trl import (
 from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.rewards import Reward, load_reward
-from tailgrad.rewards._models import check_model_name, loading_errors
+from tailgrad.rewards._models import check_model_name, check_policy_weights, loading_errors
 from tailgrad.rollouts.prompts import load_prompts
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.config_file import parse_with_config
@@ -68,7 +68,7 @@ def train(argv: Sequence[str]) -> Path:
     """
     script, config, model, mixture = parse_with_config(make_parser(), argv)
     resume = resolve_resume(config.resume_from_checkpoint, config.output_dir)
-    policy = _local(model.model_name_or_path)
+    policy = _checked_policy(model.model_name_or_path, model.model_revision)
     given = {
         "revision": model.model_revision,
         "dtype": model.dtype,
@@ -137,9 +137,11 @@ def load_split(script: TrainArguments, mixture: DatasetMixtureConfig, split: str
     return Dataset.from_dict({"prompt": rows.prompts, **rows.columns})
 
 
-def _local(name: str | None) -> str:
-    """The policy's hub name or folder, checked."""
+def _checked_policy(name: str | None, revision: str | None) -> str:
+    """The policy's hub name or folder, after a look at its files."""
     if not name:
         raise ValueError("No policy given. Use --model_name_or_path with a hub name or a local folder.")
     check_model_name(name, "policy")
-    return str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    check_policy_weights(path, "policy", revision)
+    return path
