@@ -13,6 +13,10 @@ Advantages: TypeAlias = Float[Tensor, "P M"]
 """Advantages of the same rollouts on the mean scale; 0 for a rollout that could not be scored."""
 
 
+LARGEST_REWARD = 1e100
+"""Rewards above this size are refused: float64 holds their squares, and sums of many of these."""
+
+
 class Estimator(Protocol):
     """Turns rewards into advantages; hyperparameters are keyword-only."""
 
@@ -30,7 +34,7 @@ class Forecast(Protocol):
 
 
 def check_rewards(rewards: Tensor) -> None:
-    """Refuse anything but a table of rewards `[P, M]` with M >= 2 and without infinities.
+    """Refuse anything but a table of rewards `[P, M]` with M >= 2, without infinities and without sizes above 1e100.
 
     Reads the values, so it waits for the device. Every estimator calls it unless `validate=False`.
 
@@ -39,14 +43,14 @@ def check_rewards(rewards: Tensor) -> None:
 
     Raises:
         TypeError: If it is not a tensor of real numbers.
-        ValueError: If it is not of shape `[P, M]` with M >= 2, or holds an infinity.
+        ValueError: If it is not of shape `[P, M]` with M >= 2, or holds an infinity or a size above 1e100.
 
     Example:
         >>> check_rewards(torch.tensor([[0.0, 1.0], [float("inf"), 2.0]]))
         Traceback (most recent call last):
             ...
-        ValueError: rewards[1, 0] is inf (prompt 1, rollout 0): rewards must be finite, or NaN where a \
-rollout could not be scored
+        ValueError: rewards[1, 0] is inf (prompt 1, rollout 0): rewards must be finite and at most 1e+100 in size, or \
+NaN where a rollout could not be scored
     """
     if not isinstance(rewards, Tensor):
         raise TypeError(f"rewards must be a torch tensor of shape [P, M], got {type(rewards).__name__}")
@@ -62,10 +66,11 @@ rollout could not be scored
             f"a group needs at least 2 rollouts, got rewards of shape {tuple(rewards.shape)}; "
             "generate more rollouts a prompt"
         )
-    infinite = torch.isinf(rewards)
-    if infinite.any():
-        prompt, rollout = infinite.nonzero()[0].tolist()
+    too_large = rewards.to(torch.float64).abs() > LARGEST_REWARD
+    if too_large.any():
+        prompt, rollout = too_large.nonzero()[0].tolist()
         raise ValueError(
             f"rewards[{prompt}, {rollout}] is {rewards[prompt, rollout].item()} (prompt {prompt}, rollout "
-            f"{rollout}): rewards must be finite, or NaN where a rollout could not be scored"
+            f"{rollout}): rewards must be finite and at most {LARGEST_REWARD:g} in size, or NaN where a rollout could "
+            "not be scored"
         )

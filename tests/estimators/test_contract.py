@@ -186,6 +186,27 @@ def test_malformed_rewards_are_refused(row: Row, rewards: Any, error: type[Excep
         row.estimate(rewards)
 
 
+@every_row
+@pytest.mark.parametrize("exponent", [-140, -70, 40, 70, 124])
+def test_float32_rewards_from_end_to_end_of_their_range(row: Row, exponent: int) -> None:
+    """Up to 2^127 and down to where float32 has three digits left: as in float64, or the largest float32."""
+    rewards = row.allowed(eighths(6) * torch.tensor(2.0, dtype=torch.float64).pow(exponent).float())
+    rewards[2] = row.allowed(rewards[2].where(rewards[2] > 0, -(2.0**exponent)))  # ties
+    rewards[3, 5] = math.nan
+    advantages = row.estimate(rewards)
+    largest = torch.finfo(torch.float32).max
+    assert bool(advantages.isfinite().all())
+    close(advantages.double(), row.estimate(rewards.double()).clamp(-largest, largest), rtol=4e-6)
+
+
+@every_row
+def test_rewards_whose_squares_no_float_holds_are_refused(row: Row) -> None:
+    rewards = eighths(4).double()
+    rewards[2, 5] = -1e101
+    with pytest.raises(ValueError, match=r"rewards\[2, 5\] is -1e\+101 .*at most 1e\+100 in size"):
+        row.estimate(rewards)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [

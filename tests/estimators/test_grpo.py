@@ -37,6 +37,25 @@ def test_bitwise_trl_on_ordinary_float32_rewards(m: int, kind: str) -> None:
     assert (grpo(rewards).double() - exact(rewards)).abs().max() < 5e-6
 
 
+@pytest.mark.parametrize("spread", [1e-38, 1e-25, 1e-20, 1e-14, 1.0, 1e14, 1e19, 1e25, 1e38])
+def test_without_eps_the_unit_of_float32_rewards_does_not_matter(spread: float) -> None:
+    """Squares of 1e-20 are 0 in float32 and those of 1e19 infinite: TRL gives zeros or infinities."""
+    rewards = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).clamp(-3, 3) * spread
+    values = rewards.double()
+    expected = (values - values.mean(dim=1, keepdim=True)) / values.std(dim=1, keepdim=True)
+    torch.testing.assert_close(grpo(rewards, eps=0.0).double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("eps", [0.0, 1e-4])
+def test_equal_rewards_are_zero_for_every_number_of_them(dtype: torch.dtype, eps: float) -> None:
+    """Whatever their mean was off by is the same few units in the last place for all of them, and is taken off."""
+    for m in range(2, 40):
+        rewards = torch.rand(200, 1, dtype=dtype, generator=torch.Generator().manual_seed(m)).repeat(1, m)
+        rewards[::2, m // 2 + 1 :] = torch.nan
+        assert not grpo(rewards, eps=eps).any()
+
+
 def test_equal_rewards_are_exactly_zero_where_trl_has_rounding_noise() -> None:
     """The float32 mean of eight times 0.3 may be off in its last bit, and TRL divides that by 1e-4."""
     rewards = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0)).expand(-1, 8).contiguous()

@@ -164,6 +164,16 @@ def test_pass_at_k_averages_over_all_subsets(k: int) -> None:
     assert_rows(pass_at_k(rewards, k=k), rewards, definition)
 
 
+@pytest.mark.parametrize("beta", [1e-3, 1e-8, 1e-13, 1e-20, -1e-16, 1e-200])
+def test_rs_grpo_approaches_dr_grpo_without_noise(beta: float) -> None:
+    """A = d + beta (d^2 - mean d^2) / 2 + O(beta^2), with d the deviations from the mean, by Taylor expansion."""
+    rewards = normal(20, 9)
+    deviations = rewards - rewards.mean(dim=1, keepdim=True)
+    squares = deviations**2
+    expected = deviations + beta / 2 * (squares - squares.mean(dim=1, keepdim=True))
+    torch.testing.assert_close(rs_grpo(rewards, risk_beta=beta), expected, rtol=0, atol=max(40 * beta**2, 1e-14))
+
+
 def test_rs_grpo_is_the_influence_on_the_exponential_utility() -> None:
     rewards, step = normal(3, 6), 1e-6
     for beta in (2.0, -0.7):

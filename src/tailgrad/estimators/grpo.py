@@ -1,5 +1,7 @@
 """GRPO: the reward minus the mean of the group, in units of its standard deviation."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,9 @@ from tailgrad.types import Advantages, Rewards, check_rewards
 
 _TOLERANCE = 16.0
 """Rounding units of the largest deviation that the mean may be off by before it is corrected."""
+
+_ORDINARY = 1e-15, 1e15
+"""Standard deviations whose squares float32 holds with all their digits."""
 
 
 def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advantages:
@@ -22,7 +27,8 @@ def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advan
     Computed in the rewards' own precision (at least float32) by the operations of TRL's GRPO in their order,
     so that float32 rewards of ordinary scale give TRL's advantages bit for bit. Where the mean has lost
     digits to a large offset (18.93 +- 0.01), the mean of the deviations, which is what it lost, is subtracted
-    from them; TRL does not.
+    from them; TRL does not. Groups that spread by less than 1e-15 or more than 1e15 are computed in float64: their
+    squares do not fit in float32.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
@@ -34,7 +40,8 @@ def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advan
 
     Raises:
         TypeError: If `rewards` is not a real tensor.
-        ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, or if `eps` is negative.
+        ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, or if `eps` is negative or
+            infinite.
 
     Example:
         >>> import torch
@@ -46,14 +53,27 @@ def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advan
     """
     if validate:
         check_rewards(rewards)
-    if not eps >= 0:
-        raise ValueError(f"eps = {eps} must not be negative; 1e-4 is the default")
+    check_eps(eps)
     values = rewards.to(output_dtype(rewards) if rewards.is_floating_point() else torch.float64)
+    advantages, std = _standardised(values, eps)
+    if values.dtype != torch.float64:
+        ordinary = (std > _ORDINARY[0]) & (std < _ORDINARY[1])
+        advantages = advantages.where(ordinary, _standardised(values.double(), eps)[0].to(values.dtype))
+    return finish(advantages, rewards)
+
+
+def check_eps(eps: float) -> None:
+    """Refuse anything but a finite number that is not negative."""
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps = {eps} must not be negative, nor infinite; 1e-4 is the default")
+
+
+def _standardised(values: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Deviations from the group mean over std + eps, and std `[P, 1]`; 0 where std is 0 or unknown."""
     deviations = _deviations(values)
     count = (~torch.isnan(values)).sum(dim=1, keepdim=True).to(values.dtype)
-    variance = torch.nanmean(deviations**2, dim=1, keepdim=True) * (count / (count - 1))
-    advantages = deviations / (torch.sqrt(variance) + eps)
-    return finish(torch.nan_to_num(advantages, nan=0.0), rewards)
+    std = torch.sqrt(torch.nanmean(deviations**2, dim=1, keepdim=True) * (count / (count - 1)))
+    return torch.nan_to_num(deviations / (std + eps), nan=0.0).where(std > 0, 0.0), std
 
 
 def _deviations(values: Tensor) -> Tensor:

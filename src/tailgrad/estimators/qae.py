@@ -5,6 +5,7 @@ import math
 import torch
 
 from tailgrad.estimators._groups import centred, finish, num_scored, relative_rewards
+from tailgrad.estimators.grpo import check_eps
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -31,7 +32,7 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate:
     Raises:
         TypeError: If `rewards` is not a real tensor.
         ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, `quantile` lies outside [0, 1), or
-            `eps` is negative.
+            `eps` is negative or infinite.
 
     Example:
         >>> qae(torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
@@ -42,8 +43,7 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate:
     """
     if not 0 <= quantile < 1:
         raise ValueError(f"quantile = {quantile} must lie in [0, 1); 0.4 is the default")
-    if not eps >= 0:
-        raise ValueError(f"eps = {eps} must not be negative; 1e-4 is the default")
+    check_eps(eps)
     if validate:
         check_rewards(rewards)
     relative = relative_rewards(rewards)

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from tailgrad.estimators._groups import finish, relative_rewards
+from tailgrad.estimators._groups import centred, finish, relative_rewards
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -44,6 +44,6 @@ def rs_grpo(rewards: Rewards, *, risk_beta: float, validate: bool = True) -> Adv
         check_rewards(rewards)
     exponent = risk_beta * relative_rewards(rewards)
     exponent = exponent - exponent.nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)  # beta < 0: the smallest reward
-    utility = exponent.exp()
-    advantages = (utility / torch.nanmean(utility, dim=1, keepdim=True) - 1) / risk_beta
+    utility = exponent.expm1()  # exp less 1, so that no digit is lost where beta times the spread is small
+    advantages = centred(utility) / (torch.nanmean(utility, dim=1, keepdim=True) + 1) / risk_beta
     return finish(advantages, rewards)
