@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tailgrad.events import VARIABLE, EventReader, emit, progress_bar
-from tailgrad.rollouts.shards import make_shards
+from tailgrad.rollouts.parts import make_table
 
 
 @pytest.fixture
@@ -90,17 +90,20 @@ def test_the_bar_and_the_events_say_the_same(events: EventReader, capsys: pytest
 
 
 def test_sampling_tells_how_far_it_is(events: EventReader, tmp_path: Path) -> None:
-    def rows(shard: int) -> dict[str, list[Any]]:
-        count = len(maker.shards[shard])
+    def rows(part: range) -> dict[str, list[Any]]:
+        if part.start == 4 and not (tmp_path / "again").exists():
+            raise KeyboardInterrupt
         columns: dict[str, Any] = dict.fromkeys(("reward", "logprob", "reference_logprob"), 0.0)
-        columns |= {"prompt_id": 0, "prompt": "", "response": "", "response_index": 0, "num_tokens": 1}
-        return {name: [value] * count for name, value in (columns | {"finished": True, "token_ids": [1]}).items()}
+        columns |= {"prompt": "", "response": "", "response_index": 0, "num_tokens": 1, "finished": True}
+        return {"prompt_id": list(part)} | {name: [value] * len(part) for name, value in columns.items()}
 
-    maker = SimpleNamespace(shards=[range(2), range(2, 5)], metadata={}, rows=rows)
-    make_shards(maker, tmp_path / "parts", verb="sample")
-    assert [(event["done"], event["total"]) for event in events.new()] == [(0, 5), (2, 5), (5, 5)]
-    make_shards(maker, tmp_path / "parts", verb="sample")
-    assert [(event["done"], event["total"]) for event in events.new()] == [(5, 5)]
+    maker = SimpleNamespace(prompt_ids=range(5), n=1, part_size=2, metadata={}, rows=rows)
+    with pytest.raises(KeyboardInterrupt):
+        make_table(tmp_path / "out.parquet", lambda: maker, verb="sample")
+    assert [(event["done"], event["total"]) for event in events.new()] == [(0, 5), (2, 5), (4, 5)]
+    (tmp_path / "again").touch()
+    make_table(tmp_path / "out.parquet", lambda: maker, verb="sample")
+    assert [(event["done"], event["total"]) for event in events.new()] == [(4, 5), (5, 5)]
 
 
 def test_two_processes_do_not_mix_their_lines(events: EventReader) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left of `replacing`; only who keeps others from writing there may.
+
+    Args:
+        folder: Where to look; it need not exist.
+        name: The file that was to be written; None is every file.
+    """
+    left = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.\d+\.tmp")
+    for path in [*folder.glob(".*.tmp")]:
+        if left.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 @contextmanager

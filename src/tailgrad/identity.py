@@ -57,7 +57,7 @@ def file_sha256(path: str | Path) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    resolved = Path(path).resolve()
+    resolved = Path(path).expanduser().resolve()
     stat = resolved.stat()
     changed = (stat.st_mtime_ns, stat.st_ctime_ns)
     if time.time_ns() - max(changed) < _SETTLED:

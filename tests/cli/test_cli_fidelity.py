@@ -13,7 +13,15 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Con
 
 from tailgrad.cli.main import main
 from tailgrad.evaluation import population_influence
-from tailgrad.rollouts import GradientConfig, SampleConfig, read_table, sample, sketch_gradients
+from tailgrad.rollouts import (
+    GradientConfig,
+    SampleConfig,
+    ScoreConfig,
+    read_table,
+    rescore,
+    sample,
+    sketch_gradients,
+)
 from tailgrad.rollouts.gradients import CountSketch
 
 WORDS = ["[UNK]", "[PAD]", "</s>", "one", "two", "three", "four", "five"]
@@ -150,3 +158,13 @@ def test_what_is_wrong_is_said_before_any_gradient(
     assert main(command(pool, tmp_path, **changes)) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("**/*.npy"))
+
+
+def test_a_table_whose_best_is_picked_by_another_reward_is_refused(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`curve` would give V_N of what the old reward picks; the gradients here would be of another V_N."""
+    for selection, code in (("table", 2), ("reward", 0)):
+        judged = rescore(ScoreConfig(pool / "pool.parquet", reward, tmp_path / f"{selection}.parquet", selection))
+        assert main(command(pool, tmp_path / "out", table=str(judged))) == code
+    assert "the best of N is picked by 'reward'; fidelity knows one reward" in capsys.readouterr().err

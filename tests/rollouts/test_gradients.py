@@ -1,19 +1,22 @@
 """Per-response gradients against plain autograd, and what an interrupted run leaves."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
+from filelock import FileLock
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from tailgrad.rollouts import GradientConfig, SampleConfig, read_table, sample, sketch_gradients, sketches
 from tailgrad.rollouts import gradients as engine
 from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
-from tailgrad.rollouts.table import write_table
+from tailgrad.rollouts.table import read_metadata, write_table
 
 SIZES: dict[str, Any] = {
     "vocab_size": 12,
@@ -180,8 +183,156 @@ def test_gradients_with_other_settings_are_not_mixed(
 
 def test_another_policy_is_refused(pool: dict[str, Any], make_policy: Callable[..., Path]) -> None:
     other = make_policy("other", seed=1, pad_token="[PAD]")
-    with pytest.raises(ValueError, match=r"is not the policy that sampled .* nats a token"):
+    with pytest.raises(ValueError, match=r"is not the policy that sampled .* nats per token"):
         sketch_gradients(GradientConfig(**pool | {"model": str(other)}))
+
+
+def test_after_a_refusal_the_right_policy_is_taken(pool: dict[str, Any], make_policy: Callable[..., Path]) -> None:
+    other = make_policy("other", seed=1, pad_token="[PAD]")
+    with pytest.raises(ValueError, match="is not the policy that sampled"):
+        sketch_gradients(GradientConfig(**pool | {"model": str(other)}))
+    assert len(sketch_gradients(GradientConfig(**pool))) == 5
+
+
+def change_table(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
+    columns, metadata = pq.read_table(path).to_pydict(), read_metadata(path)
+    change(columns, metadata)
+    write_table(path, columns, metadata)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding_is_not_another_policy(options: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+    """Also where single responses are off by much more than most, as short ones are."""
+    sample(SampleConfig(**options | {"n": 12, "dtype": dtype}))
+    outliers = [0, 17, 30, 44]
+
+    def shift(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+        for i in outliers:
+            columns["logprob"][i] += 0.3 * len(columns["token_ids"][i])
+
+    change_table(options["out"], shift)
+    config = GradientConfig(table=options["out"], model=options["model"], out=tmp_path / "gradients", dim=8)
+    assert len(sketch_gradients(config)) == 5
+
+
+def test_an_outlier_in_float32_is_refused(pool: dict[str, Any]) -> None:
+    def shift(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+        columns["logprob"][17] += 0.002 * len(columns["token_ids"][17])
+
+    change_table(pool["table"], shift)
+    with pytest.raises(ValueError, match=r"by up to 0\.002 nats per token where both are computed in float32"):
+        sketch_gradients(GradientConfig(**pool))
+
+
+def trained_one_step(policy: Path, folder: Path, lr: float) -> Path:
+    shutil.copytree(policy, folder)
+    model = AutoModelForCausalLM.from_pretrained(policy)
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    torch.optim.AdamW(model.parameters(), lr=lr).step()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_another_policy_is_refused_before_the_long_work(
+    options: dict[str, Any],
+    make_policy: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+) -> None:
+    sample(SampleConfig(**options | {"n": 12, "dtype": dtype}))
+    monkeypatch.setattr(sketches, "gradient_sketches", None)
+    policy = Path(options["model"])
+    others = [make_policy("seed", seed=1, pad_token="[PAD]"), trained_one_step(policy, tmp_path / "step", 1e-2)]
+    config = {"table": options["out"], "out": tmp_path / "gradients", "dim": 8}
+    for other in others:
+        with pytest.raises(ValueError, match="is not the policy that sampled"):
+            sketch_gradients(GradientConfig(model=str(other), **config))
+    change_table(options["out"], lambda columns, metadata: metadata["sampling"].update(temperature=0.8))
+    with pytest.raises(ValueError, match="is not the policy that sampled"):
+        sketch_gradients(GradientConfig(model=str(policy), **config))
+
+
+def test_what_low_precision_cannot_tell_is_said(options: dict[str, Any], tmp_path: Path) -> None:
+    sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16"}))
+    near = trained_one_step(Path(options["model"]), tmp_path / "near", 1e-6)
+    config = {"table": options["out"], "dim": 8}
+    with pytest.warns(UserWarning, match="as far as bfloat16 can tell, but its files are not those"):
+        sketch_gradients(GradientConfig(model=str(near), out=tmp_path / "a", **config))
+    shutil.copytree(options["model"], tmp_path / "copy")
+    sketch_gradients(GradientConfig(model=str(tmp_path / "copy"), out=tmp_path / "b", **config))
+
+
+def test_a_prompt_of_another_policy_is_seen(
+    options: dict[str, Any], make_policy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The few responses that are looked at first are mostly right; each prompt is looked at once more."""
+    sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16"}))
+    other = make_policy("other", seed=1, pad_token="[PAD]")
+    sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16", "model": str(other), "out": tmp_path / "o.parquet"}))
+    theirs = pq.read_table(tmp_path / "o.parquet").to_pydict()
+
+    def mix(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+        for name, values in columns.items():
+            values[12:24] = theirs[name][12:24]
+
+    change_table(options["out"], mix)
+    config = GradientConfig(table=options["out"], model=options["model"], out=tmp_path / "gradients", dim=8)
+    with pytest.raises(ValueError, match="is not the policy that sampled"):
+        sketch_gradients(config)
+    assert len(list(config.out.glob("prompt-*.npy"))) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-4]),
+        lambda path: path.write_bytes(path.read_bytes()[:20]),
+        lambda path: path.write_bytes(b"not an array at all" * 9),
+        lambda path: np.save(path, np.load(path)[:3]),
+        lambda path: np.save(path, np.load(path)[:, :8]),
+        lambda path: np.save(path, np.load(path).astype(np.float64)),
+        lambda path: path.unlink(),
+    ],
+)
+def test_a_damaged_shard_is_made_anew(
+    pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
+) -> None:
+    monkeypatch.setattr(sketches, "_SHARD", 5)
+    config = GradientConfig(**pool)
+    whole = [array.copy() for array in sketch_gradients(config)]
+    path = pool["out"] / "prompt-00003-000005.npy"
+    damage(path)
+    others = {one: one.stat().st_mtime_ns for one in pool["out"].glob("prompt-*.npy") if one != path}
+    (pool["out"] / ".prompt-00004-000005.npy.99.tmp").write_bytes(b"")
+    again = sketch_gradients(config)
+    for prompt in range(5):
+        np.testing.assert_array_equal(again[prompt], whole[prompt])
+    assert all(one.stat().st_mtime_ns == written for one, written in others.items())
+    assert not list(pool["out"].glob(".*"))
+
+
+def test_damaged_settings_are_named(pool: dict[str, Any]) -> None:
+    sketch_gradients(GradientConfig(**pool))
+    for content in ("", "[1]", "{"):
+        (pool["out"] / "gradients.json").write_text(content)
+        with pytest.raises(ValueError, match=r"gradients\.json' is damaged"):
+            sketch_gradients(GradientConfig(**pool))
+
+
+def test_a_moved_policy_goes_on_and_a_second_process_does_not(
+    pool: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sketch_gradients(GradientConfig(**pool))
+    (pool["out"] / "prompt-00003-000000.npy").unlink()
+    shutil.copytree(pool["model"], tmp_path / "copy")
+    (tmp_path / "copy" / "README.md").write_text("a policy")
+    with FileLock(pool["out"] / "lock"), pytest.raises(ValueError, match="is being written by another process"):
+        sketch_gradients(GradientConfig(**pool))
+    sketch_gradients(GradientConfig(**pool | {"model": str(tmp_path / "copy")}))
 
 
 def test_chats_are_tokenized_as_they_were_sampled(options: dict[str, Any], chat_policy: Path, tmp_path: Path) -> None:
@@ -210,12 +361,7 @@ def test_chats_are_tokenized_as_they_were_sampled(options: dict[str, Any], chat_
 def test_tables_that_cannot_be_differentiated(
     pool: dict[str, Any], change: Callable[[dict[str, Any], dict[str, Any]], Any], message: str
 ) -> None:
-    import pyarrow.parquet as pq
-
-    columns = pq.read_table(pool["table"]).to_pydict()
-    metadata = read_table(pool["table"]).metadata
-    change(columns, metadata)
-    write_table(pool["table"], columns, metadata)
+    change_table(pool["table"], change)
     with pytest.raises(ValueError, match=message):
         sketch_gradients(GradientConfig(**pool))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
-from tailgrad.rollouts import SampleConfig, read_table, sample
+from tailgrad.rollouts import (
+    GradientConfig,
+    SampleConfig,
+    ScoreConfig,
+    read_table,
+    rescore,
+    sample,
+    sketch_gradients,
+)
 
 
 def run(options: dict[str, Any], **changes: Any) -> Any:
@@ -21,6 +32,10 @@ def run(options: dict[str, Any], **changes: Any) -> Any:
 
 def parts_of(options: dict[str, Any]) -> Path:
     return Path(f"{options['out']}.parts")
+
+
+def names_in(options: dict[str, Any]) -> list[str]:
+    return sorted(path.name for path in parts_of(options).glob("part-*"))
 
 
 def tables_equal(a: Path, b: Path) -> bool:
@@ -39,7 +54,7 @@ def test_a_reward_that_raises_leaves_the_finished_shards(options: dict[str, Any]
 
     with pytest.raises(RuntimeError, match="reward 'fails' raised OSError: the server is gone"):
         run(options, reward=fails)
-    assert [path.name for path in parts_of(options).iterdir()] == ["part-00000.parquet"]
+    assert names_in(options) == ["part-000000-000002.parquet"]
     assert not Path(options["out"]).exists()
     broken = False
     resumed = run(options, reward=fails)
@@ -88,7 +103,7 @@ def test_a_killed_run_resumes_to_the_identical_table(
     done = {path: path.stat().st_mtime_ns for path in parts.glob("part-*.parquet")}
     written = []
     monkeypatch.setattr(
-        "tailgrad.rollouts.shards.write_table", lambda path, *rest: (written.append(path), write(path, *rest))
+        "tailgrad.rollouts.parts.write_table", lambda path, *rest: (written.append(path), write(path, *rest))
     )
     sample(SampleConfig(**options))
     assert len(written) == 5 - len(done)
@@ -103,20 +118,25 @@ def write(*arguments: Any) -> None:
     write_table(*arguments)
 
 
-@pytest.fixture
-def interrupted(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a run that was interrupted after its first shard."""
-    calls = []
+def stop_after_one_part(monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    written = []
 
-    def word_count(*, completions: list[str], **columns: Any) -> list[float]:
-        calls.append(1)
-        if len(calls) > 1:
+    def stopping(*arguments: Any) -> None:
+        if written:
             raise KeyboardInterrupt
-        return [1.0] * len(completions)
+        written.append(write(*arguments))
 
+    monkeypatch.setattr("tailgrad.rollouts.parts.write_table", stopping)
     with pytest.raises(KeyboardInterrupt):
-        sample(SampleConfig(**options | {"reward": word_count}))
-    assert len(list(parts_of(options).iterdir())) == 1
+        sample(SampleConfig(**options))
+    monkeypatch.undo()
+
+
+@pytest.fixture
+def interrupted(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The options of a run that was interrupted after its first part."""
+    stop_after_one_part(monkeypatch, options)
+    assert len(names_in(options)) == 1
     return options
 
 
@@ -129,16 +149,16 @@ def interrupted(options: dict[str, Any]) -> dict[str, Any]:
         ({"batch_size": 4}, "batch_size: 8 there, 4 now"),
         ({"limit": 3}, "dataset: "),
         ({"dtype": "bfloat16"}, "dtype: 'float32' there, 'bfloat16' now"),
-        ({"reward_weights": [2.0]}, r"reward: 'word_count' there, '2\*word_count' now"),
+        ({"reward_weights": [2.0]}, r"reward_weights: None there, \[2.0\] now"),
     ],
 )
 def test_an_interrupted_run_of_other_settings_is_refused(
     interrupted: dict[str, Any], changes: dict[str, Any], field: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"holds an interrupted run with another {field}.*Delete that folder"):
+    with pytest.raises(ValueError, match=rf"holds an interrupted run with another {field}.*Delete it"):
         sample(SampleConfig(**interrupted | changes))
     assert not Path(interrupted["out"]).exists()
-    assert len(list(parts_of(interrupted).iterdir())) == 1
+    assert len(names_in(interrupted)) == 1
 
 
 def test_an_interrupted_run_of_other_data_or_weights_is_refused(interrupted: dict[str, Any]) -> None:
@@ -159,17 +179,77 @@ def test_an_interrupted_run_of_other_data_or_weights_is_refused(interrupted: dic
     sample(SampleConfig(**interrupted))
 
 
-def test_what_changes_no_number_does_not_stop_a_resumption(interrupted: dict[str, Any]) -> None:
-    policy = Path(interrupted["model"])
+def test_what_changes_no_number_does_not_stop_a_resumption(interrupted: dict[str, Any], tmp_path: Path) -> None:
+    policy, data = tmp_path / "copy", tmp_path / "copy.jsonl"
+    shutil.copytree(interrupted["model"], policy)
+    shutil.copy(interrupted["dataset"], data)
     os.utime(policy / "model.safetensors")
     (policy / "README.md").write_text("a policy")
-    try:
-        sample(SampleConfig(**interrupted))
-    finally:
-        (policy / "README.md").unlink()
+    sample(SampleConfig(**interrupted | {"model": str(policy), "dataset": str(data)}))
+    assert read_table(interrupted["out"]).metadata["model"] == str(policy)
 
 
-def test_a_damaged_shard_is_named(interrupted: dict[str, Any]) -> None:
-    (parts_of(interrupted) / "part-00001.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match=r"part-00001\.parquet' is not a Parquet file"):
+def save_reward_model(policy: str, folder: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    config = LlamaConfig.from_pretrained(policy, num_labels=1)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(policy).save_pretrained(folder)
+    return folder
+
+
+def test_a_changed_reward_model_is_seen(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = save_reward_model(options["model"], tmp_path / "judge", seed=0)
+    options |= {"reward": str(judge), "reward_options": {"batch_size": 2}}
+    stop_after_one_part(monkeypatch, options)
+    save_reward_model(options["model"], judge, seed=1)
+    with pytest.raises(ValueError, match="with another reward_files: "):
+        sample(SampleConfig(**options))
+    for changed in ({"input_format": "text"}, {"max_length": 3}, {"dtype": "bfloat16"}):
+        with pytest.raises(ValueError, match="with another reward_files: "):
+            sample(SampleConfig(**options | {"reward_options": changed}))
+    save_reward_model(options["model"], judge, seed=0)
+    (judge / "README.md").write_text("a judge")
+    moved = judge.rename(tmp_path / "moved")
+    table = run(options, reward=str(moved), reward_options={"batch_size": 3})
+    assert table.rewards.shape == (5, 4)
+
+
+def test_a_changed_reward_function_is_seen(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "interrupted_reward.py"
+    source.write_text(SLOW_REWARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    options |= {"reward": "interrupted_reward.count"}
+    stop_after_one_part(monkeypatch, options)
+    source.write_text(SLOW_REWARD.replace("len(text)", "-len(text)"))
+    with pytest.raises(ValueError, match="with another reward_files: "):
+        sample(SampleConfig(**options))
+    with pytest.raises(ValueError, match="with another reward_weights: None there"):
+        sample(SampleConfig(**options | {"reward_weights": [1.0]}))
+    source.write_text(SLOW_REWARD)
+    sample(SampleConfig(**options))
+
+
+def test_a_broken_part_is_named(interrupted: dict[str, Any]) -> None:
+    part = parts_of(interrupted) / "part-000002-000004.parquet"
+    part.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"part-000002-000004\.parquet' is not a Parquet file"):
         sample(SampleConfig(**interrupted))
+    part.unlink()
+    whole = interrupted | {"out": Path(interrupted["out"]).with_name("whole.parquet")}
+    tables = [sample(SampleConfig(**one)) for one in (interrupted, whole)]
+    assert read_table(tables[0]).responses == read_table(tables[1]).responses
+
+
+def test_home_folders_are_found(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(options["model"], tmp_path / "policy")
+    path = sample(SampleConfig(**options | {"model": "~/policy", "dataset": "~/prompts.jsonl", "out": "~/t.parquet"}))
+    assert path == tmp_path / "t.parquet"
+    judged = rescore(ScoreConfig("~/t.parquet", options["reward"], "~/judged.parquet"))
+    assert read_table(judged).rewards.tolist() == read_table(path).rewards.tolist()
+    gradients = sketch_gradients(GradientConfig("~/t.parquet", "~/policy", "~/gradients", dim=4))
+    assert gradients.folder == tmp_path / "gradients"

@@ -13,6 +13,7 @@ from tailgrad.cli.main import main
 from tailgrad.evaluation import Run, compare
 from tailgrad.evaluation.settings import COMPARED, NOT_COMPARED
 from tailgrad.evaluation.tables import markdown_text
+from tailgrad.identity import function_sha256
 from tailgrad.rollouts import RolloutTable, SampleConfig, ScoreConfig, read_table, rescore, sample, write_table
 from tailgrad.rollouts.table import COLUMNS
 
@@ -43,7 +44,9 @@ def test_the_new_reward_stands_beside_the_old_one(scored: dict[str, Any]) -> Non
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     changed = {"reward": "fewest_tokens", "selection_reward": "word_count"}
     ours = {name: value for name, value in after.metadata.items() if name != "rescored"}
-    assert ours == before.metadata | changed
+    files = {"reward_files": [function_sha256(fewest_tokens)]}
+    assert ours == before.metadata | changed | files
+    assert files["reward_files"] != before.metadata["reward_files"]
     assert before.selection_rewards is None
     thought_of = COMPARED.keys() | NOT_COMPARED.keys()
     assert set(after.metadata) <= thought_of, "say in evaluation/settings.py whether tables that differ in it compare"
@@ -121,6 +124,46 @@ def test_an_interrupted_scoring_goes_on(scored: dict[str, Any]) -> None:
     assert calls == [4] * 6  # five prompts, one of them twice
     with pytest.raises(ValueError, match="exists already"):
         rescore(config)
+
+
+@pytest.mark.parametrize("batch_size", [4, 12, 100])
+def test_another_batch_size_goes_on_and_scores_each_response_once(scored: dict[str, Any], batch_size: int) -> None:
+    calls = []
+
+    def failing(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        calls.append(len(completion_ids))
+        if len(calls) == 2:
+            raise OSError("gone")
+        return [float(len(ids)) for ids in completion_ids]
+
+    changed = scored | {"reward": failing}
+    with pytest.raises(RuntimeError, match="gone"):
+        rescore(ScoreConfig(**changed, batch_size=8))
+    after = read_table(rescore(ScoreConfig(**changed, batch_size=batch_size)))
+    np.testing.assert_array_equal(after.rewards, tokens_of(read_table(scored["table"])))
+    assert sum(calls[2:]) == 12  # of 20, and 8 were scored before
+
+
+def test_another_reward_of_the_same_name_is_not_mixed_in(scored: dict[str, Any]) -> None:
+    class Judge:
+        def __init__(self, factor: float, broken: bool) -> None:
+            self.factor, self.broken = factor, [broken]
+
+        def __call__(self, completions: list[str], answer: list[str], **_: Any) -> list[float]:
+            if self.broken[0] and "c" in answer:
+                raise OSError("gone")
+            return [self.factor] * len(completions)
+
+    def config(factor: float, broken: bool) -> ScoreConfig:
+        reward = Judge(factor, broken)
+        reward.content_sha256 = str(factor)  # type: ignore[attr-defined]
+        return ScoreConfig(**scored | {"reward": reward}, batch_size=8)
+
+    with pytest.raises(RuntimeError, match="gone"):
+        rescore(config(1.0, broken=True))
+    with pytest.raises(ValueError, match="another reward_files"):
+        rescore(config(2.0, broken=False))
+    assert (read_table(rescore(config(1.0, broken=False))).rewards == 1.0).all()
 
 
 def test_another_data_set_is_refused(scored: dict[str, Any], tmp_path: Path) -> None:

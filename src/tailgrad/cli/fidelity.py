@@ -42,12 +42,18 @@ def run(args: argparse.Namespace) -> int:
     from tailgrad.evaluation import check_fidelity, gradient_fidelity, write_fidelity
     from tailgrad.rollouts import GradientConfig, read_table, sketch_gradients
 
-    table = read_table(args.table)
+    table, out = read_table(Path(args.table).expanduser()), Path(args.out).expanduser()
+    if table.selection_rewards is not None:
+        raise ValueError(
+            f"rollout table {args.table!r} is scored by {table.metadata.get('reward')!r}, and the best of N is picked "
+            f"by {table.metadata.get('selection_reward')!r}; fidelity knows one reward. Give a table of "
+            "`tailgrad sample`, or of `tailgrad score --selection reward`."
+        )
     asked = {"estimators": args.estimators, "m": args.m, "deploy_n": args.deploy_n}
     check_fidelity(table.rewards, **asked)
     options = {name: value for name, value in vars(args).items() if name in GradientConfig.__dataclass_fields__}
-    gradients = sketch_gradients(GradientConfig(**options | {"out": Path(args.out) / "gradients"}))
+    gradients = sketch_gradients(GradientConfig(**options | {"out": out / "gradients"}))
     fidelity = gradient_fidelity(table.rewards, gradients, **asked, seed=args.seed)
-    print(write_fidelity(fidelity, args.out, pool={**table.metadata, "sketch_dim": args.dim}), end="")
-    print(f"\nFigure, table and JSON: {Path(args.out) / 'fidelity'}.{{png,svg,md,json}}")
+    print(write_fidelity(fidelity, out, pool={**table.metadata, "sketch_dim": args.dim}), end="")
+    print(f"\nFigure, table and JSON: {out / 'fidelity'}.{{png,svg,md,json}}")
     return 0

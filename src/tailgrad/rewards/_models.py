@@ -41,6 +41,19 @@ def check_model_name(name: str, what: str) -> None:
         raise FileNotFoundError(f"{what} {name!r}: there is no such folder. Give an existing path or a hub name.")
 
 
+def model_path(name: str) -> str:
+    """Return the path of a local model, `~` written out, and a hub name as it is.
+
+    Args:
+        name: Hub name or local path.
+
+    Returns:
+        What `from_pretrained` takes.
+    """
+    path = Path(name).expanduser()
+    return str(path) if path.is_dir() else name
+
+
 @contextmanager
 def model_errors(name: str, what: str) -> Iterator[None]:
     """Turn the loading errors of transformers into short ones that name the model.

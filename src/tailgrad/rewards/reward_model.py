@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tailgrad.identity import model_sha256, sha256_of
 from tailgrad.rewards._models import (
     check_loaded,
     check_model_name,
     model_errors,
+    model_path,
     revision_of,
     torch_device,
     torch_dtype,
@@ -84,6 +87,12 @@ class RewardModel:
 
     def __repr__(self) -> str:
         return f"RewardModel({self.name!r})"
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """Hash of all that decides a score: the model's files or commit, and how it is called."""
+        content = model_sha256(self.name) or [self.name, self.revision]
+        return sha256_of([content, str(self.model.dtype), self.max_length, self.input_format])
 
     def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
         """Score rollouts.
@@ -214,7 +223,7 @@ def _load(name: str, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple
 
     what = "reward model"
     check_model_name(name, what)
-    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    path = model_path(name)
     with model_errors(name, what):
         model, info = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options

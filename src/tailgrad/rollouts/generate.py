@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tailgrad.rewards._models import check_loaded, check_model_name, model_errors, torch_device, torch_dtype
+from tailgrad.rewards._models import check_loaded, check_model_name, model_errors, model_path, torch_device, torch_dtype
 
 
 def load_policy(
@@ -41,7 +40,7 @@ def load_policy(
         ValueError: It is not a causal language model, or an option is out of range.
     """
     check_model_name(name, what)
-    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    path = model_path(name)
     resolved_dtype, resolved_device = torch_dtype(dtype), torch_device(device)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +12,10 @@ import numpy as np
 from tailgrad.identity import file_sha256
 from tailgrad.rewards import CheckedReward, Reward
 from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
 from tailgrad.rollouts.sample import load_scoring, read_prompts
-from tailgrad.rollouts.shards import make_shards, merge_shards, score
+from tailgrad.rollouts.shards import score
 from tailgrad.rollouts.table import RolloutTable, read_table
 
 SELECTIONS: Final = ("table", "reward")
@@ -61,7 +61,7 @@ class ScoreConfig:
 
 @dataclass(frozen=True)
 class Rescorer:
-    """Everything a shard is made from.
+    """Everything a part is made from.
 
     Attributes:
         table: The table to score anew.
@@ -71,7 +71,7 @@ class Rescorer:
         reward: The new reward.
         selection: What picks the best response, `[P, n]`; None is the new reward.
         batch_size: Responses scored at once.
-        metadata: Goes into every shard and the new table.
+        metadata: Goes into every part and the new table.
     """
 
     table: RolloutTable
@@ -83,24 +83,32 @@ class Rescorer:
     batch_size: int
     metadata: dict[str, Any]
 
-    @cached_property
-    def shards(self) -> list[range]:
-        """The prompts of each shard, counted from the table's first."""
-        count, n = self.table.rewards.shape
-        size = max(1, self.batch_size // n)
-        return [range(start, min(start + size, count)) for start in range(0, count, size)]
+    @property
+    def prompt_ids(self) -> list[int]:
+        """The prompts of the table."""
+        ids: list[int] = self.table.prompt_ids.tolist()
+        return ids
 
-    def rows(self, shard: int) -> dict[str, list[Any]]:
-        """Score one shard.
+    @property
+    def n(self) -> int:
+        """Responses per prompt."""
+        return int(self.table.rewards.shape[1])
+
+    @property
+    def part_size(self) -> int:
+        """Prompts of a part that is still to be scored."""
+        return max(1, self.batch_size // self.n)
+
+    def rows(self, part: range) -> dict[str, list[Any]]:
+        """Score one part.
 
         Args:
-            shard: Number of the shard.
+            part: Places of its prompts in the table.
 
         Returns:
             The columns of the rollout table, one value a response.
         """
-        table, at = self.table, slice(self.shards[shard].start, self.shards[shard].stop)
-        n = table.rewards.shape[1]
+        table, at, n = self.table, slice(part.start, part.stop), self.n
         prompt_ids = np.repeat(table.prompt_ids[at], n).tolist()
         inputs = [self.prompt_token_ids[i] for i in prompt_ids]
         texts = [text for group in table.responses[at] for text in group]
@@ -110,7 +118,7 @@ class Rescorer:
             "prompt_id": prompt_ids,
             "prompt": [text for text in table.prompts[at] for _ in range(n)],
             "response": texts,
-            "response_index": list(range(n)) * len(self.shards[shard]),
+            "response_index": list(range(n)) * len(part),
             "reward": score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts),
             "num_tokens": table.num_tokens[at].ravel().tolist(),
             "finished": table.finished[at].ravel().tolist(),
@@ -124,9 +132,9 @@ class Rescorer:
 def rescore(config: ScoreConfig) -> Path:
     """Score the responses of a rollout table anew and write them as another.
 
-    Shards are written to `<out>.parts/`; an interrupted run goes on from the finished ones. The new table's V_N is by
-    default the expected new reward of the response that the old reward picks out of N: whether what was
-    trained and selected for is also better by another measure.
+    Parts are written to `<out>.parts/`; an interrupted run goes on from the finished ones, also with another batch
+    size. The new table's V_N is by default the expected new reward of the response that the old reward picks out of N:
+    whether what was trained and selected for is also better by another measure.
 
     Args:
         config: What to score.
@@ -136,20 +144,15 @@ def rescore(config: ScoreConfig) -> Path:
 
     Raises:
         FileNotFoundError: The table, the data set or the tokenizer is not there.
-        ValueError: `out` exists, the table lacks token ids or metadata, or it was sampled on another data set.
-        RuntimeError: A reward raised; the finished shards stay.
+        ValueError: `out` exists or is being written, the parts of an interrupted run were scored differently or are
+            damaged, the table lacks token ids or metadata, or it was sampled on another data set.
+        RuntimeError: A reward raised; the finished parts stay.
     """
-    out = Path(config.out)
-    if out.exists():
-        raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
-    rescorer = _rescorer(config, read_table(config.table))
-    parts = Path(f"{out}.parts")
-    make_shards(rescorer, parts, verb="score")
-    merge_shards(rescorer, parts, out)
-    return out
+    return make_table(Path(config.out), lambda: _rescorer(config), verb="score")
 
 
-def _rescorer(config: ScoreConfig, table: RolloutTable) -> Rescorer:
+def _rescorer(config: ScoreConfig) -> Rescorer:
+    table = read_table(Path(config.table).expanduser())
     sampled = _sampled_as(config, table)
     prompts = _prompts(config, sampled, table.metadata["dataset"]["sha256"])
     tokenizer = _tokenizer(sampled, table.metadata.get("revision"))
@@ -213,12 +216,12 @@ def _prompts(config: ScoreConfig, sampled: SampleConfig, sha256: str) -> Prompts
 def _tokenizer(config: SampleConfig, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
-    from tailgrad.rewards._models import model_errors
+    from tailgrad.rewards._models import model_errors, model_path
 
-    is_local = Path(config.model).expanduser().is_dir()
+    path = model_path(config.model)
     with model_errors(config.model, "tokenizer of model"):
         return AutoTokenizer.from_pretrained(
-            config.model, revision=None if is_local else revision, trust_remote_code=config.trust_remote_code
+            path, revision=None if Path(path).is_dir() else revision, trust_remote_code=config.trust_remote_code
         )
 
 

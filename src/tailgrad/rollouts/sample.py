@@ -6,22 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from tailgrad._version import __version__
-from tailgrad.identity import model_sha256
+from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
 from tailgrad.rewards._models import revision_of
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.generation import as_trained
+from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
-from tailgrad.rollouts.shards import Sampler, make_shards, merge_shards
+from tailgrad.rollouts.shards import Sampler
 
 
 def sample(config: SampleConfig) -> Path:
     """Sample, score and write a rollout table.
 
-    Rows are written in shards of a few prompts to `<out>.parts/`; an interrupted run resumes from the
-    finished ones and gives the identical table: responses are seeded by the seed and the shard. At the end
-    the shards are merged into `out` and removed.
+    Rows are written in parts of a few prompts to `<out>.parts/`; an interrupted run resumes from the
+    finished ones and gives the identical table: responses are seeded by the seed and the part. At the end
+    the parts are checked, merged into `out` and removed.
 
     Args:
         config: What to sample.
@@ -31,21 +32,16 @@ def sample(config: SampleConfig) -> Path:
 
     Raises:
         FileNotFoundError: The model or data set does not exist.
-        ValueError: `out` exists, the shards of an interrupted run were sampled differently, or bad input.
-        RuntimeError: A reward raised; the finished shards stay.
+        ValueError: `out` exists or is being written, the parts of an interrupted run were sampled differently or are
+            damaged, or bad input.
+        RuntimeError: A reward raised; the finished parts stay.
     """
-    out = Path(config.out)
-    if out.exists():
-        raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
-    sampler = _sampler(config, read_prompts(config))
-    parts = Path(f"{out}.parts")
-    make_shards(sampler, parts, verb="sample")
-    merge_shards(sampler, parts, out)
-    return out
+    return make_table(Path(config.out), lambda: _sampler(config), verb="sample")
 
 
-def _sampler(config: SampleConfig, prompts: Prompts) -> Sampler:
+def _sampler(config: SampleConfig) -> Sampler:
     """Load policy, reference policy and rewards, and describe them in the table's metadata."""
+    prompts = read_prompts(config)
     options: dict[str, Any] = {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")}
     reward, described = load_scoring(config)
     model, tokenizer = load_policy(config.model, revision=config.revision, **options)
@@ -56,7 +52,7 @@ def _sampler(config: SampleConfig, prompts: Prompts) -> Sampler:
     shaping, chat_template_kwargs, trained_with = as_trained(config, model.generation_config.to_dict())
     token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs)
     _check_lengths(model, token_ids, shaping["max_new_tokens"], config)
-    metadata = _metadata(config, model, described, prompts) | {
+    metadata = _metadata(config, model, reference, described, prompts) | {
         "sampling": {"n": config.n, **shaping},
         "chat_template_kwargs": chat_template_kwargs,
         "trained_with": trained_with,
@@ -82,7 +78,8 @@ def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
         config: Names rewards, weights and options.
 
     Returns:
-        The reward, and what a rollout table's metadata says of it: `reward` and `reward_options`.
+        The reward, and what a rollout table's metadata says of it: `reward`, `reward_weights`, `reward_options` and
+        `reward_files`, a hash of the content of each reward, None where there is none.
 
     Raises:
         FileNotFoundError: A reward model does not exist.
@@ -92,14 +89,18 @@ def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
     has_reward_model = any(isinstance(reward, RewardModel) for reward in rewards)
     described = {
         "reward": _describe_rewards(config, rewards),
+        "reward_weights": None if config.reward_weights is None else [float(one) for one in config.reward_weights],
         "reward_options": _given_reward_options(config) if has_reward_model else {},
+        "reward_files": [function_sha256(reward) for reward in rewards],
     }
     in_time: list[Reward] = [checked(reward, config.reward_timeout) for reward in rewards]
     reward = in_time[0] if _is_plain(config, rewards) else WeightedSum(in_time, config.reward_weights)
     return checked(reward), described
 
 
-def _metadata(config: SampleConfig, model: Any, described: dict[str, Any], prompts: Prompts) -> dict[str, Any]:
+def _metadata(
+    config: SampleConfig, model: Any, reference: Any, described: dict[str, Any], prompts: Prompts
+) -> dict[str, Any]:
     return {
         "model": config.model,
         "revision": revision_of(model, config.revision),
@@ -115,6 +116,7 @@ def _metadata(config: SampleConfig, model: Any, described: dict[str, Any], promp
             "sha256": prompts.sha256,
         },
         "reference": config.reference_model,
+        "reference_revision": None if reference is None else revision_of(reference, None),
         "reference_files": config.reference_model and model_sha256(config.reference_model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,

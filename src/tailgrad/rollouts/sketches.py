@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,19 @@ from jaxtyping import Float
 from tailgrad._version import __version__
 from tailgrad.evaluation.sampling import beyond_temperature
 from tailgrad.events import progress_bar
-from tailgrad.files import replacing
+from tailgrad.files import locked, remove_unfinished, replacing
 from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
+from tailgrad.rollouts.parts import check_same_run
 from tailgrad.rollouts.prompts import prompts_of_texts, tokenize_prompts
-from tailgrad.rollouts.shards import check_same_run
+from tailgrad.rollouts.same_policy import PolicyCheck, check_policy
 from tailgrad.rollouts.table import RolloutTable, read_table
 
 _SHARD = 256
 """Responses of a shard: what an interruption loses at most."""
 
-_SETTINGS = "gradients.json"
-_TOLERANCE, _LOW_PRECISION_TOLERANCE = 1e-3, 0.05
-"""How far log-probabilities may be from those of the table, in nats a token: sampled in float32, or in less."""
+_SETTINGS, _LOCK = "gradients.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -91,13 +89,21 @@ class SketchedGradients:
         """The file of the shard of a prompt's responses from `start` on."""
         return self.folder / f"prompt-{prompt:05d}-{start:06d}.npy"
 
+    def has(self, prompt: int, start: int, dim: int) -> bool:
+        """Whether that file is there and whole."""
+        try:
+            array = np.lib.format.open_memmap(self.shard(prompt, start), mode="r")
+        except (OSError, ValueError):
+            return False
+        return array.shape == (min(_SHARD, self.n - start), dim) and array.dtype == np.float32
+
 
 def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     """Differentiate the log-probability of every response of a table, and keep sketches of the gradients.
 
-    Shards appear complete or not at all; an interrupted run goes on from them, and a finished one is not repeated.
-    Every response's log-probability is compared with that in the table, so that the gradients are those of
-    the policy that sampled it.
+    Shards appear complete or not at all; an interrupted run goes on from them, and a finished one is not repeated. A
+    shard that is damaged is made anew. Log-probabilities are compared with those in the table, of a few responses to
+    all prompts at first and then of every one, so that the gradients are those of the policy that sampled it.
 
     Args:
         config: What to differentiate.
@@ -108,69 +114,78 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     Raises:
         FileNotFoundError: The table or the policy does not exist.
         ValueError: The table has no token ids or was sampled with top_p or top_k, it was sampled by another
-            policy, or the folder holds gradients made with other settings.
+            policy, or the folder holds gradients made with other settings or is being written.
     """
-    table = read_table(config.table)
+    table = read_table(Path(config.table).expanduser())
     _check_table(table, config)
-    sketches = SketchedGradients(Path(config.out), *table.rewards.shape)
-    _check_settings(sketches.folder, config)
+    sketches = SketchedGradients(Path(config.out).expanduser(), *table.rewards.shape)
+    with locked(sketches.folder / _LOCK, repr(str(sketches.folder))):
+        remove_unfinished(sketches.folder)
+        settings = _settings(config)
+        record = sketches.folder / _SETTINGS
+        if record.exists():
+            check_same_run(sketches.folder, _written(record), settings)
+        _make_missing(sketches, config, table, settings)
+    return sketches
+
+
+def _make_missing(
+    sketches: SketchedGradients, config: GradientConfig, table: RolloutTable, settings: dict[str, Any]
+) -> None:
     parts = [(prompt, start) for prompt in range(sketches.prompts) for start in sketches.starts]
-    missing = [part for part in parts if not sketches.shard(*part).exists()]
-    differentiator = _Differentiator(config, table)
+    missing = [part for part in parts if not sketches.has(*part, config.dim)]
+    if not missing:
+        return
+    differentiator = _differentiator(config, table)
+    with replacing(sketches.folder / _SETTINGS) as unfinished:
+        unfinished.write_text(json.dumps(settings, indent=2) + "\n")
     with progress_bar(len(parts), done=len(parts) - len(missing), name="gradients", unit="shard") as move:
         for part in missing:
             gradients = differentiator.shard(*part)
             with replacing(sketches.shard(*part)) as unfinished, unfinished.open("wb") as file:
                 np.save(file, gradients)
             move(1)
-    return sketches
 
 
 @dataclass(frozen=True)
 class _Differentiator:
-    """Makes shards; the policy is loaded for the first one."""
+    """Makes shards."""
 
     config: GradientConfig
     table: RolloutTable
-
-    @cached_property
-    def policy(self) -> tuple[Any, CountSketch, list[list[int]]]:
-        """The policy, the sketch, and the tokens of the prompts."""
-        config = self.config
-        model, tokenizer = load_policy(config.model, revision=config.revision, device=config.device)
-        model.set_attn_implementation("eager")
-        sketch = CountSketch(dict(model.named_parameters()), dim=config.dim, seed=config.seed)
-        prompts = prompts_of_texts(self.table.prompts)
-        return model, sketch, tokenize_prompts(tokenizer, prompts, self.table.metadata.get("chat_template_kwargs"))
+    model: Any
+    sketch: CountSketch
+    prompt_token_ids: list[list[int]]
+    policy: PolicyCheck
 
     def shard(self, prompt: int, start: int) -> Float[np.ndarray, "b D"]:
         """The sketches of some responses to one prompt."""
-        model, sketch, prompt_token_ids = self.policy
         assert self.table.token_ids is not None  # _check_table has seen to it
         responses = [ids.tolist() for ids in self.table.token_ids[prompt, start : start + _SHARD]]
         gradients, logprobs = gradient_sketches(
-            model,
-            sketch,
-            [prompt_token_ids[prompt]] * len(responses),
+            self.model,
+            self.sketch,
+            [self.prompt_token_ids[prompt]] * len(responses),
             responses,
             temperature=self.table.metadata["sampling"]["temperature"],
             batch_size=self.config.batch_size,
         )
         recorded = self.table.logprobs[prompt, start : start + _SHARD]
-        self._check_policy(prompt, start, (logprobs - recorded) / [len(ids) for ids in responses])
+        self.policy.check(logprobs - recorded, np.array([len(ids) for ids in responses]), one_prompt=True)
         return gradients
 
-    def _check_policy(self, prompt: int, start: int, difference: Float[np.ndarray, " b"]) -> None:
-        sampled_in = self.table.metadata.get("dtype", "float32")
-        allowed = _TOLERANCE if sampled_in == "float32" else _LOW_PRECISION_TOLERANCE
-        worst = int(np.abs(difference).argmax())
-        if not np.abs(difference[worst]) <= allowed:
-            raise ValueError(
-                f"model {self.config.model!r} is not the policy that sampled {str(self.config.table)!r}: response "
-                f"{start + worst} of prompt {self.table.prompt_ids[prompt]} has another log-probability there, by "
-                f"{difference[worst]:+.3g} nats a token. Give the policy that the table was sampled from "
-                f"({self.table.metadata.get('model')!r})."
-            )
+
+def _differentiator(config: GradientConfig, table: RolloutTable) -> _Differentiator:
+    """Load the policy and see that it is the one that sampled the table."""
+    options: dict[str, Any] = {"revision": config.revision, "device": config.device}
+    model, tokenizer = load_policy(config.model, **options)
+    model.set_attn_implementation("eager")
+    prompts, template_kwargs = prompts_of_texts(table.prompts), table.metadata.get("chat_template_kwargs")
+    prompt_token_ids = tokenize_prompts(tokenizer, prompts, template_kwargs)
+    names = (config.model, str(config.table))
+    policy = check_policy(model, prompt_token_ids, table, names=names, options=options, batch_size=config.batch_size)
+    sketch = CountSketch(dict(model.named_parameters()), dim=config.dim, seed=config.seed)
+    return _Differentiator(config, table, model, sketch, prompt_token_ids, policy)
 
 
 def _check_table(table: RolloutTable, config: GradientConfig) -> None:
@@ -188,21 +203,21 @@ def _check_table(table: RolloutTable, config: GradientConfig) -> None:
         )
 
 
-def _check_settings(folder: Path, config: GradientConfig) -> None:
-    """Write down what the gradients are made from, or compare with what is written there."""
-    local_files = model_sha256(config.model)
-    settings = {
+def _settings(config: GradientConfig) -> dict[str, Any]:
+    """What the gradients are made from."""
+    return {
         "table": file_sha256(config.table),
-        "model": config.model if local_files is None else None,
-        "model_files": local_files,
+        "model": config.model,
+        "model_files": model_sha256(config.model),
         "revision": config.revision,
         "dim": config.dim,
         "seed": config.seed,
         "tailgrad_version": __version__,
     }
-    path = folder / _SETTINGS
-    if path.exists():
-        check_same_run(folder, json.loads(path.read_text()), settings)
-        return
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _written(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}). Delete its folder, or choose another --out.") from error

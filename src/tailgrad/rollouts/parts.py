@@ -1,0 +1,224 @@
+"""A table made in parts of a few prompts: each appears complete or not at all, and all are proved before the merge."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from tailgrad.events import progress_bar
+from tailgrad.files import locked, remove_unfinished
+from tailgrad.rollouts.table import merge_tables, read_metadata, write_table
+
+_LOCK: Final = "lock"
+_NAMES: Final = {
+    "model": "model_files",
+    "reference": "reference_files",
+    "reward": "reward_files",
+    "reward_options": "reward_files",
+}
+"""Metadata that is but a name where the hash beside it is known."""
+
+_SAME_DATA: Final = ("sha256", "num_prompts")
+
+
+class TableMaker(Protocol):
+    """What makes the rows of a table, a few prompts at a time."""
+
+    @property
+    def prompt_ids(self) -> Sequence[int]:
+        """The prompts in the order of the table."""
+
+    @property
+    def n(self) -> int:
+        """Responses per prompt."""
+
+    @property
+    def part_size(self) -> int:
+        """Prompts of a part that is still to be made."""
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Goes into every part and the table."""
+
+    def rows(self, part: range) -> dict[str, list[Any]]:
+        """The columns of the prompts at these places in `prompt_ids`."""
+
+
+def make_table(out: Path, load: Callable[[], TableMaker], *, verb: str) -> Path:
+    """Make a table part by part in `<out>.parts/`, merge the parts and remove them.
+
+    What an interruption left is gone on with: parts are checked and kept; a table that was merged already is checked,
+    and its parts are removed. Two processes never write one table.
+
+    Args:
+        out: The table to write.
+        load: Gives what makes the table; called once `out` is known to be free.
+        verb: Stands before the progress bar.
+
+    Returns:
+        The path of the table.
+
+    Raises:
+        ValueError: `out` exists or is being written, or a part was made otherwise, is damaged or holds other rows than
+            it says.
+    """
+    out = out.expanduser()
+    parts = out.with_name(f"{out.name}.parts")
+    begun = parts.exists()
+    with _alone(parts, out):
+        if out.exists() and not begun:
+            raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
+        maker = load()
+        if out.exists():
+            _check_merged(out, maker, parts)
+        else:
+            _make_missing(maker, parts, verb)
+            _merge(maker, parts, out)
+        shutil.rmtree(parts)
+    return out
+
+
+@contextmanager
+def _alone(parts: Path, out: Path) -> Iterator[None]:
+    """Hold the lock of a table in the folder of its parts, which goes with it where there are none."""
+    with locked(parts / _LOCK, repr(str(out))):
+        remove_unfinished(out.parent, out.name)
+        remove_unfinished(parts)
+        try:
+            yield
+        finally:
+            if {path.name for path in parts.glob("*")} <= {_LOCK}:
+                shutil.rmtree(parts, ignore_errors=True)
+
+
+def _make_missing(maker: TableMaker, parts: Path, verb: str) -> None:
+    done = [part for part, _ in _finished(maker, parts)]
+    with progress_bar(len(maker.prompt_ids), done=sum(map(len, done)), name=verb, unit="prompt") as move:
+        for part in _missing(done, len(maker.prompt_ids), maker.part_size):
+            write_table(parts / f"part-{part.start:06d}-{part.stop:06d}.parquet", maker.rows(part), maker.metadata)
+            move(len(part))
+
+
+def _missing(done: list[range], count: int, size: int) -> Iterator[range]:
+    """What lies between the parts that are done, in pieces of at most `size`."""
+    starts = [0, *(part.stop for part in done)]
+    stops = [*(part.start for part in done), count]
+    for start, stop in zip(starts, stops, strict=True):
+        yield from (range(at, min(at + size, stop)) for at in range(start, stop, size))
+
+
+def _merge(maker: TableMaker, parts: Path, out: Path) -> None:
+    """Merge the parts, once it is proved that each row of the table is in one of them, made as we would."""
+    found = _finished(maker, parts, whole=True)
+    for part in _missing([part for part, _ in found], len(maker.prompt_ids), len(maker.prompt_ids)):
+        raise ValueError(f"{str(parts)!r} has lost the prompts {part.start} to {part.stop - 1}; run the command again.")
+    merge_tables([path for _, path in found], out, maker.metadata)
+
+
+def _finished(maker: TableMaker, parts: Path, *, whole: bool = False) -> list[tuple[range, Path]]:
+    """The parts that are there in the order of the table, all of them made as we would and with the rows they name."""
+    found = sorted(((_range_of(path, len(maker.prompt_ids)), path) for path in parts.glob("part-*")), key=_start)
+    end = 0
+    for part, path in found:
+        if part.start < end:
+            raise ValueError(f"{str(path)!r} has prompts that another part there has too. Delete one of the two.")
+        end = part.stop
+        check_same_run(parts, read_metadata(path), maker.metadata)
+        _check_rows(path, maker, part, whole=whole)
+    return found
+
+
+def _start(found: tuple[range, Path]) -> int:
+    return found[0].start
+
+
+def _range_of(path: Path, count: int) -> range:
+    """The places of a part's prompts, which its name says."""
+    match = re.fullmatch(r"part-(\d+)-(\d+)\.parquet", path.name)
+    part = range(int(match[1]), int(match[2])) if match else range(0)
+    if not part or part.stop > count:
+        raise ValueError(
+            f"{str(path)!r} is not a part of this table of {count} prompts. Delete it, or choose another --out."
+        )
+    return part
+
+
+def _check_merged(out: Path, maker: TableMaker, parts: Path) -> None:
+    """Refuse a table that is not the one that the parts beside it were merged into."""
+    try:
+        check_same_run(out, read_metadata(out), maker.metadata)
+        _check_rows(out, maker, range(len(maker.prompt_ids)), whole=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{str(out)!r} exists already and is not the table of {str(parts)!r}. Delete it or choose another --out. "
+            f"({error})"
+        ) from error
+
+
+def _check_rows(path: Path, maker: TableMaker, part: range, *, whole: bool) -> None:
+    """Refuse a file that cannot be read or holds other rows than n responses to each prompt of a part, in order.
+
+    Args:
+        path: A rollout table.
+        maker: Knows the prompts and n.
+        part: Places of the prompts.
+        whole: Read all columns; else those that name the rows.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    named = ["prompt_id", "response_index"]
+    try:
+        rows = pq.read_table(path, columns=None if whole else named, page_checksum_verification=True)
+        found = [rows[name].to_numpy() for name in named]
+    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{str(path)!r} is damaged ({reason}). Delete it, and the same command makes it anew."
+        ) from error
+    prompts, n = maker.prompt_ids[part.start : part.stop], maker.n
+    if not all(map(np.array_equal, found, (np.repeat(prompts, n), np.tile(np.arange(n), len(prompts))))):
+        raise ValueError(
+            f"{str(path)!r} does not hold responses 0 to {n - 1} of each of the prompts {prompts[0]} to {prompts[-1]}, "
+            f"once each and in order ({rows.num_rows} rows there, {n * len(prompts)} expected). Delete it, and the "
+            "same command makes it anew."
+        )
+
+
+def check_same_run(made: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Refuse to go on with what was made with other settings; what is known by content may have another name.
+
+    Args:
+        made: What was made, for the message.
+        theirs: The settings it was made with.
+        ours: The settings now; JSON types only.
+
+    Raises:
+        ValueError: They differ; the message names the setting and both values.
+    """
+    ours = json.loads(json.dumps(ours))
+    known = {name for name, files in _NAMES.items() if _is_known(theirs.get(files)) and _is_known(ours.get(files))}
+    for name in (*ours, *(name for name in theirs if name not in ours)):
+        left, right = (_content(settings.get(name)) for settings in (theirs, ours))
+        if name not in known and left != right:
+            raise ValueError(
+                f"{str(made)!r} holds an interrupted run with another {name}: {left!r} there, {right!r} now. "
+                "Delete it, choose another --out, or go on with the settings it was made with."
+            )
+
+
+def _content(value: Any) -> Any:
+    """What counts of a setting: of a data set its content."""
+    return {key: value.get(key) for key in _SAME_DATA} if isinstance(value, dict) and "sha256" in value else value
+
+
+def _is_known(files: Any) -> bool:
+    """Whether there is a hash, or a hash for each of several."""
+    return bool(files) and (isinstance(files, str) or None not in files)
