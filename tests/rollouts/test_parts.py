@@ -107,6 +107,10 @@ def swap(path: Path) -> None:
     write_table(path, columns, read_metadata(path))
 
 
+def drop(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns(["response_index"]), path)
+
+
 @pytest.mark.parametrize(
     ("change", "named", "message"),
     [
@@ -117,6 +121,7 @@ def swap(path: Path) -> None:
         ),
         (lambda a, b: cut(b), "part-000002-000004", r"7 rows there, 8 expected"),
         (lambda a, b: swap(b), "part-000002-000004", "once each and in order"),
+        (lambda a, b: drop(b), "part-000002-000004", "response_index"),
         (lambda a, b: b.write_bytes(b""), "part-000002-000004", ""),
         (lambda a, b: b.write_bytes(b"PAR1"), "part-000002-000004", ""),
         (lambda a, b: b.write_bytes(b.read_bytes()[:-9]), "part-000002-000004", ""),

@@ -14,7 +14,8 @@ import numpy as np
 
 from tailgrad.events import progress_bar
 from tailgrad.files import locked, remove_unfinished
-from tailgrad.rollouts.table import merge_tables, read_metadata, write_table
+from tailgrad.rollouts.parquet import naming
+from tailgrad.rollouts.table import COLUMNS, merge_tables, read_metadata, write_table
 
 _LOCK: Final = "lock"
 _NAMES: Final = {
@@ -171,18 +172,12 @@ def _check_rows(path: Path, maker: TableMaker, part: range, *, whole: bool) -> N
         part: Places of the prompts.
         whole: Read all columns; else those that name the rows.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     named = ["prompt_id", "response_index"]
-    try:
-        rows = pq.read_table(path, columns=None if whole else named, page_checksum_verification=True)
-        found = [rows[name].to_numpy() for name in named]
-    except (pa.ArrowException, OSError, UnicodeDecodeError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"{str(path)!r} is damaged ({reason}). Delete it, and the same command makes it anew."
-        ) from error
+    with naming(repr(str(path))):
+        rows = pq.read_table(path, columns=list(COLUMNS) if whole else named, page_checksum_verification=True)
+    found = [rows[name].to_numpy() for name in named]
     prompts, n = maker.prompt_ids[part.start : part.stop], maker.n
     if not all(map(np.array_equal, found, (np.repeat(prompts, n), np.tile(np.arange(n), len(prompts))))):
         raise ValueError(
