@@ -1,11 +1,16 @@
+import datetime
 import gzip
+import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
+from tailgrad.rollouts import data_sets
 from tailgrad.rollouts.prompts import load_prompts
 
 CHAT = [{"role": "system", "content": "two"}, {"role": "user", "content": "one"}]
@@ -41,8 +46,7 @@ def write(folder: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "json", "parquet", "csv", "saved", "splits"])
 def test_every_format_gives_the_same_prompts(tmp_path: Path, kind: str) -> None:
     prompts = load_prompts(str(write(tmp_path, kind)))
-    assert prompts.prompts == ["one", "two", "three"]
-    assert prompts.columns == {"answer": ["a", "b", "c"]}
+    assert prompts.rows[:] == {"prompt": ["one", "two", "three"], "answer": ["a", "b", "c"]}
     assert prompts.split == ("test" if kind == "splits" else None)
     assert prompts.sha256 == load_prompts(str(write(tmp_path, "jsonl"))).sha256
 
@@ -52,8 +56,8 @@ def test_a_folder_of_data_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "data").mkdir()
     for split in ("train", "test"):
         (tmp_path / "data" / f"{split}.jsonl").write_text(json.dumps({"prompt": split}) + "\n")
-    assert load_prompts(str(tmp_path / "data")).prompts == ["test"]
-    assert load_prompts(str(tmp_path / "data"), split="train").prompts == ["train"]
+    assert list(load_prompts(str(tmp_path / "data")).prompts) == ["test"]
+    assert list(load_prompts(str(tmp_path / "data"), split="train").prompts) == ["train"]
 
 
 def test_the_hash_sees_prompts_and_columns(tmp_path: Path) -> None:
@@ -69,17 +73,15 @@ def test_the_hash_sees_prompts_and_columns(tmp_path: Path) -> None:
 
 def test_limit_and_prompt_column(tmp_path: Path) -> None:
     path = str(write(tmp_path, "jsonl"))
-    assert load_prompts(path, limit=2).prompts == ["one", "two"]
-    assert load_prompts(path, limit=9).prompts == ["one", "two", "three"]
-    renamed = load_prompts(path, prompt_column="answer", limit=1)
-    assert (renamed.prompts, renamed.columns) == (["a"], {})
+    assert list(load_prompts(path, limit=2).prompts) == ["one", "two"]
+    assert list(load_prompts(path, limit=9).prompts) == ["one", "two", "three"]
+    assert load_prompts(path, prompt_column="answer", limit=1).rows[:] == {"prompt": ["a"]}
 
 
 def test_chats(tmp_path: Path) -> None:
     path = tmp_path / "chats.json"
     path.write_text(json.dumps([{"prompt": CHAT, "id": 7}]))
-    prompts = load_prompts(str(path))
-    assert (prompts.prompts, prompts.columns) == ([CHAT], {"id": [7]})
+    assert load_prompts(str(path)).rows[:] == {"prompt": [CHAT], "id": [7]}
 
 
 @pytest.mark.parametrize(
@@ -142,3 +144,64 @@ def test_a_path_that_does_not_exist(name: str) -> None:
 def test_a_name_that_the_hub_does_not_give() -> None:
     with pytest.raises(FileNotFoundError, match="is not a local file or folder and the hub did not give it"):
         load_prompts("no-such-owner/no-such-data")
+
+
+def test_the_hash_is_that_of_the_json_of_prompts_and_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"prompt": [CHAT[i % 2]], "b": {"z": i, "a": None}, "a": [i / 3, 2.0], "json": {str(i): [i, "é"]}}
+        for i in range(7)
+    ]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {name: [row[name] for row in rows] for name in ("b", "a", "json")}
+    expected = hashlib.sha256(json.dumps([[row["prompt"] for row in rows], columns], sort_keys=True).encode())
+    assert load_prompts(str(path)).sha256 == expected.hexdigest()
+    monkeypatch.setattr(data_sets, "BATCH", 3)
+    assert load_prompts(str(path)).sha256 == expected.hexdigest()
+    plain = hashlib.sha256(json.dumps([["one", "two"], {"answer": ["a", "b"]}]).encode())
+    assert load_prompts(str(write(tmp_path, "jsonl")), limit=2).sha256 == plain.hexdigest()
+
+
+def test_the_hash_of_dates_and_bytes_is_that_of_their_text(tmp_path: Path) -> None:
+    columns = {"prompt": ["one"], "day": [datetime.datetime(2024, 2, 29)], "raw": [b"\0"]}
+    Dataset.from_dict(columns).to_parquet(str(tmp_path / "data.parquet"))
+    expected = json.dumps([["one"], {"day": ["2024-02-29 00:00:00"], "raw": [r"b'\x00'"]}])
+    assert load_prompts(str(tmp_path / "data.parquet")).sha256 == hashlib.sha256(expected.encode()).hexdigest()
+
+
+def png(path: Path, colour: str) -> Path:
+    from PIL import Image as Pictures
+
+    Pictures.new("RGB", (2, 2), colour).save(path)
+    return path
+
+
+def test_pictures_are_hashed_by_their_bytes(tmp_path: Path) -> None:
+    red, copy, blue = (png(tmp_path / f"{name}.png", name[:-1]) for name in ("red1", "red2", "blue1"))
+    stored = {"bytes": red.read_bytes(), "path": "elsewhere.png"}
+    hashes: dict[str, list[str]] = {}
+    for name, picture in {
+        "red": str(red),
+        "copy": str(copy),
+        "stored": stored,
+        "blue": str(blue),
+        "none": None,
+    }.items():
+        features = Features({"prompt": Value("string"), "pictures": List(Image()), "one": {"deep": Image()}})
+        rows = {"prompt": ["one"], "pictures": [[picture, picture]], "one": [{"deep": picture}]}
+        Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / name)
+        Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / f"{name}.parquet"))
+        saved = [load_prompts(str(tmp_path / name)), load_prompts(str(tmp_path / f"{name}.parquet"))]
+        hashes[name] = [prompts.sha256 for prompts in saved]
+    assert len({*hashes["red"], *hashes["copy"], *hashes["stored"]}) == 1
+    assert len({*hashes["red"], *hashes["blue"], *hashes["none"]}) == 3
+
+
+def test_a_hash_is_the_same_in_another_process(tmp_path: Path) -> None:
+    features = Features({"prompt": Value("string"), "picture": Image()})
+    rows = {"prompt": ["one"], "picture": [str(png(tmp_path / "red.png", "red"))]}
+    Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "data.parquet"))
+    path = str(tmp_path / "data.parquet")
+    code = f"from tailgrad.rollouts.prompts import load_prompts; print(load_prompts({path!r}).sha256)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == load_prompts(path).sha256

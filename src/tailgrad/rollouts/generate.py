@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -78,7 +78,7 @@ def end_token_ids(model: Any, tokenizer: Any, given: list[int] | None = None) ->
 def generate(
     model: Any,
     tokenizer: Any,
-    prompt_token_ids: list[list[int]],
+    prompt_token_ids: Sequence[list[int]],
     *,
     n: int,
     temperature: float = 1.0,

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, Final
 
-FILE_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-"""Endings of data set files (each also with .gz) and how they are read."""
+from tailgrad.rollouts.chats import check_prompts, is_chat
+from tailgrad.rollouts.data_sets import content_sha256, load_rows
+from tailgrad.rollouts.text_files import BATCH
+from tailgrad.rollouts.token_ids import TokenIds
 
-RESERVED_COLUMNS = ("prompt", "completion", "completion_ids")
+RESERVED_COLUMNS: Final = ("prompt", "completion", "completion_ids")
 """Columns that are not passed to rewards, as in TRL."""
 
-Prompt = str | list[dict[str, Any]]
-"""A prompt is a string, or a chat: a list of messages with "role" and "content"."""
+REWARD_ARGUMENTS: Final = ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
+"""What rewards are passed beside the columns, here or by TRL; no column may be called so."""
+
+PICTURE_COLUMNS: Final = ("image", "images")
+"""Columns that TRL gives to the policy."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,28 @@ class Prompts:
     """The prompts of a data set and its other columns.
 
     Attributes:
-        prompts: All strings or all chats.
-        columns: The other columns, one value a prompt: what rewards are passed.
+        rows: A memory-mapped `datasets.Dataset`: the column `prompt` (all strings or all chats) and the other columns,
+            which rewards are passed. Training and sampling read the same one.
         split: The split they are from, None where the data set has none.
-        sha256: Hash of prompts and columns.
     """
 
-    prompts: list[Any]
-    columns: dict[str, list[Any]]
+    rows: Any
     split: str | None
-    sha256: str
+
+    def __len__(self) -> int:
+        """The number of prompts."""
+        return len(self.rows)
+
+    @property
+    def prompts(self) -> Sequence[Any]:
+        """The prompts, read from disk when they are looked at."""
+        column: Sequence[Any] = self.rows["prompt"]
+        return column
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of prompts and columns; see `content_sha256`."""
+        return content_sha256(self.rows)
 
 
 def load_prompts(
@@ -45,6 +58,7 @@ def load_prompts(
     config: str | None = None,
     prompt_column: str = "prompt",
     limit: int | None = None,
+    pictures: bool = False,
 ) -> Prompts:
     """Read the prompts of a data set.
 
@@ -55,6 +69,7 @@ def load_prompts(
         config: The hub data set's configuration.
         prompt_column: The column with the prompts.
         limit: Only the first `limit` prompts; None is all.
+        pictures: The policy reads pictures, so the data set may have columns with them.
 
     Returns:
         Prompts and other columns in the order of the data set.
@@ -63,129 +78,116 @@ def load_prompts(
         FileNotFoundError: There is no such file or folder, or the hub does not give the data set.
         ValueError: No such split or column, no rows, or a row whose prompt is not a string or a chat.
     """
-    rows = _load_dataset(dataset, config)
-    if isinstance(rows, dict):
+    rows = load_rows(dataset, config)
+    has_splits = isinstance(rows, dict)
+    if has_splits:
         if split not in rows:
             raise ValueError(
                 f"data set {dataset!r} has no split {split!r}; it has {', '.join(rows)}. Choose one: --dataset_split."
             )
-        return _prompts(rows[split], dataset, split, prompt_column, limit)
-    return _prompts(rows, dataset, None, prompt_column, limit)
+        rows = rows[split]
+    source = f"data set {dataset!r}"
+    if len(rows) == 0:
+        raise ValueError(f"{source} is empty: there are no prompts in it.")
+    rows = with_prompt_column(rows, source, prompt_column=prompt_column, pictures=pictures)
+    if limit is not None:
+        rows = rows.select(range(min(limit, len(rows))))
+    check_prompts(rows["prompt"], source, pictures=pictures)
+    return Prompts(rows, split if has_splits else None)
 
 
-def _prompts(rows: Any, dataset: str, split: str | None, prompt_column: str, limit: int | None) -> Prompts:
-    if prompt_column not in rows.column_names:
+def with_prompt_column(rows: Any, source: str, *, prompt_column: str = "prompt", pictures: bool = False) -> Any:
+    """Return a data set, or a stream, whose prompts are in the column `prompt` and whose other columns are for rewards.
+
+    Args:
+        rows: A `datasets.Dataset` or `datasets.IterableDataset`.
+        source: What it is, the first words of error messages.
+        prompt_column: The column with the prompts.
+        pictures: The policy reads pictures.
+
+    Returns:
+        The same rows; nothing is copied.
+
+    Raises:
+        ValueError: There is no such column, or another has a name that means something else.
+    """
+    names = rows.column_names or list(next(iter(rows)))  # a stream may not know its columns
+    if prompt_column not in names:
         raise ValueError(
-            f"data set {dataset!r} has no column {prompt_column!r}; "
-            f"it has {', '.join(rows.column_names) or 'none'}. "
+            f"{source} has no column {prompt_column!r}; it has {', '.join(names) or 'none'}. "
             "Name the column with the prompts: --prompt_column."
         )
-    if len(rows) == 0:
-        raise ValueError(f"data set {dataset!r} is empty: there are no prompts in it.")
-    values = rows[: len(rows) if limit is None else limit]
-    prompts = values.pop(prompt_column)
-    _check_prompts(prompts, dataset)
-    columns = {name: column for name, column in values.items() if name not in RESERVED_COLUMNS}
-    clash = [name for name in ("prompts", "completions") if name in columns]
-    if clash:
-        raise ValueError(f"data set {dataset!r} has a column {clash[0]!r}: rewards get the rollouts so. Rename it.")
-    digest = hashlib.sha256(json.dumps([prompts, columns], sort_keys=True, default=str).encode()).hexdigest()
-    return Prompts(prompts, columns, split, digest)
-
-
-def is_chat(prompt: Prompt) -> bool:
-    """Return whether a prompt is a list of messages.
-
-    Args:
-        prompt: A prompt.
-
-    Returns:
-        True for a chat, False for a string.
-
-    Example:
-        >>> is_chat([{"role": "user", "content": "Hello"}])
-        True
-    """
-    return not isinstance(prompt, str)
-
-
-def prompt_text(prompt: Prompt) -> str:
-    """Return a prompt as the rollout table holds it: a string as it is, a chat as JSON.
-
-    Args:
-        prompt: A prompt.
-
-    Returns:
-        The text.
-
-    Example:
-        >>> prompt_text([{"role": "user", "content": "Hello"}])
-        '[{"role": "user", "content": "Hello"}]'
-    """
-    return prompt if isinstance(prompt, str) else json.dumps(prompt, ensure_ascii=False)
-
-
-def prompts_of_texts(texts: list[str]) -> list[Any]:
-    """Return prompts from their texts in a rollout table, the inverse of `prompt_text`.
-
-    Args:
-        texts: The prompts of one table.
-
-    Returns:
-        Chats where every text is the JSON of a list of messages, else the texts.
-
-    Example:
-        >>> prompts_of_texts(['[{"role": "user", "content": "Hello"}]'])[0][0]["content"]
-        'Hello'
-    """
-    chats = []
-    for text in texts:
-        try:
-            chat = json.loads(text)
-        except ValueError:
-            return texts
-        if not _is_messages(chat):
-            return texts
-        chats.append(chat)
-    return chats
-
-
-def _is_messages(prompt: Any) -> bool:
-    is_list = isinstance(prompt, list) and bool(prompt)
-    return is_list and all(isinstance(message, dict) and "role" in message for message in prompt)
+    columns = [name for name in names if name not in (prompt_column, *RESERVED_COLUMNS)]
+    for name in columns:
+        if name in REWARD_ARGUMENTS:
+            raise ValueError(f"{source} has a column {name!r}: rewards get something else by that name. Rename it.")
+        if name in PICTURE_COLUMNS and not pictures:
+            raise ValueError(
+                f"{source} has a column {name!r}: pictures of that name go to the policy, and this one reads text "
+                "alone. Rename the column if it is for the reward, or remove it."
+            )
+    rows = rows.select_columns([prompt_column, *columns])
+    return rows if prompt_column == "prompt" else rows.rename_column(prompt_column, "prompt")
 
 
 def tokenize_prompts(
-    tokenizer: Any, prompts: list[Any], chat_template_kwargs: dict[str, Any] | None = None
-) -> list[list[int]]:
+    tokenizer: Any,
+    prompts: Sequence[Any],
+    chat_template_kwargs: dict[str, Any] | None = None,
+    *,
+    source: str = "the data set",
+) -> TokenIds:
     """Return the token ids of prompts, the same as TRL's trainers see.
 
     Args:
         tokenizer: The policy's tokenizer.
         prompts: All strings or all chats; chats go through the tokenizer's chat template.
         chat_template_kwargs: Further arguments of the chat template.
+        source: Where the prompts are from, the first words of error messages.
 
     Returns:
-        Token ids, one list a prompt.
+        Token ids, one list per prompt.
 
     Raises:
-        ValueError: Chats and no chat template, or a prompt without tokens.
+        ValueError: Chats and no chat template, a prompt that the chat template refuses, or one without tokens.
     """
-    if is_chat(prompts[0]):
-        if tokenizer.chat_template is None:
-            raise ValueError(
-                "the prompts are chats (lists of messages), and the model's tokenizer has no chat template. "
-                "Use a model with one, save one with its tokenizer, or give prompts that are plain strings."
-            )
-        encoded = tokenizer.apply_chat_template(
-            prompts, add_generation_prompt=True, tokenize=True, return_dict=True, **chat_template_kwargs or {}
+    if is_chat(prompts[0]) and tokenizer.chat_template is None:
+        raise ValueError(
+            "the prompts are chats (lists of messages), and the model's tokenizer has no chat template. "
+            "Use a model with one, save one with its tokenizer, or give prompts that are plain strings."
         )
-    else:
-        encoded = tokenizer(text=prompts)
+
+    def rows() -> Iterator[list[int]]:
+        for start in range(0, len(prompts), BATCH):
+            yield from _tokenized(tokenizer, prompts[start : start + BATCH], chat_template_kwargs or {}, source, start)
+
+    token_ids = TokenIds(rows())
+    if not token_ids.lengths.all():
+        row = int(token_ids.lengths.argmin())
+        raise ValueError(f"{source}: the prompt in row {row} has no tokens ({prompts[row]!r}); remove the row.")
+    return token_ids
+
+
+def _tokenized(
+    tokenizer: Any, prompts: Sequence[Any], chat_template_kwargs: dict[str, Any], source: str, first: int
+) -> list[list[int]]:
+    """Tokenize prompts together; where that fails, one at a time, so that the error names the row."""
+    options: dict[str, Any] = {"add_generation_prompt": True, "tokenize": True, "return_dict": True}
+    try:
+        if is_chat(prompts[0]):
+            encoded = tokenizer.apply_chat_template(list(prompts), **options, **chat_template_kwargs)
+        else:
+            encoded = tokenizer(text=list(prompts))
+    except Exception as error:  # whatever a template raises
+        if len(prompts) > 1:
+            single = ([prompt] for prompt in prompts)
+            return [
+                _tokenized(tokenizer, prompt, chat_template_kwargs, source, first + i)[0]
+                for i, prompt in enumerate(single)
+            ]
+        by = "chat template" if is_chat(prompts[0]) else "tokenizer"
+        raise ValueError(f"{source}: the model's {by} refuses the prompt in row {first}: {error}") from error
     token_ids: list[list[int]] = encoded["input_ids"]
-    empty = [i for i, ids in enumerate(token_ids) if not ids]
-    if empty:
-        raise ValueError(f"prompt {empty[0]} of the data set has no tokens; remove the row.")
     return token_ids
 
 
@@ -218,76 +220,3 @@ def completions_of(
 
     pairs = zip(prompt_token_ids, response_token_ids, strict=True)
     return [[parse_response(tokenizer, ids, prefix=prefix)] for prefix, ids in pairs]
-
-
-def _check_prompts(prompts: list[Any], dataset: str) -> None:
-    for i, prompt in enumerate(prompts):
-        is_messages = _is_messages(prompt)
-        if not isinstance(prompt, str) and not is_messages:
-            raise ValueError(
-                f"data set {dataset!r}: the prompt in row {i} is {repr(prompt)[:60]} "
-                f"({type(prompt).__name__}); a prompt is a string, or a list of messages (role, content)."
-            )
-        if isinstance(prompt, str) != isinstance(prompts[0], str):
-            raise ValueError(
-                f"data set {dataset!r}: row {i} is {'a chat' if is_messages else 'a string'} and row 0 "
-                "is not; the prompts must be all strings or all chats."
-            )
-
-
-@contextmanager
-def _reading(dataset: str) -> Iterator[None]:
-    try:
-        yield
-    except (ConnectionError, FileNotFoundError) as error:
-        raise FileNotFoundError(
-            f"data set {dataset!r} is not a local file or folder and the hub did not give it: {error}"
-        ) from error
-    except Exception as error:
-        if "corresponds to no data" in str(error):  # how datasets says that it found no rows
-            raise ValueError(f"data set {dataset!r} is empty: there are no prompts in it.") from error
-        raise ValueError(f"data set {dataset!r} could not be read: {error.__cause__ or error}") from error
-
-
-def _load_dataset(dataset: str, config: str | None) -> Any:
-    """Return a data set, or a dict of its splits where it has splits."""
-    import datasets
-
-    path = Path(dataset).expanduser()
-    if path.is_file():
-        suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
-        if suffix not in FILE_FORMATS:
-            raise ValueError(
-                f"data set file {dataset!r}: allowed endings are {', '.join(FILE_FORMATS)}, also with .gz."
-            )
-        if path.stat().st_size == 0:
-            raise ValueError(f"data set {dataset!r} is empty: the file has no bytes.")
-        with _reading(dataset):
-            return _load_file(path, FILE_FORMATS[suffix])
-    is_saved = any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
-    local = (*FILE_FORMATS, ".gz")
-    if not path.exists() and (dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or path.suffix in local):
-        raise FileNotFoundError(f"data set {dataset!r}: there is no such file or folder.")
-    if is_saved:
-        _check_saved(path, dataset)
-    with _reading(dataset):
-        if is_saved:
-            return datasets.load_from_disk(str(path))
-        return datasets.load_dataset(str(path) if path.is_dir() else dataset, config)
-
-
-def _check_saved(path: Path, dataset: str) -> None:
-    """Refuse what `save_to_disk` writes for no rows, which `load_from_disk` cannot read."""
-    for state in path.glob("**/state.json"):
-        if not json.loads(state.read_text()).get("_data_files"):
-            raise ValueError(f"data set {dataset!r} is empty: there are no prompts in {str(state.parent)!r}.")
-
-
-def _load_file(path: Path, file_format: str) -> Any:
-    """Read one file into memory, so that no copy of it stays in the cache."""
-    import datasets
-
-    with tempfile.TemporaryDirectory() as cache:
-        return datasets.load_dataset(
-            file_format, data_files=str(path), split="train", cache_dir=cache, keep_in_memory=True
-        )

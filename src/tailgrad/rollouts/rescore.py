@@ -76,7 +76,7 @@ class Rescorer:
 
     table: RolloutTable
     prompts: Prompts
-    prompt_token_ids: list[list[int]]
+    prompt_token_ids: Sequence[list[int]]
     tokenizer: Any
     reward: CheckedReward
     selection: np.ndarray | None
@@ -166,7 +166,12 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
     return Rescorer(
         table=table,
         prompts=prompts,
-        prompt_token_ids=tokenize_prompts(tokenizer, prompts.prompts, table.metadata.get("chat_template_kwargs")),
+        prompt_token_ids=tokenize_prompts(
+            tokenizer,
+            prompts.prompts,
+            table.metadata.get("chat_template_kwargs"),
+            source=f"data set {sampled.dataset!r}",
+        ),
         tokenizer=tokenizer,
         reward=reward,
         selection=selection,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +85,7 @@ class PolicyCheck:
 
 def check_policy(
     model: Any,
-    prompt_token_ids: list[list[int]],
+    prompt_token_ids: Sequence[list[int]],
     table: RolloutTable,
     *,
     names: tuple[str, str],

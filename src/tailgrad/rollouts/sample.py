@@ -15,6 +15,7 @@ from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
 from tailgrad.rollouts.shards import Sampler
+from tailgrad.rollouts.token_ids import check_fit
 
 
 def sample(config: SampleConfig) -> Path:
@@ -50,8 +51,9 @@ def _sampler(config: SampleConfig) -> Sampler:
         reference, _ = load_policy(config.reference_model, what="reference model", **options)
         _check_vocabulary(model, reference, config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, model.generation_config.to_dict())
-    token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs)
-    _check_lengths(model, token_ids, shaping["max_new_tokens"], config)
+    source, room = f"data set {config.dataset!r}", shaping["max_new_tokens"]
+    token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs, source=source)
+    check_fit(token_ids, tokenizer, model.config, model=config.model, new_tokens=room, source=source)
     metadata = _metadata(config, model, reference, described, prompts) | {
         "sampling": {"n": config.n, **shaping},
         "chat_template_kwargs": chat_template_kwargs,
@@ -112,7 +114,7 @@ def _metadata(
             "config": config.dataset_config,
             "split": prompts.split,
             "prompt_column": config.prompt_column,
-            "num_prompts": len(prompts.prompts),
+            "num_prompts": len(prompts),
             "sha256": prompts.sha256,
         },
         "reference": config.reference_model,
@@ -163,15 +165,4 @@ def _check_vocabulary(model: Any, reference: Any, config: SampleConfig) -> None:
         raise ValueError(
             f"reference model {config.reference_model!r} has {sizes[1]} tokens and model "
             f"{config.model!r} has {sizes[0]}; the reference policy must have the same vocabulary."
-        )
-
-
-def _check_lengths(model: Any, token_ids: list[list[int]], max_new_tokens: int, config: SampleConfig) -> None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    longest = max(range(len(token_ids)), key=lambda i: len(token_ids[i]))
-    if limit is not None and len(token_ids[longest]) + max_new_tokens > limit:
-        raise ValueError(
-            f"prompt {longest} has {len(token_ids[longest])} tokens; with max_new_tokens "
-            f"{max_new_tokens} that is more than the {limit} positions of model {config.model!r}. "
-            "Lower --max_new_tokens or drop long prompts."
         )

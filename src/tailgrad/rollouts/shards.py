@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,11 @@ import numpy as np
 import torch
 
 from tailgrad.rewards import CheckedReward
+from tailgrad.rollouts.chats import prompt_text
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generate import end_token_ids, generate
 from tailgrad.rollouts.logprobs import response_logprobs
-from tailgrad.rollouts.prompts import Prompts, completions_of, prompt_text
+from tailgrad.rollouts.prompts import Prompts, completions_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sampler:
     reference: Any
     reward: CheckedReward
     prompts: Prompts
-    token_ids: list[list[int]]
+    token_ids: Sequence[list[int]]
     metadata: dict[str, Any]
     shaping: dict[str, Any]
 
@@ -81,7 +81,7 @@ class Sampler:
             reference = response_logprobs(self.reference, inputs, responses, **options).tolist()
         return {
             "prompt_id": prompt_ids,
-            "prompt": [prompt_text(self.prompts.prompts[i]) for i in prompt_ids],
+            "prompt": [prompt_text(prompt) for prompt in self.prompts.rows[prompt_ids]["prompt"]],
             "response": texts,
             "response_index": list(range(n)) * len(part),
             "reward": score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts),
@@ -129,12 +129,13 @@ def score(
     Returns:
         One reward a response, None where unscored.
     """
-    repeated = [copy.deepcopy(prompts.prompts[i]) for i in prompt_ids]
+    columns = prompts.rows[prompt_ids]
+    repeated = columns.pop("prompt")
     return reward(
         prompts=repeated,
         completions=completions_of(tokenizer, repeated, prompt_token_ids, responses, texts),
         completion_ids=responses,
-        **{name: [values[i] for i in prompt_ids] for name, values in prompts.columns.items()},
+        **columns,
     )
 
 

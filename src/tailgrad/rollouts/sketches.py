@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from tailgrad.evaluation.sampling import beyond_temperature
 from tailgrad.events import progress_bar
 from tailgrad.files import locked, remove_unfinished, replacing
 from tailgrad.identity import file_sha256, model_sha256
+from tailgrad.rollouts.chats import prompts_of_texts
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.gradients import CountSketch, gradient_sketches
 from tailgrad.rollouts.parts import check_same_run
-from tailgrad.rollouts.prompts import prompts_of_texts, tokenize_prompts
+from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.rollouts.same_policy import PolicyCheck, check_policy
 from tailgrad.rollouts.table import RolloutTable, read_table
 
@@ -155,7 +157,7 @@ class _Differentiator:
     table: RolloutTable
     model: Any
     sketch: CountSketch
-    prompt_token_ids: list[list[int]]
+    prompt_token_ids: Sequence[list[int]]
     policy: PolicyCheck
 
     def shard(self, prompt: int, start: int) -> Float[np.ndarray, "b D"]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, load_dataset
 from trl import (
     DatasetMixtureConfig,
     ModelConfig,
     TrlParser,
-    get_dataset,
     get_peft_config,
     get_quantization_config,
 )
@@ -20,10 +19,10 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.rewards import Reward, load_reward
 from tailgrad.rewards._models import check_model_name, check_policy_weights, loading_errors
-from tailgrad.rollouts.prompts import load_prompts
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.config_file import parse_with_config
 from tailgrad.training.progress import TrainingEvents
+from tailgrad.training.prompts import load_split
 from tailgrad.training.resume import resolve_resume
 from tailgrad.training.trainer import TailGRPOTrainer
 
@@ -80,14 +79,16 @@ def train(argv: Sequence[str]) -> Path:
         **(config.model_init_kwargs or {}),
     }
     rewards = load_rewards(script)
-    evaluates = config.eval_strategy != "no"
+    load = partial(load_split, script, config, mixture, policy, model.model_revision)
+    train_rows = load(script.dataset_train_split)
+    eval_rows = load(script.dataset_test_split) if config.eval_strategy != "no" else None
     with loading_errors(policy, "policy"):
         trainer = TailGRPOTrainer(
             model=policy,
             reward_funcs=rewards,
             args=config,
-            train_dataset=load_split(script, mixture, script.dataset_train_split),
-            eval_dataset=load_split(script, mixture, script.dataset_test_split) if evaluates else None,
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
             quantization_config=get_quantization_config(model),
             peft_config=get_peft_config(model),
             callbacks=[TrainingEvents()],
@@ -121,20 +122,6 @@ def load_rewards(script: TrainArguments) -> list[Reward]:
         "input_format": script.reward_model_input_format,
     }
     return [load_reward(name, **options) for name in names]
-
-
-def load_split(script: TrainArguments, mixture: DatasetMixtureConfig, split: str) -> Any:
-    """Return one split of the data set, its prompts in the column `prompt`."""
-    if mixture.datasets:
-        return get_dataset(mixture)[split]
-    if not script.dataset_name:
-        raise ValueError("No prompts given. Use --dataset_name with a hub name, a folder or a file.")
-    if script.dataset_streaming:
-        return load_dataset(script.dataset_name, name=script.dataset_config, split=split, streaming=True)
-    rows = load_prompts(
-        script.dataset_name, split=split, config=script.dataset_config, prompt_column=script.prompt_column
-    )
-    return Dataset.from_dict({"prompt": rows.prompts, **rows.columns})
 
 
 def _checked_policy(name: str | None, revision: str | None) -> str:

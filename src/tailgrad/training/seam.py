@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Float
 from torch import Tensor
 
+from tailgrad.rollouts.prompts import tokenize_prompts
+
 if TYPE_CHECKING:
     from trl import GRPOTrainer as _Host
 else:
@@ -67,3 +69,16 @@ class AdvantageSeam(_Host):
         for _ in range(min(len(log), len(advantages))):
             log.pop()
         log.extend(advantages.tolist())
+
+
+class PromptSeam(_Host):
+    """Mixin that stands before `trl.GRPOTrainer`: prompts become tokens as in `tailgrad sample`.
+
+    TRL asks every message for its content, also one that only calls tools and has none.
+    """
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
+        if self._is_vlm or self.tools or self.environment_factories is not None:
+            return super()._tokenize_prompts(prompts)
+        token_ids = tokenize_prompts(self._tokenizer, prompts, self.chat_template_kwargs, source="this batch")
+        return list(token_ids), None, {}

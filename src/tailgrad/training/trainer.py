@@ -19,12 +19,12 @@ from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.record import generation_of, training_record
-from tailgrad.training.seam import AdvantageSeam
+from tailgrad.training.seam import AdvantageSeam, PromptSeam
 
 logger = logging.getLogger(__name__)
 
 
-class TailGRPOTrainer(AdvantageSeam, GRPOTrainer):
+class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     """`trl.GRPOTrainer` whose advantages come from `args.estimator`; everything else is TRL's.
 
     Besides TRL's metrics it logs those of `tailgrad.training.advantages.advantage_metrics` at every step. Reward

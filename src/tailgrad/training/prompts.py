@@ -1,0 +1,85 @@
+"""The prompts of a training: the rows and the checks of `tailgrad sample`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+from transformers import AutoConfig, AutoProcessor, PreTrainedTokenizerBase
+from trl import DatasetMixtureConfig, get_dataset
+
+from tailgrad.rewards._models import model_errors
+from tailgrad.rollouts.chats import check_prompts
+from tailgrad.rollouts.data_sets import local_path, stream_rows
+from tailgrad.rollouts.prompts import load_prompts, tokenize_prompts, with_prompt_column
+from tailgrad.rollouts.token_ids import check_fit
+from tailgrad.training.config import TailGRPOConfig
+
+if TYPE_CHECKING:
+    from tailgrad.training.launch import TrainArguments
+
+
+def load_split(
+    script: TrainArguments,
+    config: TailGRPOConfig,
+    mixture: DatasetMixtureConfig,
+    policy: str,
+    revision: str | None,
+    split: str,
+) -> Any:
+    """Return one split of the data set, its prompts in the column `prompt`, checked for the policy before it is loaded.
+
+    A stream from the hub is checked prompt by prompt when it becomes rollouts.
+
+    Args:
+        script: Names the data set.
+        config: The training's configuration.
+        mixture: Data sets to mix; they come before the one that `script` names.
+        policy: Hub name or local folder.
+        revision: The policy's branch, tag or commit of the hub.
+        split: The split.
+
+    Returns:
+        A memory-mapped `datasets.Dataset`, the one that `tailgrad sample` reads, or a `datasets.IterableDataset`.
+
+    Raises:
+        FileNotFoundError: The data set or the policy is not there.
+        ValueError: No data set is named, or the policy cannot take a prompt.
+    """
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": config.trust_remote_code}
+    with model_errors(policy, "policy"):
+        processor = AutoProcessor.from_pretrained(policy, **options)
+        model_config = AutoConfig.from_pretrained(policy, **options)
+    reads_text_alone = isinstance(processor, PreTrainedTokenizerBase)
+    rows, source = _read(script, mixture, split, pictures=not reads_text_alone)
+    if isinstance(rows, Dataset) and reads_text_alone:
+        check_fit(
+            tokenize_prompts(processor, rows["prompt"], config.chat_template_kwargs, source=source),
+            processor,
+            model_config,
+            model=policy,
+            new_tokens=config.max_completion_length,
+            option="max_completion_length",
+            source=source,
+        )
+    is_local_stream = script.dataset_streaming and isinstance(rows, Dataset) and not mixture.datasets
+    return rows.to_iterable_dataset() if is_local_stream else rows
+
+
+def _read(script: TrainArguments, mixture: DatasetMixtureConfig, split: str, *, pictures: bool) -> tuple[Any, str]:
+    """The rows and what error messages call them."""
+    options: dict[str, Any] = {"prompt_column": script.prompt_column, "pictures": pictures}
+    if mixture.datasets:
+        source = "the mixture of data sets"
+        rows = with_prompt_column(get_dataset(mixture)[split], source, **options)
+        if isinstance(rows, Dataset):
+            check_prompts(rows["prompt"], source, pictures=pictures)
+        return rows, source
+    if not script.dataset_name:
+        raise ValueError("No prompts given. Use --dataset_name with a hub name, a folder or a file.")
+    source = f"data set {script.dataset_name!r}"
+    if script.dataset_streaming and local_path(script.dataset_name) is None:
+        return with_prompt_column(
+            stream_rows(script.dataset_name, script.dataset_config, split), source, **options
+        ), source
+    return load_prompts(script.dataset_name, split=split, config=script.dataset_config, **options).rows, source

@@ -1,0 +1,252 @@
+"""Training and sampling of one data set: the same tokens, the same values for the reward, the same refusals."""
+
+import datetime
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, Features, Image, Value
+from transformers import AutoTokenizer, GenerationMixin
+
+from tailgrad.cli.main import main
+
+# TRL itself asks transformers for options by their old names.
+pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing.*` is deprecated:FutureWarning")
+
+TEMPLATE = (
+    "{% for m in messages %}"
+    "{% if m['role'] == 'system' %}{{ raise_exception('no system messages here') }}{% endif %}"
+    "<{{ m['role'] }}> {{ m['content'] }} "
+    "{% for call in m['tool_calls'] or [] %}"
+    "{% for name, value in call['function']['arguments'].items() %}{{ name }} {{ value }} {% endfor %}{% endfor %}"
+    "</s> {% endfor %}{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+REWARD = """
+SEEN = []
+
+def reward(*, prompts, completions, completion_ids, trainer_state=None, log_extra=None, log_metric=None, **columns):
+    SEEN.extend(dict(zip(["prompt", *columns], row)) for row in zip(prompts, *columns.values()))
+    return [float(len(ids)) for ids in completion_ids]
+"""
+
+
+def called(**arguments: Any) -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": arguments}}],
+    }
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+SHAPES: dict[str, list[dict[str, Any]]] = {
+    "plain": [{"prompt": "one two", "answer": "three"}, {"prompt": "four", "answer": "five"}],
+    "arguments with other keys": [
+        {"prompt": [user("one"), called(city="three"), user("two")]},
+        {"prompt": [user("one"), called(zip=7), user("two")]},
+    ],
+    "messages with other keys": [
+        {"prompt": [user("one")]},
+        {"prompt": [user("one"), called(a=1) | {"content": None}, {"role": "tool", "name": "f", "content": "two"}]},
+    ],
+    "columns of objects": [
+        {"prompt": [user("one")], "reward_model": {"ground_truth": "4"}, "extra_info": {"index": 0, "split": "x"}},
+        {"prompt": [user("two")], "reward_model": {"ground_truth": "5"}, "extra_info": {"index": 1, "hint": "x"}},
+    ],
+    "dates": [
+        {"prompt": [user("2024-02-29")], "day": "2024-02-29", "at": {"time": ["1999-12-31T10:00:00Z"]}},
+        {"prompt": [user("1999-12-31")], "day": "1999-12-31", "at": {"time": ["1999-12-31 10:00"]}},
+    ],
+    "columns that not every row has": [{"prompt": "one", "answer": "7"}, {"prompt": "two", "other": 1.5}],
+    "values of several types": [{"prompt": "one", "answer": "7"}, {"prompt": "two", "answer": [7, "x"]}],
+}
+
+
+@pytest.fixture
+def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the reward `kept.reward` is passed, and the rows of tokens that models generate from."""
+    (tmp_path / "kept.py").write_text(REWARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "kept", raising=False)
+    inputs: list[list[int]] = []
+    generate = GenerationMixin.generate
+
+    def kept(self: Any, *args: Any, **kwargs: Any) -> Any:
+        for ids, mask in zip(kwargs["input_ids"].tolist(), kwargs["attention_mask"].tolist(), strict=True):
+            inputs.append([i for i, m in zip(ids, mask, strict=True) if m])
+        return generate(self, *args, **kwargs)
+
+    monkeypatch.setattr(GenerationMixin, "generate", kept)
+
+    def take() -> tuple[set[str], set[str]]:
+        import kept as module  # type: ignore[import-not-found]
+
+        rows = {repr(sorted(row.items())) for row in module.SEEN}
+        tokens = {repr(row) for row in inputs}
+        module.SEEN.clear()
+        inputs.clear()
+        return rows, tokens
+
+    return take
+
+
+def train_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[str]:
+    options = {
+        "model_name_or_path": policy,
+        "dataset_name": data,
+        "reward_funcs": "kept.reward",
+        "output_dir": out / "trained",
+        "num_generations": 2,
+        "per_device_train_batch_size": 4,
+        "max_completion_length": 4,
+        "max_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "estimator": "grpo",
+    }
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    return ["train", *words, "--use_cpu", "--bf16", "false", "--gradient_checkpointing", "false", *more]
+
+
+def sample_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[str]:
+    options = {"model": policy, "dataset": data, "reward": "kept.reward", "out": out / "table.parquet", "n": 2}
+    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    return ["sample", *words, "--max_new_tokens", "4", *more]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_tokens_and_values(shape: str, seen: Any, make_policy: Any, tmp_path: Path) -> None:
+    policy = make_policy(chat_template=TEMPLATE, pad_token="[PAD]")
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in SHAPES[shape]))
+    assert main(train_arguments(policy, data, tmp_path)) == 0
+    trained = seen()
+    assert main(sample_arguments(policy, data, tmp_path)) == 0
+    sampled = seen()
+    assert trained == sampled
+    names = list(dict.fromkeys(name for row in SHAPES[shape] for name in row))
+    rows = [{name: row.get(name) for name in names} for row in SHAPES[shape]]
+    assert sampled[0] == {repr(sorted(row.items())) for row in rows}
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    if isinstance(rows[0]["prompt"], list):
+        ids = [
+            tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True)["input_ids"]
+            for row in SHAPES[shape]
+        ]
+    else:
+        ids = tokenizer([row["prompt"] for row in rows])["input_ids"]
+    assert sampled[1] == {repr(row) for row in ids}
+
+
+def test_a_stream_of_a_local_file_with_another_prompt_column(seen: Any, make_policy: Any, tmp_path: Path) -> None:
+    policy = make_policy(pad_token="[PAD]")
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps({"question": text, "day": "2024-02-29"}) + "\n" for text in ("one", "two")))
+    streamed = ("--dataset_streaming", "--prompt_column", "question")
+    assert main(train_arguments(policy, data, tmp_path, *streamed)) == 0
+    assert seen()[0] == {f"[('day', '2024-02-29'), ('prompt', '{text}')]" for text in ("one", "two")}
+    data.write_text('{"question": "one"}\n{"question": ""}\n')
+    assert main(train_arguments(policy, data, tmp_path, *streamed)) == 2
+
+
+def pictures(path: Path, name: str) -> Path:
+    from PIL import Image as Pictures
+
+    file = io.BytesIO()
+    Pictures.new("RGB", (2, 2), "red").save(file, "png")
+    stored = {"bytes": file.getvalue(), "path": None}
+    features = Features({"prompt": Value("string"), name: Image()})
+    Dataset.from_dict({"prompt": ["one", "two"], name: [stored, stored]}, features=features).to_parquet(str(path))
+    return path
+
+
+LONG = " ".join(["one"] * 70)
+REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "no tokens": ([{"prompt": "one"}, {"prompt": ""}], "the prompt in row 1 has no tokens"),
+    "white space alone": ([{"prompt": "one"}, {"prompt": " \n "}], r"the prompt in row 1 has no tokens (' \n ')"),
+    "too long": ([{"prompt": "one"}, {"prompt": LONG}], "the prompt in row 1 has 70 tokens; with max_"),
+    "no embedding": ([{"prompt": "one"}, {"prompt": "one extra"}], "row 1 has the token 'extra' with id 12"),
+    "a template that refuses": (
+        [{"prompt": [user("one")]}, {"prompt": [{"role": "system", "content": "one"}, user("two")]}],
+        "the model's chat template refuses the prompt in row 1: no system messages here",
+    ),
+    "value for content": ([{"prompt": [{"role": "user", "value": "one"}]}], "row 0: message 0 has no 'content'"),
+    "no content": ([{"prompt": [user("one")]}, {"prompt": [user(None)]}], "row 1: message 0 has no 'content'"),
+    "no role": ([{"prompt": [user("one"), {"content": "two"}]}], "row 0: message 1 has no 'role'"),
+    "parts": ([{"prompt": [user([{"type": "text", "text": "one"}])]}], "as its 'content'"),
+    "no messages": ([{"prompt": [user("one")]}, {"prompt": []}], "row 1 is [] (list)"),
+    "a column of pictures": ([{"prompt": "one", "images": "x"}], "has a column 'images'"),
+    "a name of TRL's": ([{"prompt": "one", "trainer_state": 1}], "has a column 'trainer_state'"),
+}
+
+
+@pytest.mark.parametrize("command", ["train", "stream", "sample"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_same_refusals(
+    case: str, command: str, seen: Any, make_policy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, message = REFUSED[case]
+    policy = make_policy(chat_template=TEMPLATE, pad_token="[PAD]")
+    if case == "no embedding":
+        tokenizer = AutoTokenizer.from_pretrained(policy)
+        tokenizer.add_tokens(["extra"])
+        tokenizer.save_pretrained(policy)
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if command == "sample":
+        arguments = sample_arguments(policy, data, tmp_path)
+    else:
+        more = ("--dataset_streaming",) if command == "stream" else ()
+        arguments = train_arguments(policy, data, tmp_path, *more)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(data) in error
+    assert not (tmp_path / "trained").exists()
+
+
+@pytest.mark.parametrize("case", ["value for content", "a column of pictures", "a template that refuses"])
+def test_the_same_refusals_of_score(
+    case: str, seen: Any, make_policy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy, data = make_policy(chat_template=TEMPLATE, pad_token="[PAD]"), tmp_path / "data.jsonl"
+    data.write_text(json.dumps({"prompt": [user("one")]}) + "\n")
+    assert main(sample_arguments(policy, data, tmp_path)) == 0
+    rows, message = REFUSED[case]
+    if case == "a template that refuses":
+        message = "refuses the prompt in row 0: no user messages here"
+        make_policy(chat_template="{{ raise_exception('no user messages here') }}", pad_token="[PAD]")
+    else:
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table, scored = tmp_path / "table.parquet", tmp_path / "scored.parquet"
+    assert main(["score", "--table", str(table), "--reward", "kept.reward", "--out", str(scored)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(data) in error
+
+
+def test_pictures_for_the_reward_alone(seen: Any, make_policy: Any, tmp_path: Path) -> None:
+    policy, data = make_policy(pad_token="[PAD]"), pictures(tmp_path / "data.parquet", "picture")
+    assert main(train_arguments(policy, data, tmp_path)) == 0
+    assert main(sample_arguments(policy, data, tmp_path)) == 0
+    pictures(data, "image")
+    assert main(train_arguments(policy, data, tmp_path)) == 2
+
+
+def test_real_dates_of_parquet_stay_dates(seen: Any, make_policy: Any, tmp_path: Path) -> None:
+    policy, data = make_policy(pad_token="[PAD]"), tmp_path / "data.parquet"
+    days = [datetime.datetime(2024, 2, 29), datetime.datetime(1999, 12, 31)]
+    pq.write_table(pa.table({"prompt": ["one", "two"], "day": days}), data)
+    assert main(train_arguments(policy, data, tmp_path)) == 0
+    trained = seen()
+    assert main(sample_arguments(policy, data, tmp_path)) == 0
+    assert trained == seen()
+    assert trained[0] == {
+        f"[('day', {day!r}), ('prompt', '{text}')]" for day, text in zip(days, ("one", "two"), strict=True)
+    }
