@@ -112,7 +112,7 @@ def test_settings_as_json(folder: Path) -> None:
     assert main(command(**given)) == 0
     metadata = read_table(folder / "rollouts.parquet").metadata
     assert metadata["sampling"]["min_p"] == 0.1
-    assert metadata["chat_template_kwargs"] == {"enable_thinking": False}
+    assert metadata["chat_template_kwargs"] == {}  # plain prompts
 
 
 @pytest.mark.parametrize("text", ["min_p=0.1", "[1]", '{"min_p"'])

@@ -104,3 +104,8 @@ def test_other_arguments_than_in_training_are_said(thinker: dict[str, Any]) -> N
     with pytest.warns(UserWarning, match=r"chat_template_kwargs \{'enable_thinking': False\} \(now off\)"):
         table = read_table(sample(SampleConfig(**thinker, chat_template_kwargs={})))
     assert table.metadata["chat_template_kwargs"] == {}
+
+
+def test_they_are_nothing_to_plain_prompts(options: dict[str, Any]) -> None:
+    table = read_table(sample(SampleConfig(**options, chat_template_kwargs={"enable_thinking": False})))
+    assert table.metadata["chat_template_kwargs"] == {}

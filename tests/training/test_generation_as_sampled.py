@@ -6,16 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 from datasets import Dataset
+from huggingface_hub.errors import LocalEntryNotFoundError
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GenerationMixin
 from trl import GRPOConfig
 
 from tailgrad.quickstart.task import build_prompts
 from tailgrad.rollouts import SampleConfig, read_table, sample
-from tailgrad.rollouts.generation import BEAMS, KNOWN, OFF, REFUSED, TRAINING_DEFAULTS, TRAINING_RECORD
+from tailgrad.rollouts.generation import BEAMS, KNOWN, OFF, REFUSED, TRAINING_DEFAULTS, TRAINING_RECORD, read_record
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.record import generation_of
 
@@ -228,3 +230,19 @@ def test_a_broken_record_is_named(policy: Path, tmp_path: Path, text: str) -> No
     (start / TRAINING_RECORD).write_text(text)
     with pytest.raises(ValueError, match=r"tailgrad_training\.json' is no record of a training"):
         sampled(start, tmp_path)
+
+
+def test_the_record_of_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def gives(model: str, file: str, revision: str | None) -> str:
+        asked.append((model, file, revision))
+        if model == "org/untrained":
+            raise LocalEntryNotFoundError("no such file")
+        (tmp_path / file).write_text('{"generation": {"temperature": 0.7}}')
+        return str(tmp_path / file)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", gives)
+    assert read_record("org/trained", "v1") == {"generation": {"temperature": 0.7}}
+    assert read_record("org/untrained") == {}
+    assert asked == [("org/trained", TRAINING_RECORD, "v1"), ("org/untrained", TRAINING_RECORD, None)]

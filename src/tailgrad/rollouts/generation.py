@@ -127,7 +127,7 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
     Raises:
         ValueError: An unknown setting was asked for, the training's record cannot be read, or as in `shaping`.
     """
-    record = read_record(config.model)
+    record = read_record(config.model, config.revision)
     trained = _trained_shaping(record, own)
     given = {name: value for name, value in config.shaping.items() if value is not None}
     unknown = sorted(given.keys() - KNOWN)
@@ -147,11 +147,12 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
     return now, template, trained
 
 
-def read_record(model: str) -> dict[str, Any]:
-    """Return the record that tailgrad's trainer wrote beside a local model; {} where there is none.
+def read_record(model: str, revision: str | None = None) -> dict[str, Any]:
+    """Return the record that tailgrad's trainer wrote beside a model; {} where there is none.
 
     Args:
         model: Hub name or local folder.
+        revision: Branch, tag or commit of the hub.
 
     Returns:
         The record.
@@ -159,14 +160,24 @@ def read_record(model: str) -> dict[str, Any]:
     Raises:
         ValueError: The record cannot be read.
     """
-    path = Path(model).expanduser() / TRAINING_RECORD
-    if not path.is_file():
+    folder = Path(model).expanduser()
+    path = folder / TRAINING_RECORD if folder.is_dir() else _record_of_hub(model, revision)
+    if path is None or not path.is_file():
         return {}
     try:
         record: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{str(path)!r} is no record of a training ({error}); delete it to sample without.") from error
     return record
+
+
+def _record_of_hub(model: str, revision: str | None) -> Path | None:
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(model, TRAINING_RECORD, revision=revision))
+    except OSError:  # the model has none, or the hub is out of reach and none was fetched before
+        return None
 
 
 def _trained_shaping(record: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any] | None:

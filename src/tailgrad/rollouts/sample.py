@@ -9,6 +9,7 @@ from tailgrad._version import __version__
 from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
 from tailgrad.rewards._models import revision_of
+from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.generation import as_trained
@@ -56,7 +57,7 @@ def _sampler(config: SampleConfig) -> Sampler:
     check_fit(token_ids, tokenizer, model.config, model=config.model, new_tokens=room, source=source)
     metadata = _metadata(config, model, reference, described, prompts) | {
         "sampling": {"n": config.n, **shaping},
-        "chat_template_kwargs": chat_template_kwargs,
+        "chat_template_kwargs": chat_template_kwargs if is_chat(prompts.prompts[0]) else {},
         "trained_with": trained_with,
     }
     return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata, shaping)
