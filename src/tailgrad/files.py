@@ -42,12 +42,13 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
 
 
 @contextmanager
-def locked(lock: Path, what: str) -> Iterator[None]:
+def locked(lock: Path, what: str, *, wait: float = 0.0) -> Iterator[None]:
     """Hold a lock for the length of the block; it is released when the process ends, however it ends.
 
     Args:
         lock: The lock's file; its folder is made if missing. The file stays, the lock does not.
         what: What is locked, the first words of the error message.
+        wait: Most seconds to wait for another process that holds the lock.
 
     Raises:
         ValueError: Another process holds the lock.
@@ -56,7 +57,7 @@ def locked(lock: Path, what: str) -> Iterator[None]:
 
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(lock, timeout=0):
+        with FileLock(lock, timeout=wait):
             yield
     except Timeout:
         raise ValueError(f"{what} is being written by another process; wait for its end or stop it.") from None

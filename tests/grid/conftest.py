@@ -11,7 +11,8 @@ import yaml
 
 from tailgrad.evaluation import budgets_up_to
 from tailgrad.grid.choosing import chosen_trainings
-from tailgrad.grid.config import GridConfig, read_grid
+from tailgrad.grid.config import GridConfig
+from tailgrad.grid.reading import read_grid
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import Measurement, Training, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of

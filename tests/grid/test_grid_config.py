@@ -1,14 +1,22 @@
 """What a grid's YAML may say, and what is said of one that cannot be."""
 
+import contextlib
+import copy
+import datetime
 import re
+from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tailgrad.grid import GridConfig, read_grid
+from tailgrad.grid.commands import train_options
 from tailgrad.grid.results import COLUMNS
+from tailgrad.grid.trainings import bases, choosing, key_of, trials
+from tailgrad.jobs import flags
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "grid.md"
 FILES = {"train": "a.jsonl", "choose": "b.jsonl", "test": "c.jsonl"}
@@ -19,7 +27,7 @@ def test_a_grid_is_read(make_grid, tmp_path: Path) -> None:
     assert config.estimators == ("grpo", "max_at_k:k=4")
     assert config.budgets == ((8, 16),)
     assert config.seeds == (0, 1, 2)
-    assert (config.steps, config.save_steps) == (10, 2)
+    assert config.steps == 10
     assert (config.results, config.work) == (tmp_path / "results.parquet", tmp_path / "work")
     assert config.num_processes == 1
 
@@ -106,6 +114,23 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"test_prompts": 0}, "test_prompts is 0"),
     ({"processes": 0}, "processes is 0"),
     ({"prompts_a_step": True}, "prompts_a_step is True"),
+    ({"learning_rates": [True]}, "learning_rates has True"),
+    ({"kl_weights": [10**400]}, "kl_weights has 1000"),
+    ({"seeds": [2**32]}, r"a seed is 4294967296; it must be below 2\^32"),
+    ({"estimators": [["grpo"]]}, r"an entry of estimators is \('grpo',\); it must be a text"),
+    ({"policies": {"tiny": ["policy"]}}, r"'tiny' of policies is \['policy'\]; it must be a text"),
+    ({"policies": {"tiny": " "}}, "'tiny' of policies is ' '; it must be a text that is not empty"),
+    ({"prompts": {"tasks": FILES | {"test": {}}}}, "'test' of prompts 'tasks' is {}; it must be a text"),
+    ({"also_score": {"judge": 3.5, "other": []}}, r"'other' of also_score is \[\]; it must be a text"),
+    ({"also_score": [["verifier"]]}, "an entry of also_score is"),
+    ({"results": ["rows.parquet"]}, r"results is \('rows.parquet',\); it must be a text"),
+    ({"train": {"max_steps": 2, "gradient_accumulation_steps": 4}}, "would change how many prompts a step has"),
+    ({"train": {"max_steps": 2, "generation_batch_size": 64}}, "how many rollouts go through the policy at once"),
+    ({"train": {"max_steps": 2, "auto_find_batch_size": True}}, r"\(per_device_train_batch_size\)"),
+    ({"train": {"max_steps": 2, "num_iterations": "two"}}, "num_iterations of train is 'two'"),
+    ({"train": {"max_steps": 2, "tail_fraction": "much"}}, "tail_fraction must be of type"),
+    ({"per_device_train_batch_size": 0}, "per_device_train_batch_size is 0"),
+    ({"per_device_train_batch_size": 12}, "is 12, which does not divide the 16 rollouts of a step .*such as 4"),
 ]
 
 
@@ -125,6 +150,95 @@ def test_a_file_that_is_no_grid(tmp_path: Path) -> None:
     path.write_text("a: [1\nb: {")
     with pytest.raises(ValueError, match=r"grid.yaml' is not YAML: "):
         read_grid(path)
+
+
+NULLS = [
+    ("results: null", "results is None; it must be a text"),
+    ("work:", "work is None; it must be a text"),
+    ("policies: {a: null}", "'a' of policies is None; it must be a text"),
+    ("policies: {~: x, '': y}", "a name in policies is ''"),
+    ("rewards: null", "rewards is None; it must be a mapping"),
+    ("prompts: {a: {train: a, choose: b, test: }}", "'test' of prompts 'a' is None"),
+    ("estimators: [null]", "an entry of estimators is None; it must be a text"),
+    ("also_score: {judge: }", "'judge' of also_score is None"),
+    ("seeds:", r"seeds is None; it must be a list\."),
+    ("policies: {a: x, a: y}", r"has the key 'a' twice \(line \d+\)"),
+    ("train: {max_steps: 2, top_k: 1, top_k: 2}", "has the key 'top_k' twice"),
+    ("work: elsewhere\nwork: here", r"has the key 'work' twice \(line \d+\)"),
+    ("policies: {[a]: x}", "has a list or a mapping in the place of a key"),
+    ("estimators: &all [*all]", "has a value that contains itself"),
+    ("test_n: !!bool maybe", "is not YAML: "),
+    ("sample: {seed: !!set {a, b}}", "seed of sample is {"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), NULLS, ids=[line for line, _ in NULLS])
+def test_what_yaml_itself_can_say_wrong(write_grid, tmp_path: Path, line: str, message: str) -> None:
+    path = write_grid(tmp_path, **{line.partition(":")[0]: None})
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(ValueError, match=message) as caught:
+        read_grid(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_are_taken_as_they_are_written(write_grid, tmp_path: Path) -> None:
+    """YAML reads each of these as something else: a boolean, a number, a date, nothing."""
+    odd = ["no", "2024", "on", "1e3", "1_000", "0x1f", "12:30", "2024-01-02", "null", "~", "1.50", ".inf", "Yes"]
+    names = ", ".join(f"{name}: {name if name not in ('null', '~') else 'text'}" for name in odd)
+    parts = ", ".join(f"{name}: {{train: a, choose: 1, test: 2}}" for name in odd)
+    lines = f"policies: {{{names}}}\nrewards: {{{names}}}\nprompts: {{{parts}}}\nalso_score: [no, 1e3]\nwork: 2024\n"
+    path = write_grid(tmp_path, policies=None, rewards=None, prompts=None, work=None)
+    path.write_text(path.read_text() + lines)
+    config = read_grid(path)
+    expected = {name: name if name not in ("null", "~") else "text" for name in odd}
+    assert config.policies == config.rewards == expected
+    assert config.prompts == {name: {"train": "a", "choose": "1", "test": "2"} for name in odd}
+    assert config.also_score == ("no", "1e3")
+    assert config.work == tmp_path / "2024"
+
+
+def test_values_that_are_no_names_stay_what_yaml_says(write_grid, tmp_path: Path) -> None:
+    path = write_grid(tmp_path, train=None)
+    lines = "train: {<<: {bf16: on, use_cpu: yes}, use_cpu: no, max_steps: 2, run_name: 2024-01-02, no: 3}\n"
+    path.write_text(path.read_text() + lines)
+    config = read_grid(path)
+    assert config.train == {"bf16": True, "use_cpu": False, "max_steps": 2, "run_name": "2024-01-02", "no": 3}
+
+
+def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value in nested lists and mappings."""
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in below:
+        yield (*here, key)
+        yield from places(child, (*here, key))
+
+
+@pytest.mark.filterwarnings("ignore:deploy_n = 7 is not larger")
+def test_a_grid_with_any_value_replaced_is_read_or_refused(write_grid, tmp_path: Path) -> None:
+    """No value of any kind at any place raises anything else; what is read gives commands."""
+    also = {"also_score": {"judge": "x.y"}, "sample": {"batch_size": 64, "generation_kwargs": {"min_p": 0.1}}}
+    train = {"max_steps": 2, "tail_fraction": 0.25, "num_iterations": 2, "generation_kwargs": {"min_p": 0.1}}
+    path = write_grid(tmp_path, **also, train=train, kl_weights=[0.0], test_prompts=3, reference="tea")
+    whole = yaml.safe_load(path.read_text())
+    date = datetime.date(2024, 1, 2)
+    values = [None, 7, -1, 0.5, True, "text", "", "7", [], [1], ["a"], [[None]], {}, {"a": 1}, {"a": None}, date]
+    read = 0
+    for place in places(whole):
+        for value in values:
+            changed = copy.deepcopy(whole)
+            inner = changed
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = value
+            path.write_text(yaml.safe_dump(changed))
+            with contextlib.suppress(ValueError):
+                config = read_grid(path)
+                for training in trials(config):
+                    assert all(isinstance(word, str) for word in flags(train_options(config, training)))
+                    assert key_of(config, training, choosing(config, training)[0])
+                assert [training.label(config) for training in bases(config)]
+                read += 1
+    assert read > 50  # names may be almost anything
 
 
 def test_an_option_for_all_estimators_counts_for_them(make_grid) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tailgrad.cli.sample import add_parser
-from tailgrad.grid.run import _chain, _is_trained, _table_jobs, _train_log, _train_seconds
+from tailgrad.grid.commands import train_log
+from tailgrad.grid.run import _chain, _is_trained, _table_jobs, _train_seconds
 from tailgrad.grid.trainings import Measurement, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of
 from tailgrad.jobs import events_beside
@@ -74,7 +75,7 @@ def test_a_model_without_its_record_is_not_whole(make_grid) -> None:
 def test_the_time_of_a_training_is_that_of_all_of_it(make_grid, events, seconds: float | None) -> None:
     config = make_grid()
     training = trials(config)[0]
-    path = events_beside(_train_log(config, training))
+    path = events_beside(train_log(config, training))
     assert _train_seconds(config, training) is None
     path.parent.mkdir(parents=True)
     path.write_text("".join(json.dumps({"kind": kind, name: value}) + "\n" for kind, name, value in events))

@@ -1,6 +1,8 @@
 """The report of a grid, from rows that no training was needed for."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import matplotlib.image
@@ -136,4 +138,20 @@ def test_results_that_are_none(tmp_path: Path, make_grid, fill) -> None:
     append_result(path, rows[0] | {"more": 1})
     append_result(path, rows[5])
     assert read_results(path) == [rows[0], rows[5]]
-    assert [entry.name for entry in tmp_path.glob("*rows*")] == ["rows.parquet"]
+    append_result(path, rows[5] | {"n": 99})  # another grid that did the same
+    assert read_results(path) == [rows[0], rows[5]]
+    assert {entry.name for entry in tmp_path.glob("*rows*")} == {"rows.parquet", ".rows.parquet.lock"}
+
+
+def test_two_grids_that_write_to_one_table_lose_no_row(make_grid, fill, tmp_path: Path) -> None:
+    rows = [row | {"key": f"{row['key']}{i}"} for i in range(4) for row in fill(make_grid(), value, kl)][:24]
+    halves = {"a": rows[::2], "b": rows[1::2]}
+    program = "import json, sys; from pathlib import Path; from tailgrad.grid.results import append_result\n"
+    program += "for row in json.load(open(sys.argv[1])): append_result(Path('rows.parquet'), row)"
+    for name, half in halves.items():
+        (tmp_path / name).write_text(json.dumps(half))
+    children = [subprocess.Popen([sys.executable, "-c", program, name], cwd=tmp_path) for name in halves]
+    assert [child.wait() for child in children] == [0, 0]
+    found = read_results(tmp_path / "rows.parquet")
+    assert {row["key"] for row in found} == {row["key"] for row in rows}
+    assert len(found) == len(rows)

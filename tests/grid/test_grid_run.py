@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from tailgrad.cli.main import main
 from tailgrad.evaluation import best_of_n
+from tailgrad.events import VARIABLE
 from tailgrad.grid import GridConfig, read_grid, run_grid
 from tailgrad.grid.contents import check_contents, check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
@@ -55,6 +56,7 @@ class InProcess:
 
     def run(self, job: Job) -> None:
         job.log.parent.mkdir(parents=True, exist_ok=True)
+        os.environ[VARIABLE] = str(job.events)  # set back by the fixture
         with job.log.open("w") as log, contextlib.redirect_stdout(log), contextlib.chdir(job.folder or "."):
             assert main(list(job.argv)) == 0, job.log.read_text()
         self.jobs.append(job)
@@ -68,6 +70,7 @@ def runner() -> Iterator[InProcess]:
     """What runs the jobs of a grid, and remembers them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TAILGRAD_TRACEBACK", "1")
+        patch.setenv(VARIABLE, "")
         found = InProcess()
         patch.setattr("tailgrad.grid.run.run_side_by_side", found)
         yield found
@@ -84,7 +87,9 @@ def new_grid(write_grid, policy: Path, tmp_path_factory: pytest.TempPathFactory)
         for name, (split, count) in splits.items():
             rows = build_prompts(split)[:count]
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return read_grid(write_grid(folder, train=TRAIN, sample={"max_new_tokens": 6}, test_prompts=4))
+        return read_grid(
+            write_grid(folder, train=TRAIN, sample={"max_new_tokens": 6}, test_prompts=4, per_device_train_batch_size=4)
+        )
 
     return make
 
@@ -146,7 +151,10 @@ def test_the_commands_say_what_the_row_says(finished) -> None:
     said = {(c["--estimator"], float(c["--learning_rate"]), int(c["--seed"])) for c in commands}
     assert said == trained
     assert {c["--deploy_n"] for c in commands} == {"16"}
-    assert {c["--per_device_train_batch_size"] for c in commands} == {"16"}
+    sizes = {(c["--per_device_train_batch_size"], c["--gradient_accumulation_steps"]) for c in commands}
+    assert sizes == {("4", "4")}  # together m x prompts_a_step
+    records = [json.loads(path.read_text()) for path in config.work.glob("models/*/**/" + TRAINING_RECORD)]
+    assert {record["prompts_a_step"] for record in records} == {config.prompts_a_step}
 
 
 def test_a_finished_grid_has_nothing_to_do(finished, runner: InProcess) -> None:

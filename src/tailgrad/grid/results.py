@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tailgrad.files import replacing
+from tailgrad.files import locked, replacing
 from tailgrad.rollouts.parquet import arrow_schema, naming
+
+_WAIT = 60.0
+"""Most seconds to wait for another grid that writes a row."""
 
 _NUMBERS = "list<float64>"
 COLUMNS = {
@@ -65,13 +68,20 @@ def read_results(path: Path) -> list[Row]:
 
 
 def append_result(path: Path, row: Row) -> None:
-    """Add a row to the table; the file is replaced in one stroke, so that an interruption leaves it whole."""
+    """Add a row to the table, unless one with its key is there.
+
+    Other grids that write to the same table wait meanwhile. The file is replaced in one stroke, so that an interruption
+    leaves it whole.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = arrow_schema(COLUMNS)
-    rows = [{name: found[name] for name in COLUMNS} for found in [*read_results(path), row]]
-    with replacing(path) as unfinished:
-        pq.write_table(
-            pa.Table.from_pylist(rows, schema=schema), unfinished, compression="zstd", write_page_checksum=True
-        )
+    with locked(path.with_name(f".{path.name}.lock"), f"the results table {str(path)!r}", wait=_WAIT):
+        found = read_results(path)
+        if any(other["key"] == row["key"] for other in found):
+            return
+        rows = [{name: one[name] for name in COLUMNS} for one in [*found, row]]
+        table = pa.Table.from_pylist(rows, schema=schema)
+        with replacing(path) as unfinished:
+            pq.write_table(table, unfinished, compression="zstd", write_page_checksum=True)

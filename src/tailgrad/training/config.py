@@ -43,6 +43,10 @@ class TailGRPOConfig(GRPOConfig):
         "none",
         "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch).",
     )
+    save_at_steps: list[int] | None = field(
+        default=None,
+        metadata={"help": "Checkpoints after these steps are saved and kept; of all others only the newest stays."},
+    )
     reward_timeout: float | None = _option(None, "Most seconds of a call of a reward; longer is an error.")
     k: int | None = _option(None, "max_at_k, pass_at_k: size of the subsets, at most num_generations.")
     baseline: str | None = _option(None, "max_at_k: none, loo or subset (default).")

@@ -35,11 +35,17 @@ def training_record(args: TailGRPOConfig, generation: dict[str, Any]) -> dict[st
         "options": {name: value for name, value in args.estimator_options().items() if value is not None},
         "advantage_scaling": args.advantage_scaling,
         "num_generations": args.num_generations,
+        "prompts_a_step": _rollouts_a_step(args) / args.num_generations,
         "beta": args.beta,
         "seed": args.seed,
         "generation": generation,
         "chat_template_kwargs": args.chat_template_kwargs or {},
     }
+
+
+def _rollouts_a_step(args: TailGRPOConfig) -> int:
+    """Rollouts of an optimisation step on all devices, several GPUs of one process included."""
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
 
 def generation_of(trainer: GRPOTrainer) -> dict[str, Any]:

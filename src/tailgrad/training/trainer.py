@@ -19,6 +19,7 @@ from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.record import generation_of, training_record
+from tailgrad.training.saving import SaveAtSteps
 from tailgrad.training.seam import AdvantageSeam, PromptSeam
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             model=model, reward_funcs=[_check_function(f, args.reward_timeout) for f in funcs], args=args, **kwargs
         )
         self.generation = generation_of(self)
+        if self.args.save_at_steps:
+            self.add_callback(SaveAtSteps(self.args.save_at_steps))
 
     def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
         """Sum the rewards, estimate and scale the advantages, and log what is worth watching."""

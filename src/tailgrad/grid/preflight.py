@@ -1,0 +1,181 @@
+"""What a grid would stumble over after hours, looked for before its first command."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tailgrad.grid.checks import SPLITS
+from tailgrad.grid.commands import train_options
+from tailgrad.grid.config import GridConfig
+from tailgrad.grid.contents import prompts_of
+from tailgrad.grid.trainings import Training, cells
+from tailgrad.jobs import flags
+from tailgrad.rewards._models import check_model_name, model_errors
+from tailgrad.rewards.load import TRL_REWARDS
+from tailgrad.rollouts import SampleConfig
+from tailgrad.rollouts.prompts import load_prompts
+
+_REWARD_OPTIONS = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
+
+
+def check_start(config: GridConfig) -> None:
+    """Refuse a grid of which a command would fail, as far as that can be told without a model.
+
+    Args:
+        config: The grid.
+
+    Raises:
+        FileNotFoundError: A policy, reward model or data set is not there.
+        ValueError: It cannot be used, an option of `train` or `sample` is unknown or out of range, or there are fewer
+            prompts than one batch of rollouts takes.
+    """
+    if config.results.is_dir():
+        raise ValueError(f"results {str(config.results)!r} is a folder; name a file, such as rows.parquet.")
+    for _, deploy_n in config.budgets:
+        if deploy_n > config.test_n:
+            raise ValueError(
+                f"budgets has N = {deploy_n}, above test_n = {config.test_n}: V_N is known up to the responses that "
+                f"are sampled per test prompt. Give test_n: {deploy_n} or more, or a smaller N."
+            )
+    for name, given in config.policies.items():
+        _check_policy(config, f"policy {name!r}", config.locate(given))
+    for name, given in config.every_reward.items():
+        _check_reward(config, f"reward {name!r}", config.locate(given))
+    counts = {name: _count_prompts(config, name) for name in config.prompts}
+    _check_sample_options(config)
+    _check_trainings(config, counts)
+
+
+def _check_policy(config: GridConfig, what: str, name: str) -> None:
+    """Read a policy's config; an adapter names its own model."""
+    from transformers import AutoConfig
+
+    check_model_name(name, what)
+    if not (Path(name) / "adapter_config.json").is_file():
+        with model_errors(name, what):
+            code = config.train.get("trust_remote_code") in (True, "true", "True")
+            AutoConfig.from_pretrained(name, revision=config.train.get("model_revision"), trust_remote_code=code)
+
+
+def _check_reward(config: GridConfig, what: str, name: str) -> None:
+    """Look for a reward model's folder, or for a function's module, which is not imported."""
+    if name in TRL_REWARDS:
+        return
+    is_path = Path(name).expanduser().is_dir() or "/" in name or name.startswith((".", "~"))
+    if is_path or not ("." in name or ":" in name):
+        check_model_name(name, what)
+        return
+    module = name.replace(":", ".").partition(".")[0]
+    if PathFinder.find_spec(module, [str(config.folder.resolve()), *sys.path]) is None:
+        raise ValueError(
+            f"{what}: {name!r} names a function, and there is no module {module!r} in {str(config.folder.resolve())!r} "
+            "nor among the installed packages."
+        )
+
+
+def _count_prompts(config: GridConfig, name: str) -> int | None:
+    """Read a prompt set, and count the prompts to train on; None where they are streamed."""
+    for split in SPLITS[1:]:
+        with _named(f"prompts {name!r}, {split}"):
+            prompts_of(config, name, split, config.test_prompts if split == "test" else None)
+    train = config.train
+    if train.get("dataset_streaming") in (True, "true", "True"):
+        return None
+    options: dict[str, Any] = {
+        "split": train.get("dataset_train_split") or "train",
+        "config": train.get("dataset_config"),
+        "prompt_column": train.get("prompt_column") or "prompt",
+    }
+    with _named(f"prompts {name!r}, train"):
+        return len(load_prompts(config.locate(config.prompts[name]["train"]), **options).prompts)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Say first what an error is of."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{what}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def _check_sample_options(config: GridConfig) -> None:
+    """Refuse options that `tailgrad sample` does not have."""
+    known = {entry.name for entry in fields(SampleConfig)} - {"reward_options"}
+    known |= {f"reward_{name}" for name in _REWARD_OPTIONS}
+    for name in config.sample:
+        if name == "trust_remote_code":
+            raise ValueError("trust_remote_code cannot be given in `sample`.")
+        _check_known("sample", name, known)
+
+
+def _check_known(command: str, name: str, known: set[str]) -> None:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; `tailgrad {command} --help` lists them."
+        raise ValueError(f"{command} has the option {name!r}, which `tailgrad {command}` does not know{hint}")
+
+
+def _check_trainings(config: GridConfig, counts: dict[str, int | None]) -> None:
+    """Parse the command of every training that has options of its own, and compare its batches with the prompts."""
+    policy, reward, weight = next(iter(config.policies)), next(iter(config.rewards)), config.kl_weights[0]
+    for cell in cells(config):
+        if (cell.policy, cell.reward, cell.kl_weight) == (policy, reward, weight):
+            args = _parsed(config, replace(cell, learning_rate=config.learning_rates[0], seed=config.seeds[0]))
+            _check_prompts(config, cell.prompts, counts[cell.prompts], args)
+            _check_checkpoints(config, args)
+
+
+def _parsed(config: GridConfig, training: Training) -> Any:
+    """The training's configuration, as `tailgrad train` reads it."""
+    from tailgrad.training.launch import make_parser
+
+    parser: Any = make_parser()
+    known = {option.removeprefix("--") for option in parser._option_string_actions}
+    for name in config.train:
+        _check_known("train", name, known)
+    parser.error = _raise
+    logging.disable(logging.WARNING)  # what the training will say is not said for each
+    try:
+        with _named(f"train, for {training.estimator} with m = {training.m}"):
+            return parser.parse_args_and_config(flags(train_options(config, training)))[1]
+    except TypeError as error:
+        raise ValueError(f"train, for {training.estimator} with m = {training.m}: {error}") from error
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _raise(message: str) -> NoReturn:
+    """In the place of `ArgumentParser.error`, which prints the usage and exits."""
+    raise ValueError(message)
+
+
+def _check_prompts(config: GridConfig, name: str, count: int | None, args: Any) -> None:
+    batch = args.generation_batch_size // args.num_generations
+    if count is not None and count < batch:
+        raise ValueError(
+            f"prompts {name!r} has {count} prompts to train on, and one batch of rollouts takes {batch} "
+            f"(prompts_a_step = {config.prompts_a_step}), so that no step could be taken. Give more prompts, or fewer "
+            "per step."
+        )
+
+
+def _check_checkpoints(config: GridConfig, args: Any) -> None:
+    reuse = args.steps_per_generation * args.num_iterations
+    for step in config.checkpoints:
+        if step * args.gradient_accumulation_steps % reuse:
+            raise ValueError(
+                f"checkpoint {step} lies amid a batch of rollouts, which serves {reuse} backward passes "
+                f"({args.gradient_accumulation_steps} make a step) and is not saved: a training that is interrupted "
+                "there would not end as one that is not. Take another step."
+            )

@@ -1,0 +1,25 @@
+"""Checkpoints at given steps stay, of the others the newest alone; the record tells the prompts of a step."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tailgrad.cli.main import main
+from tailgrad.quickstart.task import build_prompts
+from tailgrad.rollouts.generation import TRAINING_RECORD
+
+
+def test_checkpoints_at_given_steps_are_kept(policy: Path, options: Any, tmp_path: Path) -> None:
+    data = tmp_path / "prompts.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in build_prompts("train")[:12]))
+    given = options(max_steps=5, save_strategy="steps", save_steps=2)
+    given |= {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 3}
+    given |= {"model_name_or_path": policy, "dataset_name": data}
+    given |= {"reward_funcs": "tailgrad.quickstart.task.verifier"}
+    argv = ["train", *(word for name, value in given.items() for word in (f"--{name}", str(value)))]
+    assert main([*argv, "--save_at_steps", "1", "3"]) == 0
+    folders = {folder.name for folder in (tmp_path / "out").glob("checkpoint-*")}
+    assert folders == {"checkpoint-1", "checkpoint-3", "checkpoint-5"}
+    for folder in (tmp_path / "out", *(tmp_path / "out").glob("checkpoint-*")):
+        record = json.loads((folder / TRAINING_RECORD).read_text())
+        assert record["prompts_a_step"] == 8 * 3 / 8
