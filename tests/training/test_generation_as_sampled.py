@@ -95,6 +95,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"guidance_scale": 1.5}, {}),
     ({"min_p": 0.2}, {"generation_kwargs": {"min_p": 0.1, "typical_p": 0.9, "top_k": 5, "temperature": 0.8}}),
     ({}, {"generation_kwargs": {"eos_token_id": 9}}),
+    ({}, {"top_k": None}),
     ({"watermarking_config": {"bias": 1.5}}, {"max_completion_length": 4}),
     ({"do_sample": False}, {"generation_kwargs": {"do_sample": False}}),
 ]
