@@ -247,3 +247,15 @@ def test_the_record_of_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
     assert read_record("org/trained", "v1") == {"generation": {"temperature": 0.7}}
     assert read_record("org/untrained") == {}
     assert asked == [("org/trained", TRAINING_RECORD, "v1"), ("org/untrained", TRAINING_RECORD, None)]
+
+
+@pytest.mark.parametrize(("rate", "said"), [(0.2, True), (0.0, False)])
+def test_dropout_that_acts_on_the_responses_is_said(
+    policy: Path, options: Any, caplog: pytest.LogCaptureFixture, rate: float, said: bool
+) -> None:
+    peft = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", lora_dropout=rate)
+    args = TailGRPOConfig(**options(max_steps=1))
+    rows = Dataset.from_list([{"prompt": "one"}] * 8)
+    with caplog.at_level("WARNING", logger="tailgrad.training.record"):
+        TailGRPOTrainer(model=str(policy), reward_funcs=length, args=args, train_dataset=rows, peft_config=peft)
+    assert ("generated with dropout (0.2)" in caplog.text) is said

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
+
+import torch
 
 from tailgrad._version import __version__
 from tailgrad.rollouts.generation import KNOWN, shaping
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
     from trl import GRPOTrainer
 
     from tailgrad.training.config import TailGRPOConfig
+
+logger = logging.getLogger(__name__)
 
 _VLLM_NAMES: Final = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tokens"}
 """vLLM's names of what transformers calls otherwise."""
@@ -52,7 +57,8 @@ def generation_of(trainer: GRPOTrainer) -> dict[str, Any]:
     """Return all that shapes the responses of a training.
 
     TRL's own generation takes the model's own settings wherever the options set none; vLLM and the continuous
-    batching of transformers do not look at them.
+    batching of transformers do not look at them. It also leaves dropout on, which sampling does not have: said in a
+    warning.
 
     Args:
         trainer: The trainer, made.
@@ -66,12 +72,23 @@ def generation_of(trainer: GRPOTrainer) -> dict[str, Any]:
     args = trainer.args
     if args.use_vllm:
         return _generation_of_vllm(args)
+    _say_dropout(trainer.model)
     explicit = {
         **trainer.generation_config.to_dict(),
         "eos_token_id": (args.generation_kwargs or {}).get("eos_token_id"),
     }
     own = {} if args.use_transformers_continuous_batching else trainer.model.generation_config.to_dict()
     return shaping(own, explicit)
+
+
+def _say_dropout(model: Any) -> None:
+    rate = max((part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)), default=0.0)
+    if rate > 0:
+        logger.warning(
+            "The responses of this training are generated with dropout (%g), as TRL does, and `tailgrad sample` "
+            "samples without it. --disable_dropout true turns it off (and --lora_dropout 0 that of an adapter).",
+            rate,
+        )
 
 
 def _generation_of_vllm(args: Any) -> dict[str, Any]:
