@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-_NUMBERS_AT_ONCE, _TEXTS_AT_ONCE = 2**18, 2**13  # rows
+_NUMBERS_AT_ONCE, _TEXTS_AT_ONCE = 2**18, 2**10  # rows
 _BUFFER = 2**20  # bytes
 
 _CONVERTED = {
@@ -74,7 +74,8 @@ class ParquetColumns:
         if not Path(path).is_file():
             raise FileNotFoundError(f"{self.name}: there is no such file.")
         with naming(self.name):
-            self._file = pq.ParquetFile(path, buffer_size=_BUFFER, page_checksum_verification=True)
+            options: dict[str, Any] = {"buffer_size": _BUFFER, "pre_buffer": False}  # else all of a column is held
+            self._file = pq.ParquetFile(path, page_checksum_verification=True, **options)
             self._schema = self._file.schema_arrow
             agrees = _is_as_written(self._schema, self._file.metadata.metadata or {})
         self.names: list[str] = list(self._schema.names)
