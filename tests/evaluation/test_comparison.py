@@ -203,6 +203,16 @@ def test_those_that_do_record_are_still_checked_behind_one_that_does_not():
         compare([run_of("pandas", sampling={}), run_of("tea", sampling={}, selection=np.zeros((6, 4)))])
 
 
+def test_a_reward_of_which_the_contents_changed_is_said():
+    base, same, other = (
+        run_of(name, sampling=SAMPLING | {"reward_files": files})
+        for name, files in (("base", ["1f", None]), ("same", ["1f", None]), ("other", ["2e", None]))
+    )
+    assert compare([base, same]).notes == compare([base, run_of("old")]).notes == ()
+    (note,) = compare([base, same, other]).notes
+    assert note.startswith("The reward 'length' is not the same in base and other: its files or its model changed")
+
+
 def test_the_kl_to_different_policies_is_left_out_and_said_and_nothing_else_is():
     references = [Reference("sft", "1f" * 32), Reference("copy of sft", "1f" * 32), Reference("sft", "2e" * 32)]
     base, copy, other = (

@@ -99,6 +99,8 @@ def test_the_reference_policy_is_known_by_content_where_it_can_be():
     references = [run.reference for run in runs]
     assert [references[0].same_as(other) for other in references] == [True, True, False, True, False]
     assert Run.from_table("tea", table()).reference is None
+    on_the_hub = fields | {"reference": "org/sft", "reference_files": None, "reference_revision": "c0ffee"}
+    assert Run.from_table("tea", table(metadata=on_the_hub)).reference == ("org/sft", "c0ffee")
     assert not references[0].same_as(None)
 
 

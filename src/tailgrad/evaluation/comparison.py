@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from tailgrad.evaluation.intervals import Interval, mean_interval
 from tailgrad.evaluation.runs import Run
-from tailgrad.evaluation.settings import differences, names_of
+from tailgrad.evaluation.settings import differences, edited_reward, names_of
 
 
 def comparable_runs(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -89,24 +89,33 @@ def paired_difference(
 
 
 def unchecked(runs: Sequence[Run]) -> list[str]:
-    """Say which of the runs record nothing of how they were sampled and scored, and what was not checked therefore.
+    """Say which of the runs record nothing of how they were sampled and scored, and which a reward that was edited.
 
     Args:
         runs: Runs that are compared.
 
     Returns:
-        One sentence or none.
+        Sentences, each of what was not checked.
 
     Example:
         >>> fields = {"prompt_ids": np.array([0]), "prompts": ["a"], "rewards": np.zeros((1, 2))}
         >>> unchecked([Run("base", sampling={"temperature": 1.0}, **fields), Run("tea", **fields)])
         ['Not checked for tea, which does not record it: temperature.']
     """
+    recorded = [run for run in runs if run.sampling]
     silent = dict.fromkeys(run.name for run in runs if not run.sampling)
-    if len(runs) < 2 or not silent:
-        return []
-    who = f"{', '.join(silent)}, which {'does' if len(silent) == 1 else 'do'} not record it"
-    return [f"Not checked for {who}: {', '.join(names_of([run.sampling for run in runs]))}."]
+    notes = []
+    if len(runs) > 1 and silent:
+        who = f"{', '.join(silent)}, which {'does' if len(silent) == 1 else 'do'} not record it"
+        notes.append(f"Not checked for {who}: {', '.join(names_of([run.sampling for run in runs]))}.")
+    edited = [run.name for run in recorded[1:] if edited_reward(recorded[0].sampling, run.sampling)]
+    if edited:
+        notes.append(
+            f"The reward {recorded[0].sampling.get('reward')!r} is not the same in {recorded[0].name} and "
+            f"{', '.join(dict.fromkeys(edited))}: its files or its model changed in between. If that moved a score, "
+            "score one of the tables anew with `tailgrad score --selection reward`."
+        )
+    return notes
 
 
 def to_one_reference(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:

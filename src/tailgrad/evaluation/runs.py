@@ -64,7 +64,7 @@ class Reference(NamedTuple):
 
     Attributes:
         name: Its name.
-        content: A hash of its files; None where unknown.
+        content: A hash of its files, or its revision on the hub; None where unknown.
     """
 
     name: str
@@ -188,6 +188,7 @@ class Run:
         if is_the_policy(metadata.get("sampling", {})) and table.reference_logprobs is not None:
             kl = np.mean(table.logprobs - table.reference_logprobs, axis=1)
         reference = metadata.get("reference")
+        content = metadata.get("reference_files") or metadata.get("reference_revision")
         return cls(
             name=name,
             prompt_ids=np.asarray(table.prompt_ids),
@@ -199,7 +200,7 @@ class Run:
             kl=kl,
             sampling=settings_of(metadata),
             selection=table.selection_rewards,
-            reference=None if reference is None else Reference(reference, metadata.get("reference_files")),
+            reference=None if reference is None else Reference(reference, content),
         )
 
     def best_of_n(self, budgets: Sequence[int]) -> Float[np.ndarray, "P K"]:

@@ -6,8 +6,10 @@ from typing import Any
 COMPARED = {
     "sampling": "what shapes a response: n, temperature, top_p, top_k, max_new_tokens and all else that acts",
     "chat_template_kwargs": "what the chat template makes of a prompt",
-    "reward": "what V_N is a mean of",
+    "reward": "what V_N is a mean of; the same under another name where reward_files and reward_weights are",
     "reward_options": "what a reward model reads, and how exactly; see REWARD_OPTIONS",
+    "reward_files": "alone they are said and not refused: an edit of a reward's file need not change a score",
+    "reward_weights": "stand in the name of the reward",
     "selection_reward": "what picks the best of N",
     "dataset": "the prompts and the columns that the reward is passed; its sha256 alone where both have one",
 }
@@ -22,8 +24,6 @@ NOT_COMPARED = {
     "reference": "acts on the KL alone, which is compared by it",
     "reference_revision": "likewise",
     "reference_files": "likewise",
-    "reward_weights": "they stand in the name of the reward",
-    "reward_files": "another hash with every edit of a file, also of one that changes no number",
     "seed": "other random numbers are another sample of the same responses",
     "batch_size": "speed",
     "device": "speed",
@@ -32,6 +32,8 @@ NOT_COMPARED = {
     "tailgrad_version": "no version changed what V_N is",
 }
 """Fields that may differ, each with the reason."""
+
+_FILES = ("reward_files", "reward_weights")
 
 REWARD_OPTIONS: dict[str, Any] = {"dtype": "float32", "input_format": "auto", "max_length": None, "revision": None}
 """Options of a reward model that decide its scores, with their defaults. The others are where and how fast it runs."""
@@ -70,8 +72,12 @@ def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[tupl
         [('n', 'not recorded', 4)]
     """
     ours, theirs = dict(_flat(first)), dict(_flat(other))
-    same_data = None is not ours.get("dataset.sha256") == theirs.get("dataset.sha256")
-    names = [name for name in sorted(ours.keys() | theirs.keys()) if not (same_data and name.startswith("dataset."))]
+    same: tuple[str, ...] = _FILES
+    if None is not ours.get("dataset.sha256") == theirs.get("dataset.sha256"):
+        same += ("dataset.",)
+    if _is_one_reward(first, other):
+        same += ("reward", "reward_options.")
+    names = sorted(name for name in ours.keys() | theirs.keys() if not _stands_for(name, same))
     found = [name for name in names if ours.get(name) != theirs.get(name)]
     return [(name, ours.get(name, "not recorded"), theirs.get(name, "not recorded")) for name in found]
 
@@ -86,8 +92,33 @@ def names_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         >>> names_of([{}, {"temperature": 1.0, "reward": "rm"}])
         ['temperature', 'reward']
     """
-    names = dict.fromkeys(name for of_run in settings for name in of_run if name != "n")  # n is that of the rewards
-    return list(names) or list(COMPARED)
+    aside = ("n", *_FILES)  # n is that of the rewards
+    names = dict.fromkeys(name for of_run in settings for name in of_run)
+    return [name for name in names or COMPARED if name not in aside]
+
+
+def edited_reward(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether rewards of one name had other contents: `differences` does not say so, since a score need not differ.
+
+    Args:
+        first: Settings of a run, as `settings_of` gives them.
+        other: Those of another.
+
+    Example:
+        >>> edited_reward({"reward": "rm", "reward_files": ["1f"]}, {"reward": "rm", "reward_files": ["2e"]})
+        True
+    """
+    pairs = zip(first.get("reward_files", []), other.get("reward_files", []), strict=False)
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+
+
+def _is_one_reward(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    known = [dict.fromkeys(_FILES) | {name: of[name] for name in _FILES if name in of} for of in (first, other)]
+    return known[0] == known[1] and None not in (known[0]["reward_files"] or [None])
+
+
+def _stands_for(name: str, fields: Sequence[str]) -> bool:
+    return any(name == field or (field.endswith(".") and name.startswith(field)) for field in fields)
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
