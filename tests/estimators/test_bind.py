@@ -71,6 +71,22 @@ def test_smallest_groups() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("tea", {"deploy_n": 128, "tail_fraction": 0.0}, "tail_fraction = 0.0 must lie in"),
+        ("prefix_tea", {"deploy_n": 128, "prefix_sizes": [8]}, "order = 2 must lie between 1 and .*, 1:"),
+        ("prefix_tea", {"deploy_n": 128, "order": 0}, "order = 0 must lie between 1"),
+        ("max_at_k", {"k": 0}, "k = 0 must be at least 1"),
+    ],
+)
+def test_no_smallest_group_for_options_that_the_estimator_refuses(
+    name: str, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        smallest_group(name, **options)
+
+
+@pytest.mark.parametrize(
     ("text", "name", "options"),
     [
         ("tea", "tea", {}),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from contract_rows import ROWS, Row
 
-from tailgrad.estimators import advantages_ragged, bind, dr_grpo, smallest_group, tea
+from tailgrad.estimators import ESTIMATORS, advantages_ragged, bind, dr_grpo, smallest_group, tea
 
 SIZES = (24, 2, 17, 1, 48, 24)
 
@@ -23,7 +23,62 @@ def shuffled_batch(row: Row) -> tuple[torch.Tensor, torch.Tensor]:
     return rewards[order], ids[order]
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.independent], ids=str)
+EXPLICIT = Row("prefix_tea", {"deploy_n": 128, "prefix_sizes": [8, 16, 32]})
+EVERY_ROW = [
+    *ROWS,
+    EXPLICIT,
+    Row("prefix_tea", {**EXPLICIT.options, "evaluation": "held_out", "prefix_sizes": [32, 36]}),
+]
+every_row = pytest.mark.parametrize("row", EVERY_ROW, ids=str)
+
+
+@every_row
+def test_the_other_groups_of_the_batch_do_not_matter(row: Row) -> None:
+    """Also not whether any of them is large enough for the estimator."""
+    rewards, ids = shuffled_batch(row)
+    advantages = advantages_ragged(rewards, ids, row.estimate)
+    for groups in (ids.unique()[:, None], torch.tensor([[-3, 4], [7, -3], [90, 4], [5, 4]])):
+        for some in groups:
+            members = torch.isin(ids, some)
+            apart = advantages_ragged(rewards[members], ids[members], row.estimate)
+            torch.testing.assert_close(apart, advantages[members], rtol=1e-11, atol=1e-11)
+
+
+@every_row
+def test_a_batch_of_groups_that_are_all_too_small_gets_zeros(row: Row) -> None:
+    smallest = smallest_group(row.name, **row.options)
+    for size in {1, smallest - 1}:
+        rewards = row.allowed(torch.arange(3.0 * size) - 1)
+        assert not advantages_ragged(rewards, torch.arange(3).repeat(size), row.estimate).any() or size >= smallest
+    empty = advantages_ragged(torch.zeros(0), [], row.estimate)
+    assert empty.shape == (0,)
+
+
+def test_a_group_shorter_than_the_longest_prefix_takes_those_that_fit() -> None:
+    rewards = torch.randn(1, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = bind("prefix_tea", deploy_n=128, prefix_sizes=[8, 16])(rewards)[0]
+    torch.testing.assert_close(advantages_ragged(rewards[0], [0] * 20, EXPLICIT.estimate), expected)
+
+
+def test_a_mean_over_the_batch_is_one_over_the_group() -> None:
+    """CAT's weights have mean one in every group; without ties that is also their mean over any table."""
+    rewards, ids = shuffled_batch(Row("cat_bon"))
+    advantages = advantages_ragged(rewards, ids, bind("cat_bon", deploy_n=128))
+    standardised = advantages_ragged(rewards, ids, bind("grpo"))
+    for group in (7, 90, 5, 1):
+        weights = (advantages / standardised)[(ids == group) & ~rewards.isnan()]
+        assert weights.mean().item() == pytest.approx(1.0)
+    table = torch.randn(5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    flat = advantages_ragged(table.flatten(), torch.arange(5).repeat_interleave(16), bind("cat_bon", deploy_n=128))
+    torch.testing.assert_close(flat, bind("cat_bon", deploy_n=128)(table).flatten())
+    budgets = torch.tensor([4.0, 8.0, 16.0, 64.0, 128.0])
+    options = {"deploy_n": budgets.repeat_interleave(16)}
+    flat = advantages_ragged(table.flatten(), torch.arange(5).repeat_interleave(16), ESTIMATORS["cat_bon"], **options)
+    alone = [bind("cat_bon", deploy_n=n)(group[None]) for n, group in zip(budgets.tolist(), table, strict=True)]
+    torch.testing.assert_close(flat, torch.cat(alone).flatten())
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
 def test_each_group_gets_what_it_would_get_alone(row: Row) -> None:
     rewards, ids = shuffled_batch(row)
     advantages = advantages_ragged(rewards, ids, row.estimate)

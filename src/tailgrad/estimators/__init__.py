@@ -167,7 +167,8 @@ def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
 def smallest_group(name: str, **options: Any) -> int:
     """The fewest scored rollouts that can give a group advantages other than zero.
 
-    Groups with fewer get zeros, silently; a trainer counts them with this. It is also the smallest M.
+    Groups with fewer get zeros, silently; a trainer counts them with this. It is also the smallest M, but for
+    explicit `prefix_sizes`, all of which must fit in M.
 
     Args:
         name: A key of `ESTIMATORS`.

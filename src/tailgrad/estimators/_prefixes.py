@@ -3,10 +3,12 @@
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tailgrad.tails.constants import check_tail_fraction
 
 Evaluation = Literal["in_sample", "held_out"]
 
@@ -137,6 +139,8 @@ def smallest_prefix_group(
     **others: object,
 ) -> int:
     """The fewest scored rollouts for which `order` prefixes fit; takes and ignores the other options."""
+    check_tail_fraction(tail_fraction)
+    _check_options(order, order, prefix_sizes, evaluation)
     if prefix_sizes is not None:
         longest = prefix_sizes[order - 1]
     else:
@@ -144,7 +148,17 @@ def smallest_prefix_group(
     return longest + 1 if evaluation == "held_out" else longest
 
 
-def _check_options(order: int, num_prefixes: int, prefix_sizes: tuple[int, ...] | None, evaluation: str) -> None:
+def smallest_prefix_table(
+    *, prefix_sizes: Sequence[int] | None = None, evaluation: Evaluation = "in_sample", **others: Any
+) -> int:
+    """The fewest rollouts of a table, all of whose explicit prefix sizes must fit."""
+    smallest = smallest_prefix_group(prefix_sizes=prefix_sizes, evaluation=evaluation, **others)
+    if prefix_sizes is None:
+        return smallest
+    return max(prefix_sizes) + 1 if evaluation == "held_out" else max(prefix_sizes)
+
+
+def _check_options(order: int, num_prefixes: int, prefix_sizes: Sequence[int] | None, evaluation: str) -> None:
     if evaluation not in get_args(Evaluation):
         raise ValueError(f"unknown evaluation {evaluation!r}: choose one of {', '.join(get_args(Evaluation))}")
     available = num_prefixes if prefix_sizes is None else len(prefix_sizes)

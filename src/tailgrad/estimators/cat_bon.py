@@ -3,12 +3,13 @@
 import torch
 from torch import Tensor
 
-from tailgrad.estimators._groups import num_scored, output_dtype, per_prompt, relative_rewards
+from tailgrad.estimators._groups import num_scored, output_dtype, over_batch, per_prompt, relative_rewards
 from tailgrad.estimators._ranks import log_best_of_n_weight, num_smaller
 from tailgrad.estimators.grpo import grpo
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
+@over_batch
 def cat_bon(
     rewards: Rewards, *, deploy_n: int | float | Tensor, normalize: bool = True, validate: bool = True
 ) -> Advantages:
@@ -20,8 +21,9 @@ def cat_bon(
 
     Scale: none; the division by std weighs each prompt, so nothing here is an unbiased gradient. Without
     `normalize` the weights are tiny (at m = 16, N = 128 the largest is 0.06); with it a prompt's advantages depend
-    on the other prompts of the batch. Assumes that ranks of m rollouts stand for quantiles. A group of equal
-    rewards, or with one scored rollout, gives zeros.
+    on the other prompts of the batch, by a factor that they all share, where rewards are tied or unscored.
+    `advantages_ragged` takes each group as a batch of its own. Assumes that ranks of m rollouts stand for quantiles. A
+    group of equal rewards, or with one scored rollout, gives zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

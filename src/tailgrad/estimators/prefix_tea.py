@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tailgrad.estimators._groups import centred, finish, needs, num_scored, relative_rewards
-from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group
+from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group, smallest_prefix_table
 from tailgrad.estimators.tea import check_tail, influence_polynomial, tail_coefficient
 from tailgrad.tails.statistics import check_ddof, excess_moments
 from tailgrad.types import Advantages, Rewards, check_rewards
@@ -18,7 +18,7 @@ _CPU_CHUNK, _GPU_CHUNK = 2**17, 2**25
 """Entries of the tables [P, S, M] that are worked on at once."""
 
 
-@needs(smallest_prefix_group)
+@needs(smallest_prefix_group, table=smallest_prefix_table)
 def prefix_tea(
     rewards: Rewards,
     *,

@@ -1,6 +1,7 @@
 """Groups of different sizes in one flat batch, in any order: what engines such as verl hand over."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,22 @@ def advantages_ragged(
 ) -> Float[Tensor, " B"]:
     """Advantages of rollouts that come in groups of different sizes, shuffled.
 
-    Each group gets the advantages that the estimator gives to it alone: the rollouts of a group are taken in the
-    order of the batch, and a group of n rollouts counts as m = n. A group too small for the estimator gets zeros, as
-    a group with too few scored rollouts does; `smallest_group` says how many it takes.
+    Each group gets the advantages that the estimator gives to it alone, whatever else is in the batch: the rollouts of
+    a group are taken in the order of the batch, and a group of n rollouts counts as m = n. A group too small for the
+    estimator gets zeros, as a group with too few scored rollouts does, also where all groups are too small; count them
+    with `smallest_group`, which says how many rollouts it takes.
+
+    An estimator whose formula holds a mean over the batch (`cat_bon` with `normalize`) gets every group as a batch of
+    its own. Otherwise its weights, which grow steeply with the size of the group, would leave small groups next to
+    nothing beside large ones.
 
     Args:
         rewards: One reward a rollout; NaN where it could not be scored.
         group_ids: The group of each rollout: a tensor of whole numbers, or a sequence of any hashable sortable
             labels, such as strings.
         estimator: A function from rewards `[P, M]` to advantages `[P, M]`, such as a value of `ESTIMATORS` or what
-            `bind` returns.
+            `bind` returns. One of your own that needs more than two rollouts, or looks at the whole batch, says so as
+            in `docs/add_an_estimator.md`.
         **options: Passed on to the estimator. A tensor `deploy_n` holds one N a rollout, the same within a group.
 
     Returns:
@@ -45,7 +52,10 @@ def advantages_ragged(
         tensor([-3., -2.,  0.,  3.,  2.])
     """
     group, size, place = _layout(rewards, group_ids)
-    columns = max(2, int(size.max())) if len(size) else 2
+    of_estimator, given = estimator, options
+    if isinstance(estimator, partial):
+        of_estimator, given = estimator.func, {**estimator.keywords, **options}
+    columns: int = max([2, _smallest_table(of_estimator, given), *size.tolist()])
     floating = rewards if rewards.is_floating_point() else rewards.to(torch.float64)
     table = floating.new_full((len(size), columns), torch.nan)
     table[group, place] = floating
@@ -54,10 +64,27 @@ def advantages_ragged(
         if len(budget) != len(rewards):
             raise ValueError(f"deploy_n must hold one N a rollout, {len(rewards)}, got {len(budget)}")
         options["deploy_n"] = budget.new_zeros(len(size)).index_put((group,), budget.to(rewards.device))
-    advantages = estimator(table, **options)
+    alone = getattr(of_estimator, "over_batch", False)
+    advantages = _one_by_one(estimator, table, options) if alone else estimator(table, **options)
     # A group of n in a table of M columns comes out as n of M scored rollouts would: times M / n.
     flat = advantages[group, place] * (size[group].to(advantages.dtype) / columns)
     return flat if rewards.is_floating_point() else flat.to(torch.float32)
+
+
+def _smallest_table(estimator: Callable[..., Tensor], options: dict[str, Any]) -> int:
+    """The fewest columns that the estimator takes."""
+    smallest: Callable[..., int] | None = getattr(estimator, "smallest_table", None)
+    return 2 if smallest is None else smallest(**{name: o for name, o in options.items() if name != "validate"})
+
+
+def _one_by_one(estimator: Callable[..., Tensor], table: Tensor, options: dict[str, Any]) -> Tensor:
+    """Advantages of each group as a table of its own."""
+    budget = options.get("deploy_n")
+    given = [options] * len(table)
+    if isinstance(budget, Tensor) and budget.ndim == 1:
+        given = [{**options, "deploy_n": own} for own in budget]
+    parts = [estimator(group.unsqueeze(0), **its) for group, its in zip(table, given, strict=True)]
+    return torch.cat(parts) if parts else estimator(table, **options)
 
 
 def _layout(rewards: Tensor, group_ids: GroupIds) -> tuple[Int[Tensor, " B"], Int[Tensor, " P"], Int[Tensor, " B"]]:

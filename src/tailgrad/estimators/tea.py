@@ -3,11 +3,10 @@
 import math
 import warnings
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, needs, per_prompt, relative_rewards
+from tailgrad.estimators._groups import centred, finish, needs, num_scored, per_prompt, relative_rewards
 from tailgrad.tails.constants import check_tail_fraction, extrapolation_coefficient
 from tailgrad.tails.statistics import tail_size, tail_statistics
 from tailgrad.types import Advantages, Rewards, check_rewards
@@ -15,6 +14,7 @@ from tailgrad.types import Advantages, Rewards, check_rewards
 
 def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int:
     """The fewest scored rollouts that leave two in the tail; takes and ignores TEA's other options."""
+    check_tail_fraction(tail_fraction)
     return math.floor((1 + 1e-9) / tail_fraction) + 1
 
 
@@ -105,15 +105,17 @@ def tail_coefficient(
     deploy_n: int | float | Tensor, tail_fraction: float, rewards: Rewards, *, validate: bool
 ) -> float | Float[Tensor, " P"]:
     """ctilde_N for all prompts, or one for each; warns where no extrapolation is needed."""
-    rollouts = rewards.shape[1]
     deploy_n = per_prompt(deploy_n, rewards)
     coefficient = extrapolation_coefficient(deploy_n, tail_fraction, validate=validate)
-    if validate and bool(torch.as_tensor(deploy_n <= rollouts).any()):
-        warnings.warn(
-            f"deploy_n = {deploy_n} is not larger than the {rollouts} rollouts of a group: nothing is "
-            "extrapolated; max_at_k with k = deploy_n is unbiased there",
-            stacklevel=3,
-        )
+    if validate:
+        scored = num_scored(rewards).squeeze(1)
+        enough = scored >= deploy_n
+        if bool(enough.any()):
+            warnings.warn(
+                f"deploy_n = {deploy_n} is not larger than the {int(scored[enough].max())} rollouts of a group: "
+                "nothing is extrapolated; max_at_k with k = deploy_n is unbiased there",
+                stacklevel=3,
+            )
     return coefficient
 
 
