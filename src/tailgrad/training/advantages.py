@@ -6,7 +6,7 @@ import math
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tailgrad.tails import gaussian_tail_forecast, tail_statistics
@@ -41,15 +41,49 @@ def sum_rewards(
     return rewards.view(-1, num_generations)
 
 
-def scale_advantages(advantages: Float[Tensor, "P M"], scaling: str) -> Float[Tensor, "P M"]:
+def differ_by_rounding(
+    rewards_per_func: Float[Tensor, "B F"], weights: Float[Tensor, " F"], num_generations: int
+) -> Bool[Tensor, "P 1"]:
+    """Tell which groups' rewards differ, but by no more than rounding may have made.
+
+    In float32 0.3 + 0.4 is not 0.7, and 0.3 + 0.4 - 0.7 is not 0. Each of F weighted terms is rounded when it is stored
+    and when it is weighted, and each of F - 1 sums once: two sums of the same terms lie within (F + 1) eps of the largest
+    sum of the terms' sizes.
+
+    Args:
+        rewards_per_func: As for `sum_rewards`.
+        weights: As for `sum_rewards`.
+        num_generations: As for `sum_rewards`.
+
+    Returns:
+        One truth value for each group.
+
+    Example:
+        >>> parts = torch.tensor([[0.3, 0.4, -0.7], [0.0, 0.0, 0.0], [0.3, 0.4, -0.7], [0.3, 0.4, -0.6]])
+        >>> differ_by_rounding(parts, torch.ones(3), 2)
+        tensor([[ True],
+                [False]])
+    """
+    rewards = sum_rewards(rewards_per_func, weights, num_generations)
+    spread = rewards.nan_to_num(nan=-math.inf).amax(dim=1) - rewards.nan_to_num(nan=math.inf).amin(dim=1)
+    sizes = sum_rewards(rewards_per_func.abs(), weights.abs(), num_generations).nan_to_num(nan=0.0).amax(dim=1)
+    rounding = (len(weights) + 1) * torch.finfo(rewards.dtype).eps * sizes
+    return ((spread > 0) & (spread <= rounding)).unsqueeze(1)
+
+
+def scale_advantages(
+    advantages: Float[Tensor, "P M"], scaling: str, rounding: Bool[Tensor, "P 1"]
+) -> Float[Tensor, "P M"]:
     """Scale advantages to root mean square one: not at all, in each group, or in the whole batch.
 
     An optimiser like Adam hides the scale of the advantages and the KL weight does not, so runs that compare
-    estimators at one KL weight scale alike. What is all zero (no signal) stays so.
+    estimators at one KL weight scale alike. What is all zero (no signal) stays so, and groups whose rewards differ by
+    rounding alone get zeros: scaled up, that would be as loud as a signal.
 
     Args:
         advantages: Advantages `[P, M]`.
         scaling: `"none"`, `"group"` (each group by its own root mean square) or `"batch"` (all by that of the batch).
+        rounding: Which groups' rewards differ by rounding alone, from `differ_by_rounding`.
 
     Returns:
         Advantages `[P, M]`.
@@ -58,14 +92,17 @@ def scale_advantages(advantages: Float[Tensor, "P M"], scaling: str) -> Float[Te
         ValueError: The scaling is none of the three.
 
     Example:
-        >>> scale_advantages(torch.tensor([[3.0, -3.0], [0.0, 0.0]]), "group")
+        >>> advantages = torch.tensor([[3.0, -3.0], [0.0, 0.0], [1e-8, -1e-8]])
+        >>> scale_advantages(advantages, "group", torch.tensor([[False], [False], [True]]))
         tensor([[ 1., -1.],
+                [ 0.,  0.],
                 [ 0.,  0.]])
     """
     if scaling not in SCALINGS:
         raise ValueError(f"advantage_scaling = {scaling!r} is unknown; choose one of {', '.join(SCALINGS)}.")
     if scaling == "none":
         return advantages
+    advantages = advantages.masked_fill(rounding, 0.0)
     squares = advantages.double().square()
     mean_square = squares.mean(dim=1, keepdim=True) if scaling == "group" else squares.mean()
     return (advantages / mean_square.sqrt()).where(mean_square > 0, 0.0).to(advantages.dtype)

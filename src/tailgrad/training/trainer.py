@@ -16,7 +16,7 @@ from trl import GRPOTrainer
 from tailgrad.estimators import bind, smallest_group
 from tailgrad.rewards import checked_for_trl
 from tailgrad.rollouts.generation import TRAINING_RECORD
-from tailgrad.training.advantages import advantage_metrics, scale_advantages, sum_rewards
+from tailgrad.training.advantages import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.record import generation_of, training_record
 from tailgrad.training.saving import SaveAtSteps
@@ -72,7 +72,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
         """Sum the rewards, estimate and scale the advantages, and log what is worth watching."""
         rewards = sum_rewards(rewards_per_func, self.reward_weights, num_generations)
-        advantages = scale_advantages(self._estimate(rewards), self.args.advantage_scaling)
+        rounding = differ_by_rounding(rewards_per_func, self.reward_weights, num_generations)
+        advantages = scale_advantages(self._estimate(rewards), self.args.advantage_scaling, rounding)
         metrics = advantage_metrics(
             rewards,
             advantages,
