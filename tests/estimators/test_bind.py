@@ -1,3 +1,6 @@
+import inspect
+import re
+
 import pytest
 import torch
 
@@ -95,6 +98,9 @@ def test_no_smallest_group_for_options_that_the_estimator_refuses(
         ("rs_grpo:risk_beta=-2", "rs_grpo", {"risk_beta": -2.0}),
         ("rs_grpo:risk_beta=1e-2", "rs_grpo", {"risk_beta": 0.01}),
         ("bon_rl:deploy_n=8,binary=false", "bon_rl", {"deploy_n": 8, "binary": False}),
+        ("prefix_tea:prefix_sizes=8 + 12+16,order=3", "prefix_tea", {"prefix_sizes": [8, 12, 16], "order": 3}),
+        ("prefix_tea:prefix_sizes=4", "prefix_tea", {"prefix_sizes": [4]}),
+        ("tea:tail_fraction=1", "tea", {"tail_fraction": 1.0}),
     ],
 )
 def test_an_estimator_can_be_written_in_a_word(text: str, name: str, options: dict[str, object]) -> None:
@@ -114,8 +120,45 @@ def test_an_estimator_can_be_written_in_a_word(text: str, name: str, options: di
         ("max_at_k:k=4.5", "k must be of type int, got '4.5'"),
         ("tea:tail_fraction=true", "tail_fraction must be of type int or float, got 'true'"),
         ("tea:center=1", "center must be of type bool, got '1'"),
+        ("bon_rl:binary=yes", "binary must be of type bool, got 'yes'"),
+        ("tea:deploy_n=many", "deploy_n must be of type int or float or Tensor, got 'many'"),
+        ("cat_bon:deploy_n=true", "deploy_n must be of type int or float or Tensor, got 'true'"),
+        ("max_at_k:k=4,baseline=2", "baseline must be of type str, got '2'"),
+        ("prefix_tea:prefix_sizes=8+twelve", r"of type list of int, written as 8\+12\+16, got '8\+twelve'"),
+        ("prefix_tea:prefix_sizes=8.5", r"of type list of int, written as 8\+12\+16, got '8.5'"),
+        ("prefix_tea:prefix_sizes=8-12-16", r"of type list of int, written as 8\+12\+16, got '8-12-16'"),
+        ("prefix_tea:prefix_sizes=8+", r"of type list of int, written as 8\+12\+16, got '8\+'"),
     ],
 )
 def test_what_is_wrong_with_a_written_estimator_is_said(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_estimator(text)
+
+
+WRONG = {int: [2.5, "2", True], float: ["0.5", True, [0.5]], bool: [1, "yes"]}
+
+
+def test_an_option_of_another_kind_is_refused_before_any_reward_is_seen() -> None:
+    """Every option of every estimator, each with values that are not of its kind."""
+    required = {"deploy_n": 128, "k": 4, "risk_beta": 1.0}
+    for name in ESTIMATORS:
+        accepted = accepted_options(name)
+        known = {option: value for option, value in required.items() if option in accepted}
+        assert bind(name, **known)
+        for option in accepted:
+            annotation = inspect.signature(ESTIMATORS[name]).parameters[option].annotation
+            for value in WRONG.get(annotation, ["many", True] if option == "deploy_n" else [4.5, [4.5]]):
+                for function in (bind, smallest_group):
+                    with pytest.raises(
+                        TypeError, match=rf"{name}: {option} must be of type .*, got {re.escape(repr(value))}"
+                    ):
+                        function(name, **{**known, option: value})
+
+
+def test_one_prefix_size_is_a_list_of_one() -> None:
+    name, options = parse_estimator("prefix_tea:prefix_sizes=4")
+    with pytest.raises(ValueError, match="order = 2 must lie between 1 and the number of prefixes, 1"):
+        bind(name, deploy_n=128, **options)(REWARDS)
+    name, options = parse_estimator("prefix_tea:prefix_sizes=4+8,tail_fraction=0.5")
+    advantages = bind(name, deploy_n=128, **options)(REWARDS)
+    assert torch.equal(advantages, bind(name, deploy_n=128, tail_fraction=0.5, prefix_sizes=(4, 8))(REWARDS))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tailgrad.estimators._options import described, fits, read
 from tailgrad.estimators.bon_max_mean import bon_max_mean
 from tailgrad.estimators.bon_max_second import bon_max_second
 from tailgrad.estimators.bon_rl import bon_rl
@@ -80,6 +81,7 @@ def bind(name: str, **options: Any) -> Callable[[Tensor], Tensor]:
 
     Raises:
         ValueError: If the name is unknown, the estimator does not take an option, or lacks a required one.
+        TypeError: If the value of an option is not of its kind.
 
     Example:
         >>> import torch
@@ -94,7 +96,8 @@ def parse_estimator(text: str) -> tuple[str, dict[str, Any]]:
     """Read an estimator with its options as one writes it on a command line: `name` or `name:option=value,...`.
 
     Args:
-        text: Such as "tea" or "max_at_k:k=4,baseline=loo". Values are whole numbers, numbers, true, false, or words.
+        text: Such as "tea" or "max_at_k:k=4,baseline=loo". Values are whole numbers, numbers, true, false, or words;
+            a list is written with plus signs, "prefix_tea:prefix_sizes=8+12+16".
 
     Returns:
         Name and options, as `bind` takes them. Options that are missing are not looked for.
@@ -117,28 +120,12 @@ def parse_estimator(text: str) -> tuple[str, dict[str, Any]]:
                 f"estimator {text!r}: {part!r} is {'given twice' if option in options else 'not option=value'}; "
                 "write such as max_at_k:k=4,baseline=loo"
             )
-        options[option] = _value(value)
-        _check_known(name, options)
+        _check_known(name, {option: value})
         annotation = parameters[option].annotation
-        allowed = _KINDS.get(annotation)
-        if allowed is not None and type(options[option]) not in allowed:
-            kind = " or ".join(kind.__name__ for kind in allowed)
-            raise ValueError(f"estimator {text!r}: {option} must be of type {kind}, got {value!r}")
-        if annotation is float:
-            options[option] = float(options[option])
+        options[option] = read(value, annotation)
+        if not fits(options[option], annotation):
+            raise ValueError(f"estimator {text!r}: {option} must be of type {described(annotation)}, got {value!r}")
     return name, options
-
-
-_KINDS: dict[Any, tuple[type, ...]] = {int: (int,), float: (int, float), bool: (bool,)}
-
-
-def _value(text: str) -> Any:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _check_known(name: str, options: dict[str, Any]) -> None:
@@ -154,13 +141,17 @@ def _check_known(name: str, options: dict[str, Any]) -> None:
 
 
 def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that are not None, none of them unknown to the estimator and none missing."""
+    """The options that are not None, none of them unknown to the estimator, missing, or of another kind."""
     parameters = _options(name)
     given = {option: value for option, value in options.items() if value is not None}
     _check_known(name, given)
     missing = [o for o, p in parameters.items() if p.default is p.empty and o not in given]
     if missing:
         raise ValueError(f"{name} needs the option {', '.join(missing)}: give it a value")
+    for option, value in given.items():
+        if not fits(value, parameters[option].annotation):
+            kind = described(parameters[option].annotation)
+            raise TypeError(f"{name}: {option} must be of type {kind}, got {value!r}")
     return given
 
 
@@ -178,7 +169,7 @@ def smallest_group(name: str, **options: Any) -> int:
         A number of rollouts, at least 2 but for `max_at_k(k=1, baseline="none")`.
 
     Raises:
-        ValueError: As for `bind`.
+        ValueError, TypeError: As for `bind`.
 
     Example:
         >>> smallest_group("tea", deploy_n=128), smallest_group("prefix_tea", deploy_n=128)

@@ -46,9 +46,9 @@ def differ_by_rounding(
 ) -> Bool[Tensor, "P 1"]:
     """Tell which groups' rewards differ, but by no more than rounding may have made.
 
-    In float32 0.3 + 0.4 is not 0.7, and 0.3 + 0.4 - 0.7 is not 0. Each of F weighted terms is rounded when it is stored
-    and when it is weighted, and each of F - 1 sums once: two sums of the same terms lie within (F + 1) eps of the largest
-    sum of the terms' sizes.
+    In float32 0.3 + 0.4 is not 0.7, and 0.3 + 0.4 - 0.7 is not 0. Each of F weighted terms is rounded when it is
+    stored and when it is weighted, and each of F - 1 sums once: two sums that should be equal lie within (F + 1) eps of
+    the largest sum of the terms' sizes.
 
     Args:
         rewards_per_func: As for `sum_rewards`.
