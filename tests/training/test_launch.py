@@ -3,15 +3,21 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import trl.scripts.grpo as trl_grpo
 import yaml
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification, Trainer
 
 from tailgrad.cli.main import main
+from tailgrad.files import locked
 from tailgrad.quickstart.policy import build_tokenizer
 from tailgrad.quickstart.task import build_prompts
+from tailgrad.training import launch
+from tailgrad.training.progress import TrainingEvents
 
 
 @pytest.fixture
@@ -137,3 +143,93 @@ def test_help_names_the_estimators(capsys) -> None:
     printed = capsys.readouterr().out
     assert "prefix_tea" in printed
     assert "--advantage_scaling" in printed
+
+
+def options_without_batch(config: list[str], tmp_path: Path) -> list[str]:
+    path = tmp_path / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({name: value for name, value in values.items() if "batch_size" not in name}))
+    return config
+
+
+def test_without_a_batch_option_any_number_of_generations_trains(config, tmp_path: Path) -> None:
+    assert main(options_without_batch(config(num_generations=16, k=4), tmp_path)) == 0
+    assert json.loads((tmp_path / "out" / "tailgrad_training.json").read_text())["num_generations"] == 16
+
+
+def test_a_batch_that_does_not_fit_is_answered_with_one_that_does(config, capsys) -> None:
+    assert main(config(num_generations=16, per_device_train_batch_size=8)) == 2
+    assert "--per_device_train_batch_size 16" in capsys.readouterr().err
+
+
+def test_fewer_prompts_than_a_batch_takes_end_in_an_error_before_any_model_is_loaded(
+    config, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(launch, "TailGRPOTrainer", None)
+    monkeypatch.setattr(launch, "load_rewards", None)
+    assert main(config(per_device_train_batch_size=64)) == 2
+    found = capsys.readouterr()
+    assert "has 4 prompts, fewer than the 8" in found.err
+    assert "trained policy" not in found.out
+
+
+def test_one_file_is_not_trained_and_evaluated_on(config, tmp_path: Path, capsys) -> None:
+    evaluated = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": 4}
+    assert main(config(**evaluated)) == 2
+    assert "--test_split_size" in capsys.readouterr().err
+    assert main(config(**evaluated, test_split_size=2, output_dir=tmp_path / "held-out")) == 0
+    assert "eval_reward" in capsys.readouterr().out
+
+
+def test_after_an_interruption_the_command_that_it_names_goes_on(config, tmp_path: Path, capsys, monkeypatch) -> None:
+    saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
+
+    class Interrupt(TrainingEvents):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 2:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch, "TrainingEvents", Interrupt)
+        assert main(config(**saving)) == 130
+    assert "the same command with --resume_from_checkpoint last goes on" in capsys.readouterr().err
+    assert main(config(**saving)) == 2
+    assert "--resume_from_checkpoint last" in capsys.readouterr().err
+    assert main(config(**saving, resume_from_checkpoint="last")) == 0
+    assert "The training goes on from step 2." in capsys.readouterr().out
+    assert main(config(**saving, resume_from_checkpoint="last")) == 0
+    assert "The training had reached step 3, its last." in capsys.readouterr().out
+
+
+def test_two_trainings_do_not_write_into_one_folder(config, tmp_path: Path, capsys) -> None:
+    with locked(tmp_path / "out" / "_tailgrad.lock", "the folder"):
+        assert main(config()) == 2
+    assert f"output_dir '{tmp_path / 'out'}' is being written by another process" in capsys.readouterr().err
+    assert main(config()) == 0
+
+
+def test_trl_grpo_and_tailgrad_train_end_with_the_same_weights_on_one_file(
+    policy, options, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    rows = build_prompts("train")[:12]
+    (tmp_path / "data" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = options(max_steps=4, num_iterations=2, lr_scheduler_type="cosine", save_strategy="steps", save_steps=2)
+    values |= {
+        "model_name_or_path": str(policy),
+        "dataset_name": str(tmp_path / "data"),
+        "reward_funcs": ["tailgrad.quickstart.task.verifier"],
+        "dtype": "float32",
+    }
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(values))
+    ended = []
+    monkeypatch.setattr(Trainer, "end", lambda trainer: ended.append(type(trainer).__name__), raising=False)
+    command = ["--config", str(tmp_path / "both.yaml"), "--output_dir"]
+    trl_grpo.main(*trl_grpo.make_parser().parse_args_and_config([*command, str(tmp_path / "trl")]))
+    assert main(["train", *command, str(tmp_path / "ours"), "--estimator", "grpo"]) == 0
+    for place in ("checkpoint-2", "checkpoint-4", "."):
+        theirs, ours = (load_file(tmp_path / name / place / "model.safetensors") for name in ("trl", "ours"))
+        assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
+    start = load_file(policy / "model.safetensors")
+    assert any(not torch.equal(tensor, ours[name]) for name, tensor in start.items())
+    assert ended == ["GRPOTrainer", "TailGRPOTrainer"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import trl
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
@@ -220,8 +221,86 @@ def test_a_host_without_the_seam_is_an_error(policy, prompts, options) -> None:
         trainer.train()
 
 
+class HostWithOtherAdvantages(GRPOTrainer):
+    """A host that computes the advantages of the loss itself, after all that the seam can reach."""
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        inputs = super()._prepare_inputs(generation_batch)
+        inputs["advantages"] = inputs["advantages"].roll(1) + 1e-3
+        return inputs
+
+
+class HostThatReadsAnother(GRPOTrainer):
+    """A host whose loss takes advantages from elsewhere and leaves ours where they are."""
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        return super()._compute_loss(model, {**inputs, "advantages": torch.ones(len(inputs["prompt_ids"]))})
+
+
+class HostWithAnotherName(GRPOTrainer):
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        inputs = dict(super()._prepare_inputs(generation_batch))
+        inputs["token_advantages"] = inputs.pop("advantages")
+        return inputs
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        return super()._compute_loss(model, {**inputs, "advantages": inputs["token_advantages"]})
+
+
+@pytest.mark.parametrize("host", [HostWithOtherAdvantages, HostThatReadsAnother, HostWithAnotherName])
+def test_a_host_whose_loss_is_not_of_our_advantages_stops_at_the_first_step(policy, prompts, options, host) -> None:
+    class Ours(TailGRPOTrainer, host):
+        pass
+
+    trainer = Ours(str(policy), verifier, TailGRPOConfig(**options()), prompts)
+    before = weights(trainer)
+    with pytest.raises(
+        RuntimeError, match=f"loss of TRL {trl.__version__} was not computed from tailgrad's advantages"
+    ):
+        trainer.train()
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(trainer).items())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_iterations": 2},
+        {"per_device_train_batch_size": 8, "steps_per_generation": 4, "max_steps": 6},
+        {"eval_strategy": "steps", "eval_steps": 1, "eval_on_start": True},
+    ],
+)
+def test_the_look_at_the_loss_finds_nothing_where_all_is_well(policy, prompts, options, changes) -> None:
+    looked = []
+
+    class Watched(TailGRPOTrainer):
+        def _check_what_the_loss_read(self, batch: Any) -> None:
+            super()._check_what_the_loss_read(batch)
+            looked.append(len(batch["advantages"]))
+
+    args = TailGRPOConfig(**options(**changes), estimator="grpo")  # with no advantage of 0
+    trainer = Watched(str(policy), verifier, args, prompts, prompts.select(range(2)))
+    trainer.train()
+    assert looked == [args.per_device_train_batch_size]  # once
+    trainer.train()
+    assert len(looked) == 2
+
+
+def test_zeros_prove_nothing_and_the_look_is_repeated(policy, prompts, options) -> None:
+    class Flat(TailGRPOTrainer):
+        def estimate_advantages(self, rewards_per_func: Tensor, num_generations: int) -> Tensor:
+            return super().estimate_advantages(rewards_per_func, num_generations) * (self.state.global_step > 0)
+
+    trainer = Flat(str(policy), verifier, TailGRPOConfig(**options(max_steps=1)), prompts)
+    trainer.train()
+    assert not trainer._loss_is_ours
+    trainer = Flat(str(policy), verifier, TailGRPOConfig(**options(max_steps=2)), prompts)
+    trainer.train()
+    assert trainer._loss_is_ours
+
+
 TWO_PROCESSES = """
 import json, os, sys
+import torch
 from datasets import Dataset
 from tailgrad.quickstart.task import build_prompts, verifier
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
@@ -243,10 +322,23 @@ args = TailGRPOConfig(
 )
 data = Dataset.from_list(build_prompts("train")[:8])
 Recorder(model=policy, reward_funcs=verifier, args=args, train_dataset=data).train()
+
+def run(folder, checkpoint=None):
+    args.output_dir, args.save_strategy, args.save_steps, args.max_steps = f"{out}/{folder}", "steps", 2, 6
+    trainer = TailGRPOTrainer(policy, verifier, args, data.select(range(4)))  # an epoch is 4 steps
+    trainer.train(resume_from_checkpoint=checkpoint)
+    return trainer
+
+whole = {name: tensor.clone() for name, tensor in run("whole").model.state_dict().items()}
+trainer = run("resumed", f"{out}/whole/checkpoint-4")
+same = all(torch.equal(whole[name], tensor) for name, tensor in trainer.model.state_dict().items())
+with open(f"{out}/{os.environ['RANK']}.same", "w") as file:
+    file.write(str(same))
+trainer.accelerator.end_training()
 """
 
 
-def test_two_processes_give_the_advantages_of_one(policy, tmp_path: Path) -> None:
+def test_two_processes_give_the_advantages_of_one_and_are_resumed(policy, tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
@@ -259,3 +351,4 @@ def test_two_processes_give_the_advantages_of_one(policy, tmp_path: Path) -> Non
     assert len(seen[0]["advantages"]) == 8
     together = torch.tensor(seen[0]["advantages"] + seen[1]["advantages"])
     torch.testing.assert_close(together, expected.flatten().float(), rtol=1e-6, atol=0)
+    assert [(tmp_path / f"{rank}.same").read_text() for rank in (0, 1)] == ["True", "True"]

@@ -43,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os._exit(code)  # what hangs would hold the process at its end
         return code
     except KeyboardInterrupt:
-        return _fail(args.command, "interrupted; the same command goes on where it stopped", code=130)
+        how = getattr(args, "interrupted", "the same command goes on where it stopped")
+        return _fail(args.command, f"interrupted; {how}", code=130)
 
 
 def _leaves_threads(error: Exception) -> bool:

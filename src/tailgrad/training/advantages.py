@@ -136,7 +136,10 @@ def advantage_metrics(
         The last two are NaN where no group has two scored rollouts in its tail.
     """
     spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
-    forecast = gaussian_tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction)
+    if rewards.shape[1] > 1:
+        forecast = gaussian_tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction)
+    else:  # an evaluation may draw one rollout per prompt
+        forecast = torch.full_like(spread, math.nan)
     unscored = torch.isnan(rewards).double()
     too_small = (rewards.shape[1] - unscored.sum(dim=1)) < smallest_group
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -11,7 +12,7 @@ from trl import GRPOConfig
 
 from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary
 from tailgrad.training.advantages import SCALINGS
-from tailgrad.training.resume import check_save_steps
+from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,19 @@ def _option(default: Any, text: str) -> Any:
 class TailGRPOConfig(GRPOConfig):
     """`trl.GRPOConfig` with the estimator of the advantages and its options; m is `num_generations`.
 
-    An option left at None takes the estimator's own default; one that the estimator does not take is an error.
+    An option left at None takes the estimator's own default; one that the estimator does not take is an error. A
+    batch size left at None is TRL's 8 where that holds whole groups, and else `num_generations`.
 
     Raises:
-        ValueError: An unknown estimator or scaling, an option out of range for `num_generations`, or a `save_steps`
-            that would cut a batch of rollouts in two.
+        ValueError: An unknown estimator or scaling, or an option or a batch out of range for `num_generations`.
     """
+
+    per_device_train_batch_size: int | None = _option(
+        None, "Rollouts of one backward pass on one device (default: 8 if that makes whole groups, or num_generations)."
+    )
+    per_device_eval_batch_size: int | None = _option(
+        None, "Rollouts that one device evaluates at a time (default: 8 if that makes whole groups, or one group)."
+    )
 
     estimator: str = _option(
         "tea", "Estimator of the advantages: " + "; ".join(f"{name} ({summary(name)})" for name in ESTIMATORS) + "."
@@ -64,20 +72,22 @@ class TailGRPOConfig(GRPOConfig):
     quantile: float | None = _option(None, "qae: the quantile of the group that is the baseline (default 0.4).")
 
     def __post_init__(self) -> None:
-        """Check TRL's options, then ours."""
+        """Choose device and batches, check TRL's options, then ours."""
         _without_accelerator(self)
+        if self.num_generations >= 2:  # fewer is TRL's error
+            processes = num_processes()
+            self.per_device_train_batch_size = train_batch_size(self, processes)
+            self.per_device_eval_batch_size = eval_batch_size(self, processes)
         super().__post_init__()
+        self.check()
+
+    def check(self) -> None:
+        """Refuse an unknown estimator or scaling, and options out of range for `num_generations`."""
         if self.advantage_scaling not in SCALINGS:
             raise ValueError(
                 f"advantage_scaling = {self.advantage_scaling!r} is unknown; choose one of {', '.join(SCALINGS)}."
             )
-        estimate = bind(self.estimator, **self.estimator_options())
-        sizes = {self.num_generations}
-        if self.eval_strategy != "no" and self.num_generations_eval:
-            sizes.add(self.num_generations_eval)
-        for size in sizes:
-            estimate(torch.zeros(1, size))
-        check_save_steps(self)
+        bind(self.estimator, **self.estimator_options())(torch.zeros(1, self.num_generations))
 
     def estimator_options(self) -> dict[str, Any]:
         """Return the options to give the estimator; None stands for its default."""
@@ -85,6 +95,38 @@ class TailGRPOConfig(GRPOConfig):
         all_of_them = {option for name in ESTIMATORS for option in accepted_options(name)}
         options = {name: getattr(self, name) for name in sorted(all_of_them - set(_SHARED))}
         return options | {name: getattr(self, name) for name in _SHARED if name in accepted}
+
+
+def config_of(args: GRPOConfig | None, model: str) -> TailGRPOConfig:
+    """Return the configuration of a trainer that was given this one.
+
+    Args:
+        args: Ours, as it is; TRL's, all of it with the default estimator; None is the default configuration.
+        model: Name of the policy.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        TypeError: It is another trainer's.
+        ValueError: The default estimator needs more rollouts than TRL's configuration has.
+    """
+    if args is None:
+        return TailGRPOConfig(f"{Path(model).name}-TailGRPO")
+    if isinstance(args, TailGRPOConfig):
+        return args
+    if not isinstance(args, GRPOConfig):
+        raise TypeError(
+            "args must be a tailgrad.training.TailGRPOConfig (GRPOConfig with an estimator) or a GRPOConfig, "
+            f"not {type(args).__name__}."
+        )
+    own = {name: field.default for name, field in TailGRPOConfig.__dataclass_fields__.items() if name not in vars(args)}
+    config = object.__new__(TailGRPOConfig)  # its `__post_init__` would derive a second time what TRL's has derived
+    config.__dict__ |= own | vars(args)
+    config.check()
+    words = "args is TRL's GRPOConfig: training with estimator=%r, deploy_n=%d. Use TailGRPOConfig to choose."
+    logger.warning(words, config.estimator, config.deploy_n)
+    return config
 
 
 def _without_accelerator(config: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,16 @@ from trl import (
 )
 from trl.scripts.grpo import GRPOScriptArguments
 
+from tailgrad.files import locked
 from tailgrad.rewards import Reward, load_reward
 from tailgrad.rewards._models import check_model_name, check_policy_weights, loading_errors
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.config_file import parse_with_config
+from tailgrad.training.data import train_and_test
 from tailgrad.training.progress import TrainingEvents
 from tailgrad.training.prompts import load_split
-from tailgrad.training.resume import resolve_resume
+from tailgrad.training.resume import resolve_resume, step_of
+from tailgrad.training.schedule import Schedule, check_schedule
 from tailgrad.training.trainer import TailGRPOTrainer
 
 
@@ -62,26 +66,38 @@ def train(argv: Sequence[str]) -> Path:
         The folder of the trained policy.
 
     Raises:
-        ValueError: Options, rewards or data that cannot be used.
+        ValueError: Options, rewards or data that cannot be used, or another process trains into this folder.
         FileNotFoundError: A model, reward model or data set that is not there.
     """
     script, config, model, mixture = parse_with_config(make_parser(), argv)
-    resume = resolve_resume(config.resume_from_checkpoint, config.output_dir)
+    folder = Path(config.output_dir)
+    first = config.process_index == 0  # holds the lock for all processes
+    with locked(folder / "_tailgrad.lock", f"output_dir {str(folder)!r}") if first else nullcontext():
+        _run(script, config, model, mixture)
+    return folder
+
+
+def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mixture: DatasetMixtureConfig) -> None:
     policy = _checked_policy(model.model_name_or_path, model.model_revision)
-    given = {
+    reward_names = names_of_rewards(script)
+    train_rows, eval_rows = train_and_test(
+        partial(load_split, script, config, mixture, policy, model.model_revision),
+        train_split=script.dataset_train_split,
+        test_split=script.dataset_test_split if config.eval_strategy != "no" else None,
+        test_size=mixture.test_split_size,
+        seed=config.seed,
+    )
+    schedule = Schedule.of(config, train_rows)
+    check_schedule(schedule, config)
+    checkpoint = resolve_resume(config.resume_from_checkpoint, config, schedule)
+    config.model_init_kwargs = {
         "revision": model.model_revision,
         "dtype": model.dtype,
         "attn_implementation": model.attn_implementation,
-    }
-    config.model_init_kwargs = {
-        **given,
         "trust_remote_code": config.trust_remote_code,
         **(config.model_init_kwargs or {}),
     }
-    rewards = load_rewards(script)
-    load = partial(load_split, script, config, mixture, policy, model.model_revision)
-    train_rows = load(script.dataset_train_split)
-    eval_rows = load(script.dataset_test_split) if config.eval_strategy != "no" else None
+    rewards = load_rewards(script, reward_names)
     with loading_errors(policy, "policy"):
         trainer = TailGRPOTrainer(
             model=policy,
@@ -93,28 +109,31 @@ def train(argv: Sequence[str]) -> Path:
             peft_config=get_peft_config(model),
             callbacks=[TrainingEvents()],
         )
-    step = int(resume.rpartition("-")[2]) if resume else 0
-    if 0 < config.max_steps <= step:
-        trainer.accelerator.print(f"The training had reached step {step}, its last.")
-        trainer._load_from_checkpoint(resume)  # resumed there, transformers would take one step more
-    else:
-        if resume:
-            trainer.accelerator.print(f"The training goes on from step {step}.")
-        trainer.train(resume_from_checkpoint=resume)
+    if checkpoint:
+        step, last = step_of(checkpoint), schedule.total
+        words = f"had reached step {step}, its last" if step >= last else f"goes on from step {step}"
+        trainer.accelerator.print(f"The training {words}.")
+    trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(config.output_dir)
     trainer.accelerator.print(f"The trained policy is in {config.output_dir}.")
     if config.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
-    return Path(config.output_dir)
+    if hasattr(trainer, "end"):  # transformers 5.18: trackers are told, and the processes part
+        trainer.end()
 
 
-def load_rewards(script: TrainArguments) -> list[Reward]:
-    """Return the rewards that the options name: a reward model, functions, or both."""
+def names_of_rewards(script: TrainArguments) -> list[str]:
+    """Return the names of the rewards that the options give: a reward model, functions, or both."""
     names = [*filter(None, [script.reward_model_name_or_path]), *(script.reward_funcs or [])]
     if not names:
         raise ValueError(
             "No reward given. Use --reward_funcs package.module.function or --reward_model_name_or_path NAME."
         )
+    return names
+
+
+def load_rewards(script: TrainArguments, names: Sequence[str]) -> list[Reward]:
+    """Return the rewards of these names."""
     options = {
         "batch_size": script.reward_model_batch_size,
         "max_length": script.reward_model_max_length,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
@@ -71,7 +72,10 @@ def _read(script: TrainArguments, mixture: DatasetMixtureConfig, split: str, *, 
     options: dict[str, Any] = {"prompt_column": script.prompt_column, "pictures": pictures}
     if mixture.datasets:
         source = "the mixture of data sets"
-        rows = with_prompt_column(get_dataset(mixture)[split], source, **options)
+        splits = get_dataset(replace(mixture, test_split_size=None))  # TRL's own hold-out follows no seed
+        if split not in splits:
+            raise ValueError(f"{source} has no split {split!r}; it has {', '.join(splits)}.")
+        rows = with_prompt_column(splits[split], source, **options)
         if isinstance(rows, Dataset):
             check_prompts(rows["prompt"], source, pictures=pictures)
         return rows, source

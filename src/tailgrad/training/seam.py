@@ -4,12 +4,17 @@ TRL's `GRPOTrainer` computes advantages in the middle of `_generate_and_score_co
 keeps the rewards that `_calculate_rewards` gathers over all processes, and replaces the advantages afterwards: this
 process's slice in the returned batch, all of them in the log of completions. Where the host calls
 `_transform_advantages` (proposed in TRL's pull request 7298), the seam uses that and replaces nothing by itself.
+
+Once per training the seam looks whether the loss was computed from our advantages, so that a new TRL that takes them
+from elsewhere fails at the first step. It also winds the host's order of prompts forward when a training is resumed.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import trl
 from jaxtyping import Float
 from torch import Tensor
 
@@ -21,11 +26,27 @@ else:
     _Host = object
 
 
+class _ReadBatch(dict[str, Any]):
+    """A batch that remembers which of its entries were read."""
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        super().__init__(batch)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+
 class AdvantageSeam(_Host):
     """Mixin that stands before `trl.GRPOTrainer`; a subclass says what the advantages are."""
 
     _gathered_rewards: Tensor | None = None
     _host_transformed: bool = False
+    _epochs_behind: int = 0
+    _estimated: Tensor
+    _awaited: Tensor | None = None
+    _loss_is_ours: bool = False
 
     def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
         """Return the advantages of all processes' rollouts, given their rewards (NaN where not scored)."""
@@ -47,12 +68,46 @@ class AdvantageSeam(_Host):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._gathered_rewards, self._host_transformed = None, False
         output = super()._generate_and_score_completions(inputs)
+        start = self.accelerator.process_index * len(inputs)
         if not self._host_transformed:
             advantages = self._our_advantages().to(output["advantages"])
-            start = self.accelerator.process_index * len(inputs)
             output["advantages"] = advantages[start : start + len(inputs)]
             self._rewrite_log(advantages)
+        if self.model.training and not self._loss_is_ours:
+            self._awaited = self._estimated[start : start + len(inputs)].to(output["advantages"])
         return output
+
+    def start_after(self, epochs: int) -> None:
+        """Begin a training, with so many epochs behind it, at fresh rollouts."""
+        self._epochs_behind, self._step, self._buffered_inputs = epochs, 0, None
+        self._awaited, self._loss_is_ours = None, False
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        """The host's order of prompts, at the permutation of the epoch: each one is drawn after the one before."""
+        sampler = super()._get_train_sampler(dataset)
+        for _ in range(self._epochs_behind):
+            next(iter(sampler), None)
+        return sampler
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Compute the host's loss, and the first time look whether it is that of our advantages."""
+        if not self.model.training or self._loss_is_ours:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        batch = _ReadBatch(inputs)
+        loss = super().compute_loss(model, batch, *args, **kwargs)
+        self._check_what_the_loss_read(batch)
+        return loss
+
+    def _check_what_the_loss_read(self, batch: _ReadBatch) -> None:
+        """Refuse a loss that did not read our advantages: of a chunk of the shuffled batch, exactly those values."""
+        ours = Counter() if self._awaited is None else Counter(self._awaited.tolist())
+        seen = batch.get("advantages")
+        if "advantages" not in batch.read or seen is None or Counter(seen.flatten().tolist()) - ours:
+            raise RuntimeError(
+                f"The loss of TRL {trl.__version__} was not computed from tailgrad's advantages, so this training "
+                "would be another one. Install a version of TRL that is supported: pip install 'tailgrad[train]'."
+            )
+        self._loss_is_ours = bool(seen.any())  # zeros alone prove nothing
 
     def _our_advantages(self) -> Float[Tensor, " B"]:
         if self._gathered_rewards is None:
@@ -61,7 +116,8 @@ class AdvantageSeam(_Host):
                 "advantages. Install a supported version: pip install 'tailgrad[train]'."
             )
         num_generations = self.num_generations if self.model.training else self.num_generations_eval
-        return self.estimate_advantages(self._gathered_rewards, num_generations)
+        self._estimated = self.estimate_advantages(self._gathered_rewards, num_generations)
+        return self._estimated
 
     def _rewrite_log(self, advantages: Float[Tensor, " B"]) -> None:
         """Put our advantages in the place of the host's last ones in the log of completions."""

@@ -11,15 +11,20 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from trl import GRPOTrainer
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import TrainOutput
+from trl import GRPOConfig, GRPOTrainer
 
 from tailgrad.estimators import bind, smallest_group
 from tailgrad.rewards import checked_for_trl
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
-from tailgrad.training.config import TailGRPOConfig
+from tailgrad.training.config import TailGRPOConfig, config_of
 from tailgrad.training.record import generation_of, training_record
+from tailgrad.training.resume import exact_checkpoint, step_of
+from tailgrad.training.same_run import RUN_RECORD, check_same_run, run_record
 from tailgrad.training.saving import SaveAtSteps
+from tailgrad.training.schedule import Schedule, check_schedule, unused_prompts
 from tailgrad.training.seam import AdvantageSeam, PromptSeam
 
 logger = logging.getLogger(__name__)
@@ -28,17 +33,17 @@ logger = logging.getLogger(__name__)
 class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     """`trl.GRPOTrainer` whose advantages come from `args.estimator`; everything else is TRL's.
 
-    Besides TRL's metrics it logs those of `tailgrad.training.advantages.advantage_metrics` at every step. Reward
-    functions are checked: a wrong number of rewards, text, or an infinity is an error that names the reward.
+    It takes the arguments of `trl.GRPOTrainer`, in the same order and with the same defaults. Besides TRL's metrics it
+    logs those of `tailgrad.training.advantages.advantage_metrics` at every step. Reward functions are checked: a wrong
+    number of rewards, text, or an infinity is an error that names the reward.
 
     Args:
-        model: As in TRL.
-        reward_funcs: As in TRL: functions, a sequence-classification model or its path, or a list of these.
-        args: The configuration, with the estimator and its options.
-        **kwargs: All other arguments of `trl.GRPOTrainer`.
+        args: The configuration, with the estimator and its options. TRL's `GRPOConfig` is taken as it is, with the
+            default estimator; None is the default configuration.
 
     Raises:
-        TypeError: `args` is not a `TailGRPOConfig`.
+        ValueError: Fewer prompts than one batch of rollouts takes, or a `save_steps` that would cut one in two.
+        TypeError: `args` is not a configuration of TRL's GRPO trainer.
 
     Example:
         A TRL script changes in two names::
@@ -52,28 +57,104 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
 
     args: TailGRPOConfig
 
-    def __init__(self, model: Any, reward_funcs: Any, args: TailGRPOConfig, **kwargs: Any) -> None:
-        if not isinstance(args, TailGRPOConfig):
-            raise TypeError(
-                f"args must be a tailgrad.training.TailGRPOConfig (GRPOConfig with an estimator), "
-                f"not {type(args).__name__}."
-            )
-        self._estimate: Callable[[Tensor], Tensor] = bind(args.estimator, **args.estimator_options())
-        self._smallest_group = smallest_group(args.estimator, **args.estimator_options())
-        _say_what_no_longer_acts(args)
-        funcs = reward_funcs if isinstance(reward_funcs, list) else [reward_funcs]
+    def __init__(
+        self,
+        model: Any,
+        reward_funcs: Any = None,
+        args: GRPOConfig | None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        reward_processing_classes: Any = None,
+        callbacks: Any = None,
+        optimizers: Any = (None, None),
+        quantization_config: Any = None,
+        peft_config: Any = None,
+        tools: Any = None,
+        rollout_func: Any = None,
+        environment_factory: Any = None,
+    ) -> None:
+        self.started_from = model if isinstance(model, str) else _name_of(model)
+        config = config_of(args, self.started_from)
+        self._estimate: Callable[[Tensor], Tensor] = bind(config.estimator, **config.estimator_options())
+        self._smallest_group = smallest_group(config.estimator, **config.estimator_options())
+        self._adapter = peft_config.to_dict() if peft_config is not None else None  # before peft fills it in
+        self.schedule = Schedule.of(config, train_dataset)
+        check_schedule(self.schedule, config)
+        _say_what_no_longer_acts(config)
+        for words in (unused_prompts(self.schedule, config), _small_evaluation(config, self._smallest_group)):
+            if words:
+                logger.warning(words)
         super().__init__(
-            model=model, reward_funcs=[_check_function(f, args.reward_timeout) for f in funcs], args=args, **kwargs
+            model=model,
+            reward_funcs=_checked_all(reward_funcs, config.reward_timeout),
+            args=config,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            reward_processing_classes=reward_processing_classes,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            tools=tools,
+            rollout_func=rollout_func,
+            environment_factory=environment_factory,
         )
         self.generation = generation_of(self)
         if self.args.save_at_steps:
             self.add_callback(SaveAtSteps(self.args.save_at_steps))
+        self._run: dict[str, Any] | None = None
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train, or go on from a checkpoint to the weights of a training that was not interrupted.
+
+        Args:
+            resume_from_checkpoint: A checkpoint's folder, or True or `"last"`: the newest in `output_dir` that can be
+                resumed exactly.
+            *args: As in `transformers.Trainer.train`.
+            **kwargs: As there.
+
+        Returns:
+            As there. A checkpoint at the last step is loaded, and no step taken.
+
+        Raises:
+            ValueError: The checkpoint cannot be resumed exactly, or is one of another run.
+            RuntimeError: Not one step was taken.
+        """
+        checkpoint = None
+        if resume_from_checkpoint:
+            checkpoint = exact_checkpoint(resume_from_checkpoint, self.args, self.schedule)
+            if checkpoint is None and resume_from_checkpoint is True:
+                raise ValueError(f"There is no checkpoint in {self.args.output_dir} to go on from.")
+        if self.args.should_save and (checkpoint or self.args.save_strategy != "no" or self.args.save_at_steps):
+            self._run = run_record(
+                self.args,
+                model=self.started_from,
+                rewards=self.reward_funcs,
+                dataset=self.train_dataset,
+                adapter=self._adapter,
+            )
+            if checkpoint:  # the first process answers for all
+                check_same_run(Path(checkpoint), self._run)
+        done = step_of(checkpoint)
+        if checkpoint and done >= self.schedule.total:
+            self._load_from_checkpoint(checkpoint)  # resumed there, transformers would take one step more
+            self.state = TrainerState.load_from_json(str(Path(checkpoint, "trainer_state.json")))
+            return TrainOutput(done, float("nan"), {})
+        self.start_after(self.schedule.epochs_before(done))
+        output = super().train(checkpoint, *args, **kwargs)
+        if self.state.global_step == done:
+            raise RuntimeError("The training ended without a step: the data set gave no full batch of rollouts.")
+        return output
 
     def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
         """Sum the rewards, estimate and scale the advantages, and log what is worth watching."""
         rewards = sum_rewards(rewards_per_func, self.reward_weights, num_generations)
         rounding = differ_by_rounding(rewards_per_func, self.reward_weights, num_generations)
-        advantages = scale_advantages(self._estimate(rewards), self.args.advantage_scaling, rounding)
+        estimable = num_generations >= self._smallest_group  # always in training; an evaluation may draw fewer
+        raw = self._estimate(rewards) if estimable else torch.zeros_like(rewards)
+        advantages = scale_advantages(raw, self.args.advantage_scaling, rounding)
         metrics = advantage_metrics(
             rewards,
             advantages,
@@ -86,16 +167,27 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         return advantages.flatten()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, and beside it a record of how it was trained."""
+        """Save the model, and beside it a record of how it was trained; in a checkpoint also what decides the run."""
         super().save_model(output_dir, _internal_call)
+        if self.args.should_save and _internal_call and output_dir and self._run:
+            Path(output_dir, RUN_RECORD).write_text(json.dumps(self._run, indent=2) + "\n")
         if self.args.should_save:
             record = training_record(self.args, self.generation)
             Path(output_dir or self.args.output_dir, TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _check_function(reward: Any, timeout: float | None) -> Any:
-    """Check what a function returns, async or not; modules and the paths of models are TRL's own business."""
-    return reward if isinstance(reward, str | torch.nn.Module) else checked_for_trl(reward, timeout)
+def _name_of(model: Any) -> str:
+    return str(getattr(getattr(model, "config", None), "_name_or_path", ""))
+
+
+def _checked_all(rewards: Any, timeout: float | None) -> list[Any] | None:
+    """Check what functions return, async or not; modules and the paths of models are TRL's own business."""
+    if rewards is None:
+        return None
+    return [
+        reward if isinstance(reward, str | torch.nn.Module) else checked_for_trl(reward, timeout)
+        for reward in (rewards if isinstance(rewards, list) else [rewards])
+    ]
 
 
 def _say_what_no_longer_acts(args: TailGRPOConfig) -> None:
@@ -113,3 +205,14 @@ def _say_what_no_longer_acts(args: TailGRPOConfig) -> None:
             "s" if len(inert) == 1 else "",
             args.estimator,
         )
+
+
+def _small_evaluation(args: TailGRPOConfig, smallest: int) -> str | None:
+    """What to say of an evaluation with fewer rollouts per prompt than the estimator takes."""
+    drawn = args.num_generations_eval or args.num_generations
+    if args.eval_strategy == "no" or drawn >= smallest:
+        return None
+    return (
+        f"num_generations_eval = {drawn} is below the {smallest} rollouts that estimator={args.estimator!r} needs: "
+        "evaluation logs the rewards, and its advantages are 0."
+    )

@@ -1,0 +1,95 @@
+"""Batches of rollouts: the default size that fits `num_generations`, and what one that does not fit is told."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+HOST_DEFAULT: Final = 8
+"""Rollouts of one backward pass on one device where the user says nothing and it fits; TRL's own default."""
+
+
+def num_processes() -> int:
+    """Return how many processes train, as their launcher says it to each."""
+    names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 1) or 1
+
+
+def train_batch_size(config: Any, processes: int) -> int:
+    """Return `per_device_train_batch_size`: as given, or 8 where whole groups fit into it, or else `num_generations`.
+
+    Args:
+        config: TRL's configuration before it derives anything, `per_device_train_batch_size` None where not given.
+        processes: How many processes train.
+
+    Returns:
+        Rollouts of one backward pass on one device.
+
+    Raises:
+        ValueError: The size given, or its number of accumulated passes, cuts a group in two; the message names the
+            options to change and values that work.
+    """
+    m, given, whole = config.num_generations, config.per_device_train_batch_size, config.generation_batch_size
+    if whole is not None:
+        sizes: Sequence[int] = (HOST_DEFAULT, m, whole // processes) if given is None else (given,)
+        fitting = [size for size in sizes if size and whole % (size * processes) == 0]
+        if whole % m == 0 and fitting:
+            return fitting[0]
+        if whole % m:
+            raise ValueError(
+                f"generation_batch_size = {whole} does not hold whole groups of num_generations = {m} rollouts. "
+                f"Use a multiple of {m}, such as --generation_batch_size {_next_multiple(whole, m)}."
+            )
+        if given is None:
+            raise ValueError(f"generation_batch_size = {whole} cannot be shared by {processes} processes alike.")
+        step = given * processes
+        raise ValueError(
+            f"generation_batch_size = {whole} is no multiple of per_device_train_batch_size = {given} on {processes} "
+            f"process(es). Use --generation_batch_size {_next_multiple(whole, math.lcm(step, m))}, or leave one of "
+            "the two out."
+        )
+    passes = config.steps_per_generation or config.gradient_accumulation_steps
+    if given is None:
+        return HOST_DEFAULT if HOST_DEFAULT * processes * passes % m == 0 else m
+    if given * processes * passes % m == 0:
+        return int(given)
+    name = "steps_per_generation" if config.steps_per_generation else "gradient_accumulation_steps"
+    size, count = m // math.gcd(m, processes * passes), m // math.gcd(m, given * processes)
+    raise ValueError(
+        f"per_device_train_batch_size = {given} x {processes} process(es) x {name} = {passes} makes "
+        f"{given * processes * passes} rollouts, which are no whole groups of num_generations = {m}. Use "
+        f"--per_device_train_batch_size {_next_multiple(given, size)} or --{name} {_next_multiple(passes, count)}, "
+        f"or leave --per_device_train_batch_size out."
+    )
+
+
+def eval_batch_size(config: Any, processes: int) -> int:
+    """Return `per_device_eval_batch_size`: as given, or 8 where whole groups fit into it, or else one group.
+
+    Args:
+        config: TRL's configuration before it derives anything, `per_device_eval_batch_size` None where not given.
+        processes: How many processes evaluate.
+
+    Returns:
+        Rollouts that one device evaluates at a time.
+
+    Raises:
+        ValueError: There is an evaluation, and the size given cuts a group in two.
+    """
+    name = "num_generations_eval" if config.num_generations_eval else "num_generations"
+    m, given = getattr(config, name), config.per_device_eval_batch_size
+    if given is None:
+        return HOST_DEFAULT if HOST_DEFAULT * processes % m == 0 else m
+    if config.eval_strategy != "no" and given * processes % m:
+        size = m // math.gcd(m, processes)
+        raise ValueError(
+            f"per_device_eval_batch_size = {given} x {processes} process(es) is no multiple of {name} = {m}. Use "
+            f"--per_device_eval_batch_size {_next_multiple(given, size)}, or leave it out."
+        )
+    return int(given)
+
+
+def _next_multiple(value: int, of: int) -> int:
+    return max(1, math.ceil(value / of)) * of

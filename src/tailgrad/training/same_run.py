@@ -1,0 +1,168 @@
+"""What decides a training, written into its checkpoints and compared when one is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from datasets import Dataset
+
+from tailgrad.identity import function_sha256, model_sha256
+from tailgrad.rewards.checked import AsyncCheckedReward, CheckedReward, reward_name
+from tailgrad.rollouts.data_sets import content_sha256
+
+logger = logging.getLogger(__name__)
+
+RUN_RECORD: Final = "tailgrad_run.json"
+"""Written into every checkpoint: what decides the run."""
+
+_FREE_PREFIXES: Final = (
+    "log_",
+    "logging_",
+    "save_",
+    "hub_",
+    "push_",
+    "trackio_",
+    "dataloader_",
+    "ddp_",
+    "vllm_server_",
+    "do_",
+)
+_FREE: Final = {
+    *("output_dir", "run_name", "project", "report_to", "disable_tqdm", "num_completions_to_print", "debug"),
+    *("resume_from_checkpoint", "restore_callback_states_from_checkpoint", "enable_jit_checkpoint"),
+    *("local_rank", "use_cpu", "torch_empty_cache_steps", "skip_memory_metrics", "vllm_gpu_memory_utilization"),
+    *("activation_checkpointing", "activation_checkpointing_kwargs"),
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "include_num_input_tokens_seen"),
+    "reward_timeout",
+}
+"""Options that may change when a training is resumed: what is logged and saved, and where it runs."""
+
+_SAID: Final = {
+    *("max_steps", "num_train_epochs"),
+    *(
+        "eval_strategy",
+        "eval_steps",
+        "eval_delay",
+        "eval_on_start",
+        "num_generations_eval",
+        "per_device_eval_batch_size",
+    ),
+}
+"""Options that a resumed training may change, though it then ends in other weights than one that was not interrupted:
+the learning rate falls along another schedule, and an evaluation draws from the same random numbers."""
+
+
+def run_record(
+    args: Any, *, model: str, rewards: list[Any], dataset: Any, adapter: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return all that decides a training.
+
+    Args:
+        args: The configuration.
+        model: Folder or hub name of the policy it starts from.
+        rewards: The reward functions, models or names of models.
+        dataset: The prompts.
+        adapter: The options of a PEFT adapter, None without one.
+
+    Returns:
+        A dictionary of JSON types: "data", "model" and "rewards" by content, "adapter", "processes" and "options".
+    """
+    options = {
+        name: value
+        for name, value in args.to_dict().items()
+        if name not in _FREE and not name.startswith(_FREE_PREFIXES)
+    }
+    is_table = isinstance(dataset, Dataset) and "prompt" in dataset.column_names
+    record = {
+        "data": content_sha256(dataset) if is_table else None,
+        "model": model_sha256(model) or model,
+        "rewards": [_identity_of(reward) for reward in rewards],
+        "adapter": {name: value for name, value in (adapter or {}).items() if name != "base_model_name_or_path"}
+        or None,
+        "processes": args.world_size,
+        "options": options,
+    }
+    found: dict[str, Any] = json.loads(json.dumps(record, default=_plain))
+    return found
+
+
+def check_same_run(checkpoint: Path, now: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another run; say what else has changed.
+
+    Args:
+        checkpoint: The checkpoint to resume.
+        now: The record of the training that resumes it.
+
+    Raises:
+        ValueError: Data, model, rewards or options that decide the run are not those of the checkpoint.
+    """
+    path = checkpoint / RUN_RECORD
+    if not path.is_file():
+        logger.warning("%s does not say what decided its run: give the same data and options.", checkpoint)
+        return
+    another, changed = differences(json.loads(path.read_text()), now)
+    if another:
+        raise ValueError(
+            f"{checkpoint} is of another run: {'; '.join(another)}. Give what it was made with, or start anew in "
+            f"another --output_dir; to keep its weights, give --model_name_or_path {checkpoint}."
+        )
+    if changed:
+        logger.warning(
+            "The training goes on with other options, and will not end as one that was not interrupted: %s.",
+            "; ".join(changed),
+        )
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Compare the record of a checkpoint with that of the training that resumes it.
+
+    Args:
+        then: The checkpoint's.
+        now: This training's.
+
+    Returns:
+        What makes it another run, and what may change though it changes the end; one phrase each.
+
+    Example:
+        >>> then = {"data": "a", "options": {"learning_rate": 1e-6, "max_steps": 10}}
+        >>> differences(then, {"data": "b", "options": {"learning_rate": 2e-6, "max_steps": 20}})
+        (['other data', 'learning_rate was 1e-06, is 2e-06'], ['max_steps was 10, is 20'])
+    """
+    named = {"data": "other data", "model": "another policy to start from", "rewards": "other rewards"}
+    another = [words for key, words in named.items() if _differ(then, now, key)]
+    another += [f"{key} was {then[key]}, is {now[key]}" for key in ("adapter", "processes") if _differ(then, now, key)]
+    old, new = then.get("options", {}), now.get("options", {})
+    changed = {name: f"{name} was {old[name]}, is {new[name]}" for name in new if _differ(old, new, name)}
+    another += [words for name, words in changed.items() if name not in _SAID]
+    return another, [words for name, words in changed.items() if name in _SAID]
+
+
+def _differ(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
+    """Whether both know `key`, and not the same of it; a new version's new option says nothing of an old run."""
+    known = key in then and key in now and not (key == "data" and None in (then[key], now[key]))
+    return known and bool(then[key] != now[key])
+
+
+def _identity_of(reward: Any) -> str:
+    if isinstance(reward, CheckedReward | AsyncCheckedReward):
+        reward = reward.reward
+    if isinstance(reward, str):
+        return model_sha256(reward) or reward
+    if isinstance(reward, torch.nn.Module):
+        name = str(getattr(getattr(reward, "config", None), "_name_or_path", type(reward).__name__))
+        return model_sha256(name) or name
+    return function_sha256(reward) or reward_name(reward)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON does not know: a set sorted, bytes as their hash, anything else as text."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else re.sub(" at 0x[0-9a-f]+", "", str(value))

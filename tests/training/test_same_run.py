@@ -1,0 +1,63 @@
+"""What decides a run is known by content."""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from datasets import Dataset
+
+from tailgrad.rewards import checked
+from tailgrad.training.same_run import differences, run_record
+
+
+def reward(*, completions: list[str], scale: float = 1.0, **_: Any) -> list[float]:
+    return [scale * len(text) for text in completions]
+
+
+def other(*, completions: list[str], **_: Any) -> list[float]:
+    return [-1.0 for _ in completions]
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    options = changes.pop("options", {})
+    args = SimpleNamespace(
+        world_size=changes.pop("world_size", 1), to_dict=lambda: {"seed": 1, "output_dir": "a"} | options
+    )
+    given = {"model": "some/model", "rewards": [checked(reward)], "dataset": DATA, "adapter": None}
+    return run_record(args, **given | changes)
+
+
+DATA = Dataset.from_dict({"prompt": ["a", "b", "c"], "picture": [b"1", b"2", None]})
+
+
+def test_the_same_run_has_no_differences_whatever_is_logged_and_saved() -> None:
+    then = record()
+    assert differences(then, record(options={"output_dir": "b", "logging_steps": 3, "report_to": ["wandb"]})) == (
+        [],
+        [],
+    )
+    assert differences(then, record(dataset=DATA.to_iterable_dataset())) == ([], [])  # a stream is not looked at
+    assert differences(then, record(dataset=DATA.select([2, 0, 1]).select([1, 2, 0]))) == ([], [])
+    assert differences(then, record(options={"a_new_option": 1})) == ([], [])
+
+
+def test_each_thing_that_decides_a_run_makes_another() -> None:
+    for changes, words in (
+        ({"dataset": DATA.select([0])}, "other data"),
+        ({"model": "other/model"}, "another policy to start from"),
+        ({"rewards": [checked(other)]}, "other rewards"),
+        ({"rewards": [checked(partial(reward, scale=2.0))]}, "other rewards"),
+        ({"rewards": [checked(reward), checked(other)]}, "other rewards"),
+        ({"adapter": {"r": 8}}, "adapter was None, is {'r': 8}"),
+        ({"world_size": 2}, "processes was 1, is 2"),
+        ({"options": {"seed": 2}}, "seed was 1, is 2"),
+    ):
+        assert differences(record(), record(**changes)) == ([words], [])
+    more = record(options={"max_steps": 10, "eval_steps": 1})
+    assert differences(more, record(options={"max_steps": 20, "eval_steps": 1})) == ([], ["max_steps was 10, is 20"])
+
+
+def test_an_adapter_is_the_same_wherever_its_base_lies() -> None:
+    adapter = {"target_modules": {"q", "k", "v", "o"}, "base_model_name_or_path": "a"}
+    assert record(adapter=adapter) == record(adapter=adapter | {"base_model_name_or_path": "b"})
+    assert record(adapter=adapter)["adapter"] == {"target_modules": ["k", "o", "q", "v"]}
