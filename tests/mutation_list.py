@@ -89,6 +89,7 @@ MUTATIONS = [
         ("tails/test_gaussianity.py",),
         ("(ranks - 0.375) / (n + 0.25)", "ranks / (n + 1)"),
         ("ascending[n - count :]", "ascending[:count]"),
+        ("> 2 * eps * sizes", "> 0"),
         ("quantiles, residuals)[0, 1] ** 2", "quantiles, residuals)[0, 1]"),
         ("np.argsort(self.prompt_linearity", "np.argsort(-self.prompt_linearity"),
         ("np.where(scored, centred**2, 0.0)", "np.where(scored, values**2, 0.0)"),

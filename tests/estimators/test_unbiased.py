@@ -4,6 +4,7 @@ An estimator that claims to be unbiased for V_k must have the gradient of V_k as
 claims nothing must miss the gradient of every V_k up to the size of the group.
 """
 
+import math
 from functools import cache
 from itertools import product
 from typing import Any
@@ -95,6 +96,50 @@ def test_max_at_k_in_groups_of_other_sizes(m: int, baseline: str) -> None:
 def test_dr_grpo_is_short_of_rloo_by_its_own_part_in_the_mean() -> None:
     short = expected_gradient("dr_grpo", {})
     torch.testing.assert_close(short, gradient_of_v(1) * (M - 1) / M, rtol=0, atol=1e-14)
+
+
+def test_best_minus_mean_is_half_of_the_gradient_in_groups_of_two() -> None:
+    torch.testing.assert_close(expected_gradient("bon_max_mean", {}, 2), gradient_of_v(2) / 2, rtol=0, atol=1e-14)
+
+
+def success_gradient(m: int, p: float) -> float:
+    """Exact expectation of (1/m) sum_i A_i d log pi(r_i) / dp for 0/1 rewards that are 1 with probability p."""
+    total = 0.0
+    for successes in range(m + 1):
+        rewards = (torch.arange(m) < successes).double()
+        scores = rewards / p - (1 - rewards) / (1 - p)
+        estimate = float((bind("bon_max_mean")(rewards[None])[0] * scores).mean())
+        total += math.comb(m, successes) * p**successes * (1 - p) ** (m - successes) * estimate
+    return total
+
+
+@pytest.mark.parametrize(("m", "ratio"), [(2, 0.50), (4, 0.76), (8, 0.90), (16, 1.01)])
+def test_best_minus_mean_of_rare_successes(m: int, ratio: float) -> None:
+    """V_m = 1 - (1 - p)^m."""
+    truth = m * (1 - 0.01) ** (m - 1)
+    assert success_gradient(m, 0.01) / truth == pytest.approx(ratio, abs=0.005)
+
+
+@pytest.mark.parametrize(("m", "ratio", "error"), [(2, 0.5, 0.01), (4, 1.3, 0.02), (16, 3.35, 0.04)])
+def test_best_minus_mean_of_gaussian_rewards(m: int, ratio: float, error: float) -> None:
+    """Along the mean, whose score is the reward and in which V_m has the derivative 1."""
+    rewards = torch.randn(400_000 // m, m, dtype=torch.float64, generator=torch.Generator().manual_seed(m))
+    assert (bind("bon_max_mean")(rewards) * rewards).mean().item() == pytest.approx(ratio, abs=error)
+
+
+def test_best_minus_mean_can_point_away_from_the_gradient() -> None:
+    """A rare best response (0.7) beside a common good one (0.5), which is pushed at the expense of the rare one."""
+    rewards = torch.tensor([0.5, -0.4, -0.1, 0.7], dtype=torch.float64)
+    probabilities = torch.tensor([3.6, -1.4, 1.8, -2.1], dtype=torch.float64).softmax(0)
+    tuples = all_tuples(M)
+    weights = probabilities[tuples].prod(dim=1)[:, None]
+
+    def expected(name: str) -> torch.Tensor:
+        scores = torch.eye(4, dtype=torch.float64)[tuples] - probabilities
+        return (weights * (bind(name)(rewards[tuples])[:, :, None] * scores).mean(dim=1)).sum(dim=0)
+
+    cosine = torch.cosine_similarity(expected("bon_max_mean"), expected("bon_max_second"), dim=0)
+    assert cosine.item() < 0
 
 
 def test_the_mean_of_s_is_no_baseline() -> None:

@@ -68,3 +68,15 @@ def test_unscored_rollouts_and_constant_prompts_are_left_out() -> None:
 def test_what_cannot_be_judged_is_refused(rewards: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         upper_tail_qq(rewards)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_prompt_that_spreads_by_rounding_alone_is_left_out(dtype: type) -> None:
+    """One unit in the last place, standardised, would be residuals of order one."""
+    rewards = np.random.default_rng(0).normal(18.93, 0.01, size=(3, 60)).astype(dtype)
+    rewards[1] = dtype(18.93)
+    rewards[1, ::7] = np.nextafter(dtype(18.93), dtype(20))
+    for given in (rewards, torch.from_numpy(rewards)):
+        qq, without = upper_tail_qq(given), upper_tail_qq(np.delete(rewards, 1, axis=0))
+        np.testing.assert_array_equal(qq.residuals, without.residuals)
+        assert np.isnan(qq.prompt_linearity).tolist() == [False, True, False]

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from scipy.special import ndtri
@@ -38,7 +39,8 @@ class UpperTailQQ(NamedTuple):
 def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25) -> UpperTailQQ:
     """Compare the upper tail of many rollouts with the Gaussian tail that TEA extrapolates.
 
-    Each prompt's rewards are standardised by their mean and standard deviation and pooled. The largest
+    Each prompt's rewards are standardised by their mean and standard deviation and pooled; a prompt whose rewards are
+    equal, but for one rounding each, is left out. The largest
     residuals are paired with the normal quantiles Phi^-1((i - 3/8) / (n + 1/4)) of their ranks. A straight
     line means that the tail may be extrapolated.
 
@@ -60,8 +62,8 @@ def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25) -> UpperTailQQ:
         True
     """
     check_tail_fraction(tail_fraction)
-    values = _as_table(rewards)
-    residuals = _standardised(values)
+    values, eps = _as_table(rewards)
+    residuals = _standardised(values, eps)
     pooled = np.sort(residuals[~np.isnan(residuals)])
     quantiles, tail = _upper_points(pooled, tail_fraction)
     if tail.size < 3:
@@ -73,26 +75,33 @@ def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25) -> UpperTailQQ:
     return UpperTailQQ(quantiles, tail, _linearity(quantiles, tail), np.array(prompts))
 
 
-def _as_table(rewards: Any) -> NDArray[np.float64]:
+def _as_table(rewards: Any) -> tuple[NDArray[np.float64], float]:
+    """The rewards in float64, and the relative rounding of the dtype that they came in."""
     if isinstance(rewards, Tensor):
+        eps = torch.finfo(rewards.dtype).eps if rewards.is_floating_point() else 0.0
         rewards = rewards.detach().cpu().double().numpy()
-    values = np.asarray(rewards, dtype=np.float64)
+    else:
+        rewards = np.asarray(rewards)
+        eps = float(np.finfo(rewards.dtype).eps) if np.issubdtype(rewards.dtype, np.floating) else 0.0
+    values = rewards.astype(np.float64)
     if values.ndim != 2:
         raise ValueError(f"rewards must have shape [P, n] (prompts, rollouts), got {values.shape}")
     if np.isinf(values).any():
         prompt, rollout = np.argwhere(np.isinf(values))[0]
         raise ValueError(f"rewards[{prompt}, {rollout}] is infinite (prompt {prompt}, rollout {rollout})")
-    return values
+    return values, eps
 
 
-def _standardised(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Residuals of each prompt; NaN for unscored rollouts and for prompts without spread."""
+def _standardised(values: NDArray[np.float64], eps: float) -> NDArray[np.float64]:
+    """Residuals of each prompt; NaN for unscored rollouts and for prompts that spread by no more than rounding."""
     scored = ~np.isnan(values)
     count = np.maximum(scored.sum(axis=1, keepdims=True), 1)
     shifted = values - np.max(np.where(scored, values, -np.inf), axis=1, keepdims=True, initial=-np.finfo(float).max)
     centred = shifted - np.where(scored, shifted, 0.0).sum(axis=1, keepdims=True) / count
     std = np.sqrt(np.where(scored, centred**2, 0.0).sum(axis=1, keepdims=True) / count)
-    return np.where(std > 0, centred, np.nan) / np.where(std > 0, std, 1.0)
+    sizes = np.where(scored, np.abs(values), 0.0).max(axis=1, keepdims=True, initial=0.0)
+    spreads = np.where(scored, -shifted, 0.0).max(axis=1, keepdims=True, initial=0.0) > 2 * eps * sizes
+    return np.where(spreads, centred, np.nan) / np.where(spreads, std, 1.0)
 
 
 def _upper_points(
