@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from tailgrad.evaluation import Run, best_of_n, write_report
-from tailgrad.quickstart.run import QuickstartConfig, quickstart
+from tailgrad.quickstart.config import QuickstartConfig
+from tailgrad.quickstart.run import quickstart
 from tailgrad.rollouts.table import read_table
 
 ESTIMATORS = ("grpo", "tea")

@@ -6,13 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tailgrad.cli.main import main
+from tailgrad.files import locked
 from tailgrad.jobs import Job, run_side_by_side
+from tailgrad.quickstart.config import QuickstartConfig
+from tailgrad.quickstart.policy import fit_base_policy
+from tailgrad.quickstart.run import _training_jobs, quickstart
+from tailgrad.rollouts.generation import TRAINING_RECORD
 
 
 def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: Path, tmp_path: Path, capsys) -> None:
@@ -34,7 +40,73 @@ def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: P
     assert len(unchanged) == 2
 
     assert main([*command[:-1], "8"]) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "with other settings (n)" in capsys.readouterr().err
+
+    moved = tmp_path / "moved"
+    shutil.copytree(out / "base", moved)
+    (moved / "README.md").write_text("the same policy")
+    assert main([*command, "--base", str(moved)]) == 0
+    weights = moved / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert main([*command, "--base", str(moved)]) == 2
+    assert "holds a quickstart from another base policy" in capsys.readouterr().err
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced_by_a_fit(tmp_path: Path, capsys) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    assert main(["quickstart", "--out", str(tmp_path / "out"), "--base", str(model)]) == 2
+    assert "holds something else than a base policy of the quickstart" in capsys.readouterr().err
+    assert [path.name for path in model.iterdir()] == ["config.json"]
+    with pytest.raises(ValueError, match="holds something else"):
+        fit_base_policy(model)
+
+
+def test_two_quickstarts_do_not_run_in_one_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "quickstart.lock", "it"), pytest.raises(ValueError, match="written by another process"):
+        quickstart(QuickstartConfig(out=str(tmp_path)))
+    assert [path.name for path in tmp_path.iterdir()] == ["quickstart.lock"]
+
+
+def test_a_policy_whose_training_was_cut_off_while_it_was_saved_is_trained_again(tmp_path: Path) -> None:
+    config, folder = QuickstartConfig(), tmp_path / "models" / "tea-seed0"
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").touch()
+    jobs = partial(_training_jobs, tmp_path, tmp_path / "base", tmp_path / "train.jsonl", [("tea", 0)], config)
+    assert len(jobs()) == 1
+    (folder / TRAINING_RECORD).touch()
+    assert jobs() == []
+
+
+def test_an_estimator_may_have_options(tmp_path: Path) -> None:
+    config = QuickstartConfig(estimators=("max_at_k:k=4",))
+    (job,) = _training_jobs(tmp_path, tmp_path, tmp_path, [("max_at_k:k=4", 0)], config)
+    options = dict(zip(job.argv[1::2], job.argv[2::2], strict=True))
+    assert (options["--estimator"], options["--k"]) == ("max_at_k", "4")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--processes", "0"], "processes is 0; it must be at least 1"),
+        (["--steps", "-1"], "steps is -1; it must be at least 1"),
+        (["--n", "0"], "n is 0; it must be at least 1"),
+        (["--seeds", "0", "0"], "seeds must name at least one and none twice"),
+        (["--seeds", "-1"], "each must be 0 or more"),
+        (["--learning_rate", "nan"], "learning_rate is nan"),
+        (["--beta", "-0.1"], "beta is -0.1"),
+        (["--estimators", "te"], "unknown estimator 'te', did you mean 'tea'"),
+        (["--estimators", "max_at_k"], "max_at_k needs the option k"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["quickstart", "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_job_that_fails_shows_the_end_of_its_log(tmp_path: Path) -> None:

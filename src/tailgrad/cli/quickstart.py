@@ -18,7 +18,13 @@ def add_parser(subparsers: Any) -> None:
         "--out", default="tailgrad-quickstart", help="folder for models, tables and figures (%(default)s)"
     )
     parser.add_argument("--base", help="folder of the base policy (default: <out>/base)")
-    parser.add_argument("--estimators", nargs="+", default=["grpo", "tea"], help="estimators to train with")
+    parser.add_argument(
+        "--estimators",
+        nargs="+",
+        default=["grpo", "tea"],
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="estimators to train with, options after a colon: max_at_k:k=4 (default: %(default)s)",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds (%(default)s)")
     parser.add_argument("--steps", type=int, help="optimisation steps")
     parser.add_argument("--learning_rate", type=float, help="learning rate of all estimators")
@@ -32,7 +38,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the quickstart; SIGINT and SIGTERM stop the commands that it started too."""
     from tailgrad.jobs import stop_on_signals
-    from tailgrad.quickstart.run import QuickstartConfig, quickstart
+    from tailgrad.quickstart.config import QuickstartConfig
+    from tailgrad.quickstart.run import quickstart
 
     stop_on_signals()
     given: dict[str, Any] = {

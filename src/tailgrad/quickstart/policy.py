@@ -29,8 +29,27 @@ _RECORD: Final = "tailgrad_fit.json"
 
 def is_fitted(folder: Path, *, fit: dict[str, Any] = FIT) -> bool:
     """Return whether `folder` holds a base policy fitted in this way by this version."""
-    record = folder / _RECORD
-    return record.is_file() and json.loads(record.read_text()) == {"tailgrad_version": __version__, **fit}
+    try:
+        found = json.loads((folder / _RECORD).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(found == {"tailgrad_version": __version__, **fit})
+
+
+def check_place(folder: Path) -> None:
+    """Refuse a folder that holds something else than a base policy that was fitted here: a fit would replace it.
+
+    Args:
+        folder: Where a base policy is to be fitted.
+
+    Raises:
+        ValueError: The folder is a file, or has files and no record of a fit.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / _RECORD).is_file()):
+        raise ValueError(
+            f"{str(folder)!r} holds something else than a base policy of the quickstart, which would be fitted in its "
+            "place. Give --base an empty or a new folder."
+        )
 
 
 def fit_base_policy(folder: Path, *, fit: dict[str, Any] = FIT) -> Path:
@@ -42,9 +61,13 @@ def fit_base_policy(folder: Path, *, fit: dict[str, Any] = FIT) -> Path:
 
     Returns:
         `folder`.
+
+    Raises:
+        ValueError: `folder` holds something else, which the fit would replace.
     """
     if is_fitted(folder, fit=fit):
         return folder
+    check_place(folder)
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     _fit(unfinished, fit)

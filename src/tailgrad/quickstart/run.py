@@ -3,55 +3,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tailgrad._version import __version__
+from tailgrad.estimators import parse_estimator
 from tailgrad.evaluation import Comparison, Run, write_report
+from tailgrad.files import locked, replacing
+from tailgrad.identity import model_sha256
 from tailgrad.jobs import Job, flags, run_side_by_side
+from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
-from tailgrad.quickstart.policy import FIT_STEPS, is_fitted
+from tailgrad.quickstart.policy import FIT_STEPS, check_place, is_fitted
 from tailgrad.quickstart.task import SPLITS, build_prompts
+from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.table import RolloutTable, read_table
 
 VERIFIER: Final = "tailgrad.quickstart.task.verifier"
 SAVE_STEPS: Final = 25
-
-
-@dataclass(frozen=True)
-class QuickstartConfig:
-    """Settings of the quickstart; all estimators train with the same ones.
-
-    Attributes:
-        out: Folder of models, rollout tables and report.
-        base: Folder of the base policy, which is fitted there if it is not there; None is `<out>/base`.
-        estimators: Names of the estimators to train with.
-        seeds: Training seeds; each estimator is trained once with each.
-        steps: Optimisation steps.
-        prompts_a_step: Prompts in one step, each with `num_generations` rollouts.
-        num_generations: m.
-        deploy_n: N.
-        learning_rate: Adam's learning rate, constant after a short warm-up.
-        beta: KL weight.
-        n: Responses a held-out prompt for the curves.
-        split: Held-out prompts: `test`, or `validation` for choosing settings.
-        processes: How many trainings run side by side.
-    """
-
-    out: str = "tailgrad-quickstart"
-    base: str | None = None
-    estimators: tuple[str, ...] = ("grpo", "tea")
-    seeds: tuple[int, ...] = (0,)
-    steps: int = 100
-    prompts_a_step: int = 8
-    num_generations: int = 16
-    deploy_n: int = 128
-    learning_rate: float = 3e-4
-    beta: float = 0.02
-    n: int = 256
-    split: str = "test"
-    processes: int = 2
 
 
 def quickstart(config: QuickstartConfig) -> Comparison:
@@ -64,15 +34,22 @@ def quickstart(config: QuickstartConfig) -> Comparison:
         The curves, which are also in `<out>/report`.
 
     Raises:
-        ValueError: `<out>` holds a quickstart with other settings.
+        ValueError: `<out>` holds a quickstart with other settings or from another base policy, another one is running
+            there, or the folder of the base policy holds something else.
         RuntimeError: A training or sampling command failed; the message shows the end of its log.
     """
+    with locked(Path(config.out) / "quickstart.lock", f"the quickstart in {config.out!r}"):
+        return _quickstart(config)
+
+
+def _quickstart(config: QuickstartConfig) -> Comparison:
     out = Path(config.out)
-    _claim(out, config)
+    _claim(out, _settings(config))
     print("1/4  The task: prompts, verifier, and a base policy fitted to its reference corpus", flush=True)
     prompts = {split: _write_prompts(out, split) for split in ("train", config.split)}
     base = Path(config.base) if config.base else out / "base"
     run_side_by_side(_fitting_jobs(out, base), processes=1)
+    _claim(out, _settings(config) | {"base_sha256": model_sha256(base)})
     runs = [(estimator, seed) for seed in config.seeds for estimator in config.estimators]
     print(
         f"2/4  Training, m = {config.num_generations} rollouts a prompt, for best-of-{config.deploy_n}",
@@ -120,18 +97,26 @@ def _table_path(out: Path, label: str) -> Path:
     return out / "rollouts" / f"{label}.parquet"
 
 
-def _claim(out: Path, config: QuickstartConfig) -> None:
-    """Refuse to mix two settings in one folder; more seeds or estimators may be added."""
-    record = out / "quickstart.json"
+def _settings(config: QuickstartConfig) -> dict[str, Any]:
+    """What all trainings in one folder share."""
     settings = {"tailgrad_version": __version__, **asdict(config)}
     for free in ("out", "base", "estimators", "seeds", "processes"):
         del settings[free]
-    if record.is_file() and json.loads(record.read_text()) != settings:
+    return settings
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Refuse to mix two settings or base policies in one folder; more seeds or estimators may be added."""
+    record = out / "quickstart.json"
+    there = json.loads(record.read_text()) if record.is_file() else settings
+    if other := [name for name in settings if name in there and there[name] != settings[name]]:
+        what = "from another base policy" if other == ["base_sha256"] else f"with other settings ({', '.join(other)})"
         raise ValueError(
-            f"{out} holds a quickstart with other settings (see {record}). Give another --out, or delete the folder."
+            f"{out} holds a quickstart {what} (see {record}). Give another --out, go on as it was begun, or delete the "
+            "folder."
         )
-    out.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(settings, indent=2) + "\n")
+    with replacing(record) as unfinished:
+        unfinished.write_text(json.dumps(there | settings, indent=2) + "\n")
 
 
 def _write_prompts(out: Path, split: str) -> Path:
@@ -143,6 +128,7 @@ def _write_prompts(out: Path, split: str) -> Path:
 def _fitting_jobs(out: Path, base: Path) -> list[Job]:
     if is_fitted(base):
         return []
+    check_place(base)
     log = out / "logs" / "fit-base.log"
     return [Job("base policy", [str(base)], log, FIT_STEPS, "tailgrad.quickstart.policy")]
 
@@ -153,15 +139,17 @@ def _training_jobs(
     jobs = []
     for estimator, seed in runs:
         folder = out / "models" / _label(estimator, seed)
-        if (folder / "model.safetensors").is_file():
+        if (folder / TRAINING_RECORD).is_file():  # the last file that is written of a policy
             continue
+        name, own = parse_estimator(estimator)
         options = {
             "model_name_or_path": base,
             "dataset_name": prompts,
             "reward_funcs": VERIFIER,
             "output_dir": folder,
-            "estimator": estimator,
+            "estimator": name,
             "deploy_n": config.deploy_n,
+            **own,
             "num_generations": config.num_generations,
             "advantage_scaling": "batch",
             "beta": config.beta,
