@@ -87,6 +87,7 @@ def make_row() -> MakeRow:
             "sample_seconds": 1.0,
             "policy_sha256": None,
             "prompts_sha256": None,
+            "reward_sha256": None,
             "machine": "",
             "versions": "{}",
             "finished_at": "",

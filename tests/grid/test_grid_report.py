@@ -7,14 +7,17 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.cli.main import main
 from tailgrad.evaluation.intervals import Interval
 from tailgrad.grid import write_grid_report
 from tailgrad.grid.gains import save_gains
-from tailgrad.grid.results import append_result, read_results
+from tailgrad.grid.results import COLUMNS, append_result, read_results
 from tailgrad.grid.trainings import BASE
+from tailgrad.rollouts.parquet import arrow_schema
 
 LEVELS = {BASE: 0.0, "grpo": 1.0, "tea": 1.5}
 
@@ -141,6 +144,21 @@ def test_results_that_are_none(tmp_path: Path, make_grid, fill) -> None:
     append_result(path, rows[5] | {"n": 99})  # another grid that did the same
     assert read_results(path) == [rows[0], rows[5]]
     assert {entry.name for entry in tmp_path.glob("*rows*")} == {"rows.parquet", ".rows.parquet.lock"}
+
+
+def test_rows_of_another_reward_under_an_old_name_are_not_mixed_in(make_grid, fill, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    rows = fill(make_grid(), value, kl)
+    old = pa.Table.from_pylist(rows[:1], schema=arrow_schema(COLUMNS)).drop_columns("reward_sha256")
+    pq.write_table(old, path)  # of a version that did not know it
+    assert read_results(path) == rows[:1]
+    append_result(path, rows[1] | {"reward_sha256": "a" * 64})
+    append_result(path, rows[2] | {"reward_sha256": "a" * 64})
+    append_result(path, rows[3] | {"reward_sha256": "b" * 64, "scored_by": "other"})
+    append_result(path, rows[4])  # unknown: a reward without source
+    with pytest.raises(ValueError, match=r"another reward 'verifier' of that name .sha256 a+ there, b+ now"):
+        append_result(path, rows[5] | {"reward_sha256": "b" * 64})
+    assert [row["reward_sha256"] for row in read_results(path)] == [None, "a" * 64, "a" * 64, "b" * 64, None]
 
 
 def test_two_grids_that_write_to_one_table_lose_no_row(make_grid, fill, tmp_path: Path) -> None:

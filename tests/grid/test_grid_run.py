@@ -21,9 +21,9 @@ from tailgrad.grid import GridConfig, read_grid, run_grid
 from tailgrad.grid.contents import check_contents, check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
 from tailgrad.grid.trainings import BASE, bases
-from tailgrad.identity import file_sha256, model_sha256
+from tailgrad.identity import file_sha256, function_sha256, model_sha256
 from tailgrad.jobs import Job
-from tailgrad.quickstart.task import build_prompts
+from tailgrad.quickstart.task import build_prompts, verifier
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.table import read_metadata, read_table
 
@@ -131,6 +131,7 @@ def test_a_row_holds_what_the_rollout_table_says(finished) -> None:
         assert row["prompt_ids"] == table.prompt_ids.tolist()
         assert row["policy_sha256"] == model_sha256(config.folder / "policy")
         assert row["prompts_sha256"] == read_metadata(path)["dataset"]["sha256"]
+        assert row["reward_sha256"] == function_sha256(verifier)
         assert (row["train_seconds"] is None) == (row["estimator"] == BASE)
         assert row["sample_seconds"] > 0
         assert {"tailgrad", "torch", "transformers", "trl"} == set(json.loads(row["versions"]))

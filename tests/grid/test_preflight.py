@@ -47,7 +47,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompts_a_step": 5, "train": {"steps_per_generation": 2}}, "has 8 prompts to train on, .* takes 10"),
     ({"budgets": [[8, 17]]}, r"budgets has N = 17, above test_n = 16: .*Give test_n: 17 or more"),
     ({"policies": {"tiny": "polcy/"}}, "policy 'tiny' 'polcy/': there is no such folder"),
-    ({"policies": {"tiny": "nowhere"}}, "policy 'tiny' 'nowhere'"),
+    ({"policies": {"tiny": "nowhere"}}, "prompts 'tasks', train: policy 'nowhere' is not a local folder"),
     ({"rewards": {"judge": "./judge"}}, "reward 'judge' './judge': there is no such folder"),
     ({"rewards": {"judge": "jugde.score"}}, "reward 'judge': 'jugde.score' names a function, and there is no module"),
     ({"also_score": {"other": "jugde:score"}}, "reward 'other': 'jugde:score' names a function"),

@@ -53,6 +53,12 @@ def check_contents(config: GridConfig, rows: Iterable[Row]) -> None:
             _same(config, f"{row['split']} prompts of {row['prompts']!r}", row["prompts_sha256"], {ours})
 
 
+def reward_sha256(table: Path) -> str | None:
+    """Hash of the reward that scored a rollout table; None where the table does not know it."""
+    hashes: list[str | None] = read_metadata(table).get("reward_files") or [None]
+    return hashes[0]
+
+
 def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
     """Refuse a finished rollout table in `work` that was sampled with other contents.
 

@@ -12,16 +12,14 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tailgrad.grid.checks import SPLITS
 from tailgrad.grid.commands import train_options
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import Training, cells
 from tailgrad.jobs import flags
-from tailgrad.rewards._models import check_model_name, model_errors
+from tailgrad.rewards._models import check_model_name
 from tailgrad.rewards.load import TRL_REWARDS
 from tailgrad.rollouts import SampleConfig
-from tailgrad.rollouts.prompts import load_prompts
 
 _REWARD_OPTIONS = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
 
@@ -46,23 +44,15 @@ def check_start(config: GridConfig) -> None:
                 f"are sampled per test prompt. Give test_n: {deploy_n} or more, or a smaller N."
             )
     for name, given in config.policies.items():
-        _check_policy(config, f"policy {name!r}", config.locate(given))
+        check_model_name(config.locate(given), f"policy {name!r}")
     for name, given in config.every_reward.items():
         _check_reward(config, f"reward {name!r}", config.locate(given))
-    counts = {name: _count_prompts(config, name) for name in config.prompts}
+    for name in config.prompts:
+        for split in ("choose", "test"):
+            with _named(f"prompts {name!r}, {split}"):
+                prompts_of(config, name, split, config.test_prompts if split == "test" else None)
     _check_sample_options(config)
-    _check_trainings(config, counts)
-
-
-def _check_policy(config: GridConfig, what: str, name: str) -> None:
-    """Read a policy's config; an adapter names its own model."""
-    from transformers import AutoConfig
-
-    check_model_name(name, what)
-    if not (Path(name) / "adapter_config.json").is_file():
-        with model_errors(name, what):
-            code = config.train.get("trust_remote_code") in (True, "true", "True")
-            AutoConfig.from_pretrained(name, revision=config.train.get("model_revision"), trust_remote_code=code)
+    _check_trainings(config)
 
 
 def _check_reward(config: GridConfig, what: str, name: str) -> None:
@@ -79,23 +69,6 @@ def _check_reward(config: GridConfig, what: str, name: str) -> None:
             f"{what}: {name!r} names a function, and there is no module {module!r} in {str(config.folder.resolve())!r} "
             "nor among the installed packages."
         )
-
-
-def _count_prompts(config: GridConfig, name: str) -> int | None:
-    """Read a prompt set, and count the prompts to train on; None where they are streamed."""
-    for split in SPLITS[1:]:
-        with _named(f"prompts {name!r}, {split}"):
-            prompts_of(config, name, split, config.test_prompts if split == "test" else None)
-    train = config.train
-    if train.get("dataset_streaming") in (True, "true", "True"):
-        return None
-    options: dict[str, Any] = {
-        "split": train.get("dataset_train_split") or "train",
-        "config": train.get("dataset_config"),
-        "prompt_column": train.get("prompt_column") or "prompt",
-    }
-    with _named(f"prompts {name!r}, train"):
-        return len(load_prompts(config.locate(config.prompts[name]["train"]), **options).prompts)
 
 
 @contextmanager
@@ -126,18 +99,36 @@ def _check_known(command: str, name: str, known: set[str]) -> None:
         raise ValueError(f"{command} has the option {name!r}, which `tailgrad {command}` does not know{hint}")
 
 
-def _check_trainings(config: GridConfig, counts: dict[str, int | None]) -> None:
-    """Parse the command of every training that has options of its own, and compare its batches with the prompts."""
-    policy, reward, weight = next(iter(config.policies)), next(iter(config.rewards)), config.kl_weights[0]
+def _check_trainings(config: GridConfig) -> None:
+    """Read the command of every training that has options of its own, and the prompts of every policy."""
+    from tailgrad.training.schedule import Schedule
+
+    read: dict[Any, Any] = {}
+    rows: dict[Any, Any] = {}
     for cell in cells(config):
-        if (cell.policy, cell.reward, cell.kl_weight) == (policy, reward, weight):
-            args = _parsed(config, replace(cell, learning_rate=config.learning_rates[0], seed=config.seeds[0]))
-            _check_prompts(config, cell.prompts, counts[cell.prompts], args)
-            _check_checkpoints(config, args)
+        estimator, data = (cell.estimator, cell.m, cell.deploy_n), (cell.policy, cell.prompts)
+        if estimator in read and data in rows:
+            continue
+        training = replace(cell, learning_rate=config.learning_rates[0], seed=config.seeds[0])
+        options = _parsed(config, training)
+        if data not in rows:
+            with _named(f"prompts {cell.prompts!r}, train"):
+                rows[data] = _training_rows(*options)
+        read[estimator] = options[1]
+    for args in read.values():
+        for (_, prompts), found in rows.items():
+            _check_schedule(config, prompts, Schedule.of(args, found))
 
 
-def _parsed(config: GridConfig, training: Training) -> Any:
-    """The training's configuration, as `tailgrad train` reads it."""
+def _training_rows(script: Any, args: Any, model: Any, mixture: Any) -> Any:
+    """The prompts as `tailgrad train` reads them, looked at for the policy."""
+    from tailgrad.training.prompts import load_split
+
+    return load_split(script, args, mixture, model.model_name_or_path, model.model_revision, script.dataset_train_split)
+
+
+def _parsed(config: GridConfig, training: Training) -> tuple[Any, ...]:
+    """The options of a training, as `tailgrad train` reads them."""
     from tailgrad.training.launch import make_parser
 
     parser: Any = make_parser()
@@ -145,12 +136,13 @@ def _parsed(config: GridConfig, training: Training) -> Any:
     for name in config.train:
         _check_known("train", name, known)
     parser.error = _raise
+    what = f"train, for {training.estimator} with m = {training.m}"
     logging.disable(logging.WARNING)  # what the training will say is not said for each
     try:
-        with _named(f"train, for {training.estimator} with m = {training.m}"):
-            return parser.parse_args_and_config(flags(train_options(config, training)))[1]
+        with _named(what):
+            return tuple(parser.parse_args_and_config(flags(train_options(config, training))))
     except TypeError as error:
-        raise ValueError(f"train, for {training.estimator} with m = {training.m}: {error}") from error
+        raise ValueError(f"{what}: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
 
@@ -160,22 +152,18 @@ def _raise(message: str) -> NoReturn:
     raise ValueError(message)
 
 
-def _check_prompts(config: GridConfig, name: str, count: int | None, args: Any) -> None:
-    batch = args.generation_batch_size // args.num_generations
-    if count is not None and count < batch:
+def _check_schedule(config: GridConfig, prompts: str, schedule: Any) -> None:
+    """Refuse too few prompts for a step, and a checkpoint that could not be resumed."""
+    if schedule.prompts is not None and schedule.prompts < schedule.batch:
         raise ValueError(
-            f"prompts {name!r} has {count} prompts to train on, and one batch of rollouts takes {batch} "
-            f"(prompts_a_step = {config.prompts_a_step}), so that no step could be taken. Give more prompts, or fewer "
-            "per step."
+            f"prompts {prompts!r} has {schedule.prompts} prompts to train on, and one batch of rollouts takes "
+            f"{schedule.batch} (prompts_a_step = {config.prompts_a_step}), so that no step could be taken. Give more "
+            "prompts, or fewer per step."
         )
-
-
-def _check_checkpoints(config: GridConfig, args: Any) -> None:
-    reuse = args.steps_per_generation * args.num_iterations
     for step in config.checkpoints:
-        if step * args.gradient_accumulation_steps % reuse:
+        if not schedule.starts_a_batch(step):
             raise ValueError(
-                f"checkpoint {step} lies amid a batch of rollouts, which serves {reuse} backward passes "
-                f"({args.gradient_accumulation_steps} make a step) and is not saved: a training that is interrupted "
-                "there would not end as one that is not. Take another step."
+                f"checkpoint {step} lies amid a batch of rollouts, which serves {schedule.reuse} backward passes "
+                f"({schedule.accumulation} make a step) and is not saved: a training that is interrupted there would "
+                "not end as one that is not. Take another step."
             )

@@ -40,11 +40,14 @@ COLUMNS = {
     "sample_seconds": "float64",
     "policy_sha256": "string",
     "prompts_sha256": "string",
+    "reward_sha256": "string",
     "machine": "string",
     "versions": "string",
     "finished_at": "string",
 }
 """Columns and their types; `v_n` has one list a prompt with one value a budget, the measures one value a prompt."""
+_ADDED = ("reward_sha256",)
+"""Columns that tables of earlier versions lack; null there."""
 Row = dict[str, Any]
 
 
@@ -54,6 +57,7 @@ def read_results(path: Path) -> list[Row]:
     Raises:
         ValueError: The file is not a results table, or is damaged; the message names it.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not path.is_file():
@@ -61,8 +65,11 @@ def read_results(path: Path) -> list[Row]:
     what = f"results {str(path)!r}"
     with naming(what):
         table = pq.read_table(path, page_checksum_verification=True)
-        if missing := [name for name in COLUMNS if name not in table.column_names]:
-            raise ValueError(f"{what} lacks the columns {', '.join(missing)}.")
+        missing = [name for name in COLUMNS if name not in table.column_names]
+        if needed := [name for name in missing if name not in _ADDED]:
+            raise ValueError(f"{what} lacks the columns {', '.join(needed)}.")
+        for name in missing:
+            table = table.append_column(name, pa.nulls(len(table)))
         rows: list[Row] = table.select(list(COLUMNS)).cast(arrow_schema(COLUMNS)).to_pylist()
     return rows
 
@@ -72,6 +79,9 @@ def append_result(path: Path, row: Row) -> None:
 
     Other grids that write to the same table wait meanwhile. The file is replaced in one stroke, so that an interruption
     leaves it whole.
+
+    Raises:
+        ValueError: The table has rows that another reward of the same name has scored.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -81,7 +91,19 @@ def append_result(path: Path, row: Row) -> None:
         found = read_results(path)
         if any(other["key"] == row["key"] for other in found):
             return
-        rows = [{name: one[name] for name in COLUMNS} for one in [*found, row]]
+        _check_reward(path, found, row)
+        rows = [{name: one.get(name) for name in COLUMNS} for one in [*found, row]]
         table = pa.Table.from_pylist(rows, schema=schema)
         with replacing(path) as unfinished:
             pq.write_table(table, unfinished, compression="zstd", write_page_checksum=True)
+
+
+def _check_reward(path: Path, found: list[Row], row: Row) -> None:
+    """Refuse a row that another reward than that of the rows found has scored under the same name."""
+    ours = row.get("reward_sha256")
+    theirs = {other["reward_sha256"] for other in found if other["scored_by"] == row["scored_by"]} - {None, ours}
+    if ours is not None and theirs:
+        raise ValueError(
+            f"results {str(path)!r} were made with another reward {row['scored_by']!r} of that name (sha256 "
+            f"{min(theirs)[:12]} there, {ours[:12]} now). Give the new one another name, or start another table."
+        )

@@ -26,11 +26,10 @@ class SaveAtSteps(TrainerCallback):
             control.should_save = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remove what a newer checkpoint has taken the place of; the newest is whole by now."""
+        """Remove what this checkpoint, which is whole by now, has taken the place of."""
         if not state.is_world_process_zero:
             return
-        named = {folder.name[11:]: folder for folder in Path(args.output_dir).glob("checkpoint-*")}
-        folders = {int(step): folder for step, folder in named.items() if step.isdigit()}
-        others = [step for step in folders if step not in self.steps and step <= state.global_step]
-        for step in sorted(others)[:-1]:
-            shutil.rmtree(folders[step])
+        for folder in Path(args.output_dir).glob("checkpoint-*"):
+            step = int(folder.name[11:]) if folder.name[11:].isdigit() else state.global_step
+            if step < state.global_step and step not in self.steps:
+                shutil.rmtree(folder)
