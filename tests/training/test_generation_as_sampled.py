@@ -259,3 +259,29 @@ def test_dropout_that_acts_on_the_responses_is_said(
     with caplog.at_level("WARNING", logger="tailgrad.training.record"):
         TailGRPOTrainer(model=str(policy), reward_funcs=length, args=args, train_dataset=rows, peft_config=peft)
     assert ("generated with dropout (0.2)" in caplog.text) is said
+
+
+@pytest.mark.parametrize("own", [{"min_p": 0.2}, {"length_penalty": 0.7}, {"typical_p": 0.9, "early_stopping": True}])
+def test_a_policy_whose_generation_config_does_nothing_as_it_stands_is_saved(
+    policy: Path, options: Any, tmp_path: Path, own: dict[str, Any]
+) -> None:
+    """TRL changes the pad token, and transformers then refuses to save the rest: at the first checkpoint."""
+    start = with_settings(policy, tmp_path / "start", pad_token_id=5, **own)
+    trained(start, options, save_strategy="steps", save_steps=1)
+    saved = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert saved["do_sample"] is True
+    assert {name: saved.get(name) for name in own} == {
+        name: None if name in BEAMS else value for name, value in own.items()
+    }
+    sampling = sampled(tmp_path / "out", tmp_path).metadata["sampling"]
+    assert {name: sampling.get(name) for name in own} == {
+        name: None if name in BEAMS else value for name, value in own.items()
+    }
+
+
+def test_a_generation_config_that_could_not_be_saved_is_refused_at_the_start(
+    policy: Path, options: Any, tmp_path: Path
+) -> None:
+    start = with_settings(policy, tmp_path / "start", pad_token_id=5, output_scores=True)
+    with pytest.raises(ValueError, match=r"generation_config\.json could not be saved after .*output_scores"):
+        trained(start, options)

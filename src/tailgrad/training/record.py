@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from tailgrad._version import __version__
-from tailgrad.rollouts.generation import KNOWN, shaping
+from tailgrad.rollouts.generation import BEAMS, KNOWN, shaping
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer
@@ -79,6 +80,43 @@ def generation_of(trainer: GRPOTrainer) -> dict[str, Any]:
     }
     own = {} if args.use_transformers_continuous_batching else trainer.model.generation_config.to_dict()
     return shaping(own, explicit)
+
+
+def make_savable(config: Any) -> None:
+    """Make a policy's own generation config one that transformers saves, and not after hours of training refuses to.
+
+    Transformers saves none that was changed, as trainers do with its special tokens, and has settings that do nothing:
+    those of sampling without `do_sample`, those of beams without beams. A trained policy samples, so `do_sample` is
+    set; the others are taken out.
+
+    Args:
+        config: The policy's generation config; changed in place where it could not be saved.
+
+    Raises:
+        ValueError: It cannot be saved all the same.
+    """
+    if _refusal(config) is None:
+        return
+    config.do_sample = True
+    for name in BEAMS if config.num_beams in (None, 1) else ():
+        setattr(config, name, None)
+    reason = _refusal(config)
+    if reason is not None:
+        raise ValueError(f"the policy's generation_config.json could not be saved after the training: {reason}")
+    logger.warning(
+        "The generation_config.json of the policy has settings that do nothing as it stands, which transformers does "
+        "not save after a training. That of the trained policy says do_sample, and leaves out settings of beams."
+    )
+
+
+def _refusal(config: Any) -> str | None:
+    """Why transformers would not save a generation config, in one line; None if it would."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            config.save_pretrained(folder)
+        except ValueError as error:
+            return " ".join(str(error).split())
+    return None
 
 
 def _say_dropout(model: Any) -> None:

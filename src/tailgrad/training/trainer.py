@@ -20,7 +20,7 @@ from tailgrad.rewards import checked_for_trl
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig, config_of
-from tailgrad.training.record import generation_of, training_record
+from tailgrad.training.record import generation_of, make_savable, training_record
 from tailgrad.training.resume import exact_checkpoint, step_of
 from tailgrad.training.same_run import RUN_RECORD, check_same_run, run_record
 from tailgrad.training.saving import SaveAtSteps
@@ -102,6 +102,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             environment_factory=environment_factory,
         )
         self.generation = generation_of(self)
+        make_savable(self.model.generation_config)
         if self.args.save_at_steps:
             self.add_callback(SaveAtSteps(self.args.save_at_steps))
         self._run: dict[str, Any] | None = None
