@@ -169,6 +169,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, and beside it a record of how it was trained; in a checkpoint also what decides the run."""
+        make_savable(self.model.generation_config)  # transformers has changed special tokens since
         super().save_model(output_dir, _internal_call)
         if self.args.should_save and _internal_call and output_dir and self._run:
             Path(output_dir, RUN_RECORD).write_text(json.dumps(self._run, indent=2) + "\n")
