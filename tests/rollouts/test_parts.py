@@ -220,6 +220,13 @@ def test_a_table_that_is_not_that_of_the_parts_is_not_finished(out: Path, begun:
         with pytest.raises(ValueError, match=r"table\.parquet' exists already and is not the table of"):
             make_table(out, Maker, verb="make")
         assert out.read_bytes() == content
+    write_table(out, Maker().rows(range(7)), {"seed": 0})
+    content = out.read_bytes()
+    for place in range(5, 95, 10):
+        at = len(content) * place // 100
+        out.write_bytes(content[:at] + bytes(60) + content[at + 60 :])
+        with pytest.raises(ValueError, match=r"table\.parquet' exists already and is not the table of"):
+            make_table(out, Maker, verb="make")
     assert len(list(begun.glob("part-*"))) == 2
 
 

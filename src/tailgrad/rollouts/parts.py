@@ -117,13 +117,13 @@ def _missing(done: list[range], count: int, size: int) -> Iterator[range]:
 
 def _merge(maker: TableMaker, parts: Path, out: Path) -> None:
     """Merge the parts, once it is proved that each row of the table is in one of them, made as we would."""
-    found = _finished(maker, parts, whole=True)
+    found = _finished(maker, parts)
     for part in _missing([part for part, _ in found], len(maker.prompt_ids), len(maker.prompt_ids)):
         raise ValueError(f"{str(parts)!r} has lost the prompts {part.start} to {part.stop - 1}; run the command again.")
     merge_tables([path for _, path in found], out, maker.metadata)
 
 
-def _finished(maker: TableMaker, parts: Path, *, whole: bool = False) -> list[tuple[range, Path]]:
+def _finished(maker: TableMaker, parts: Path) -> list[tuple[range, Path]]:
     """The parts that are there in the order of the table, all of them made as we would and with the rows they name."""
     found = sorted(((_range_of(path, len(maker.prompt_ids)), path) for path in parts.glob("part-*")), key=_start)
     end = 0
@@ -132,7 +132,7 @@ def _finished(maker: TableMaker, parts: Path, *, whole: bool = False) -> list[tu
             raise ValueError(f"{str(path)!r} has prompts that another part there has too. Delete one of the two.")
         end = part.stop
         check_same_run(parts, read_metadata(path), maker.metadata)
-        _check_rows(path, maker, part, whole=whole)
+        _check_rows(path, maker, part)
     return found
 
 
@@ -163,7 +163,7 @@ def _check_merged(out: Path, maker: TableMaker, parts: Path) -> None:
         ) from error
 
 
-def _check_rows(path: Path, maker: TableMaker, part: range, *, whole: bool) -> None:
+def _check_rows(path: Path, maker: TableMaker, part: range, *, whole: bool = False) -> None:
     """Refuse a file that cannot be read or holds other rows than n responses to each prompt of a part, in order.
 
     Args:
