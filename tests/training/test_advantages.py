@@ -68,6 +68,18 @@ def test_rounding_is_not_scaled_up_to_a_signal(parts: list[list[float]], weights
     assert torch.equal(scale_advantages(advantages, "none", rounding), advantages)
 
 
+def test_no_rounding_of_equal_sums_is_taken_for_a_difference() -> None:
+    """Four terms in float64, weighted so that every rollout's sum is 1, then handed over in float32."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.tensor([0.3, 0.7, 1.3, 0.9])
+    terms = torch.rand(5000 * 4, 4, dtype=torch.float64, generator=generator)
+    terms[:, 3] = (1 - (terms * weights)[:, :3].sum(dim=1)) / weights[3].double()
+    rewards = sum_rewards(terms.float(), weights, 4)
+    equal = rewards.amin(dim=1, keepdim=True) == rewards.amax(dim=1, keepdim=True)
+    assert equal.double().mean() < 0.5
+    assert torch.equal(differ_by_rounding(terms.float(), weights, 4), ~equal)
+
+
 @pytest.mark.parametrize(
     ("parts", "weights"),
     [
