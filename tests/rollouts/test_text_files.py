@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def test_numbers(tmp_path: Path) -> None:
     exact = [0.1234567890123456789, 1 / 3, 5e-324, -0.0]
     rows = [{"x": x, "y": [7, "7"]} for x in exact] + [{"x": 7, "y": None}]
     assert [row["x"] for row in read_json(tmp_path / "rows.jsonl", rows)] == [*exact, 7.0]
+    rows = [{"x": {str(i): [x]}} for i, x in enumerate([*exact, 0.207, 0.575, "0.207"])]  # each with keys of its own
+    assert repr(read_json(tmp_path / "rows.jsonl", rows)) == repr(rows)
     with pytest.raises(ValueError, match="row 1, column 'x': 9223372036854775808 has more than 64 bits; write it as a"):
         read_json(tmp_path / "rows.jsonl", [{"x": 1}, {"x": 2**63}])
 
@@ -196,3 +199,15 @@ def test_no_file_is_left_and_the_rows_can_still_be_chosen(tmp_path: Path, monkey
     parts = rows.train_test_split(test_size=3, seed=0)
     assert sorted([*parts["train"]["prompt"], *parts["test"]["prompt"]]) == [str(i) for i in range(10)]
     assert rows.select([7, 2])["prompt"][:] == ["7", "2"]
+
+
+def test_values_of_several_types_stay_exact_in_what_training_makes_of_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    values = [{"a": 0.207}, {"b": 0.575}, "0.207", 0.1 + 0.2, None]
+    path.write_text("".join(json.dumps({"question": "one", "x": value}) + "\n" for value in values))
+    rows = load_rows(str(path)).select_columns(["question", "x"]).rename_column("question", "prompt")
+    rows = pickle.loads(pickle.dumps(rows))
+    shuffled = sorted((row["x"] for row in rows.shuffle(seed=0)), key=repr)
+    streamed = sorted((row["x"] for row in rows.to_iterable_dataset().shuffle(seed=0)), key=repr)
+    assert shuffled == streamed == sorted(values, key=repr)
+    assert [rows[i]["x"] for i in range(5)] == rows[:]["x"] == values

@@ -50,6 +50,7 @@ SHAPES: dict[str, list[dict[str, Any]]] = {
     "arguments with other keys": [
         {"prompt": [user("one"), called(city="three"), user("two")]},
         {"prompt": [user("one"), called(zip=7), user("two")]},
+        {"prompt": [user("one"), called(share=0.207), user("two")]},
     ],
     "messages with other keys": [
         {"prompt": [user("one")]},

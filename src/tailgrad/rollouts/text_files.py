@@ -75,16 +75,25 @@ def read_text_files(paths: Sequence[Path], file_format: str, *, separator: str =
             for batch in _batches(chain.from_iterable(map(rows, paths))):
                 writer.write_batch({name: _column(batch, name, encoders.get(name)) for name in kinds})
             writer.finalize()
-        return without_cache_files(Dataset.from_file(path))
+        return without_cache_files(Dataset.from_file(path), features)
 
 
-def without_cache_files(rows: Any) -> Any:
-    """Return a data set that keeps its memory-mapped bytes after its files are deleted, and writes none beside them."""
-    from datasets import Dataset
+def without_cache_files(rows: Any, features: Any = None) -> Any:
+    """Return a data set that keeps its memory-mapped bytes after its files are deleted, and writes none beside them.
+
+    Args:
+        rows: The data set.
+        features: The types of its columns; None is those that it has.
+
+    Returns:
+        The same rows.
+    """
+    from datasets import Dataset, DatasetInfo
     from datasets.fingerprint import generate_random_fingerprint
 
     # without a fingerprint `datasets` would pickle the whole table to make one
-    return Dataset(rows.data.table, info=rows.info, split=rows.split, fingerprint=generate_random_fingerprint())
+    info = rows.info if features is None else DatasetInfo(features=features)
+    return Dataset(rows.data.table, info=info, split=rows.split, fingerprint=generate_random_fingerprint())
 
 
 def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -147,13 +156,15 @@ def _common(first: Kind, second: Kind) -> Kind:
 
 
 def _feature(kind: Kind) -> Any:
-    from datasets import Json, List, Value
+    from datasets import List, Value
+
+    from tailgrad.rollouts.exact_json import ExactJson
 
     if isinstance(kind, list):
         return List(_feature(kind[0]))
     if isinstance(kind, dict):
         return {key: _feature(part) for key, part in kind.items()}
-    return Json() if kind == "json" else Value(kind or "null")
+    return ExactJson() if kind == "json" else Value(kind or "null")
 
 
 def _holds_json(kind: Kind) -> bool:
