@@ -46,7 +46,7 @@ def user(content: Any) -> dict[str, Any]:
 
 
 SHAPES: dict[str, list[dict[str, Any]]] = {
-    "plain": [{"prompt": "one two", "answer": "three"}, {"prompt": "four", "answer": "five"}],
+    "plain": [{"prompt": "one two", "answer": "three"}, {"prompt": " ".join(["one"] * 60), "answer": "five"}],
     "arguments with other keys": [
         {"prompt": [user("one"), called(city="three"), user("two")]},
         {"prompt": [user("one"), called(zip=7), user("two")]},
@@ -126,7 +126,8 @@ def test_the_same_tokens_and_values(shape: str, seen: Any, make_policy: Any, tmp
     policy = make_policy(chat_template=TEMPLATE, pad_token="[PAD]")
     data = tmp_path / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in SHAPES[shape]))
-    assert main(train_arguments(policy, data, tmp_path)) == 0
+    everything = ("--per_device_train_batch_size", str(2 * len(SHAPES[shape])))
+    assert main(train_arguments(policy, data, tmp_path, *everything)) == 0
     trained = seen()
     assert main(sample_arguments(policy, data, tmp_path)) == 0
     sampled = seen()
@@ -167,11 +168,11 @@ def pictures(path: Path, name: str) -> Path:
     return path
 
 
-LONG = " ".join(["one"] * 70)
+LONG = " ".join(["one"] * 61)  # one more than fits with 4 new tokens into 64 positions
 REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
     "no tokens": ([{"prompt": "one"}, {"prompt": ""}], "the prompt in row 1 has no tokens"),
     "white space alone": ([{"prompt": "one"}, {"prompt": " \n "}], r"the prompt in row 1 has no tokens (' \n ')"),
-    "too long": ([{"prompt": "one"}, {"prompt": LONG}], "the prompt in row 1 has 70 tokens; with max_"),
+    "too long": ([{"prompt": "one"}, {"prompt": LONG}], "the prompt in row 1 has 61 tokens; with max_"),
     "no embedding": ([{"prompt": "one"}, {"prompt": "one extra"}], "row 1 has the token 'extra' with id 12"),
     "a template that refuses": (
         [{"prompt": [user("one")]}, {"prompt": [{"role": "system", "content": "one"}, user("two")]}],
@@ -230,6 +231,31 @@ def test_the_same_refusals_of_score(
     error = capsys.readouterr().err
     assert message in error
     assert str(data) in error
+
+
+@pytest.mark.parametrize("case", ["no embedding", "a template that refuses"])
+def test_the_same_refusals_of_fidelity(
+    case: str, seen: Any, make_policy: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, table = tmp_path / "data.jsonl", tmp_path / "table.parquet"
+    data.write_text(json.dumps({"prompt": [user("one extra")]}) + "\n")
+    policy = make_policy(chat_template=TEMPLATE, pad_token="[PAD]", vocab_size=13)
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer.add_tokens(["extra"])
+    tokenizer.save_pretrained(policy)
+    assert main(sample_arguments(policy, data, tmp_path, "--n", "8")) == 0
+    message = "the prompt in row 0 has the token 'extra' with id 12"
+    other = make_policy("other", chat_template=TEMPLATE, pad_token="[PAD]")
+    if case == "a template that refuses":
+        message = "refuses the prompt in row 0: no user messages here"
+        tokenizer.chat_template = "{{ raise_exception('no user messages here') }}"
+    tokenizer.save_pretrained(other)
+    gradients = ["--table", str(table), "--model", str(other), "--out", str(tmp_path / "fidelity")]
+    asked = ["--m", "2", "--deploy_n", "2", "--estimators", "grpo"]
+    assert main(["fidelity", *gradients, *asked]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert str(table) in error
 
 
 def test_pictures_for_the_reward_alone(seen: Any, make_policy: Any, tmp_path: Path) -> None:

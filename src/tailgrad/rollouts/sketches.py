@@ -23,6 +23,7 @@ from tailgrad.rollouts.parts import check_same_run
 from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.rollouts.same_policy import PolicyCheck, check_policy
 from tailgrad.rollouts.table import RolloutTable, read_table
+from tailgrad.rollouts.token_ids import check_fit
 
 _SHARD = 256
 """Responses of a shard: what an interruption loses at most."""
@@ -183,7 +184,9 @@ def _differentiator(config: GradientConfig, table: RolloutTable) -> _Differentia
     model, tokenizer = load_policy(config.model, **options)
     model.set_attn_implementation("eager")
     prompts, template_kwargs = prompts_of_texts(table.prompts), table.metadata.get("chat_template_kwargs")
-    prompt_token_ids = tokenize_prompts(tokenizer, prompts, template_kwargs)
+    source = f"rollout table {str(config.table)!r}"
+    prompt_token_ids = tokenize_prompts(tokenizer, prompts, template_kwargs, source=source)
+    check_fit(prompt_token_ids, tokenizer, model.config, model=config.model, source=source)
     names = (config.model, str(config.table))
     policy = check_policy(model, prompt_token_ids, table, names=names, options=options, batch_size=config.batch_size)
     sketch = CountSketch(dict(model.named_parameters()), dim=config.dim, seed=config.seed)
