@@ -279,6 +279,15 @@ def test_a_policy_whose_generation_config_does_nothing_as_it_stands_is_saved(
     }
 
 
+def test_special_tokens_that_transformers_aligns_at_the_start_are_no_reason_not_to_save(
+    policy: Path, options: Any, tmp_path: Path
+) -> None:
+    trained(with_settings(policy, tmp_path / "start", eos_token_id=9, min_p=0.2), options)
+    saved = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert (saved["min_p"], saved["do_sample"]) == (0.2, True)
+    assert saved["eos_token_id"] != 9
+
+
 def test_a_generation_config_that_could_not_be_saved_is_refused_at_the_start(
     policy: Path, options: Any, tmp_path: Path
 ) -> None:
