@@ -115,6 +115,8 @@ def test_metadata_of_which_a_field_is_not_an_object(path: Path, field: str) -> N
     ("column", "values", "said"),
     [
         ("reward", pa.array(["1.5"] * 6), "has the type string; it must be float64"),
+        ("reward", pa.array([1.0, float("inf"), None, 0.0, 0.0, 0.0]), "has an infinity"),
+        ("selection_reward", pa.array([1.0, float("-inf"), None, 0.0, 0.0, 0.0]), "has an infinity"),
         ("finished", pa.array(["yes"] * 6), "has the type string; it must be bool"),
         ("num_tokens", pa.array([True] * 6), "has the type bool; it must be int32"),
         ("num_tokens", pa.array([1, 2, None, 4, 5, 6]), "has nulls"),

@@ -77,7 +77,7 @@ class RolloutTable:
     @cached_property
     def rewards(self) -> Float[np.ndarray, "P n"]:
         """NaN where unscored."""
-        return self._numbers("reward")
+        return self._finite(self._numbers("reward"), "reward")
 
     @cached_property
     def num_tokens(self) -> Int[np.ndarray, "P n"]:
@@ -103,8 +103,10 @@ class RolloutTable:
     def selection_rewards(self) -> Float[np.ndarray, "P n"] | None:
         """What the best response is picked by where that is not `rewards`, NaN where unscored; None if it is."""
         if "selection_reward" in self.metadata:
-            return self._numbers("selection_reward")  # also where the reward that picks scored no response at all
-        return self._known_numbers("selection_reward")
+            picks: np.ndarray | None = self._numbers("selection_reward")  # also where none has one
+        else:
+            picks = self._known_numbers("selection_reward")
+        return None if picks is None else self._finite(picks, "selection_reward")
 
     @cached_property
     def token_ids(self) -> Shaped[np.ndarray, "P n"] | None:
@@ -133,6 +135,13 @@ class RolloutTable:
         """A column of numbers; None where it is not in the file or holds none."""
         values = self._numbers(name) if name in self._columns.names else np.full(1, np.nan)
         return None if np.isnan(values).all() else values
+
+    def _finite(self, values: np.ndarray, name: str) -> np.ndarray:
+        if np.isinf(values).any():
+            raise ValueError(
+                f"{self._columns.name}: column {name!r} has an infinity; it must hold numbers, null where unscored."
+            )
+        return values
 
     def _in_order(self, values: np.ndarray) -> np.ndarray:
         ordered = values if self._order is None else values[self._order]
