@@ -1,4 +1,4 @@
-"""Time and peak memory of `tailgrad curve` on large rollout tables, each read in a process of its own.
+"""Processor time and peak memory of `tailgrad curve` on large rollout tables, each read in a process of its own.
 
     python benchmarks/read_table.py
 
@@ -28,10 +28,10 @@ CURVE = r"""
 import re, sys, time
 from pathlib import Path
 from tailgrad.cli.main import main
-start = time.perf_counter()
+start = time.process_time()
 assert main(["curve", sys.argv[1], "--out", sys.argv[2]]) == 0
 peak = re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()).group(1)
-print("took", time.perf_counter() - start, int(peak) * 1024)
+print("took", time.process_time() - start, int(peak) * 1024)
 """
 
 

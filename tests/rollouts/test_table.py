@@ -77,6 +77,14 @@ def test_rows_in_any_order_are_read_as_those_in_order(tmp_path: Path) -> None:
     assert all((a == b).all() for a, b in zip(first.token_ids.ravel(), second.token_ids.ravel(), strict=True))
 
 
+def test_prompts_in_order_whose_responses_are_not(tmp_path: Path) -> None:
+    values = {name: column[1::-1] + column[2:] for name, column in columns().items()}
+    write_table(tmp_path / "a.parquet", values, METADATA)
+    table = read_table(tmp_path / "a.parquet")
+    assert table.responses == [["response 0 0", "response 0 1"], ["response 3 0", "response 3 1"]]
+    np.testing.assert_array_equal(table.rewards, [[0.0, 0.1], [np.nan, 3.1]])
+
+
 def test_a_table_is_what_it_was_when_it_was_opened(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", columns(), METADATA)
     table = read_table(tmp_path / "a.parquet")

@@ -34,7 +34,9 @@ def arrow_schema(columns: Mapping[str, str], metadata: Mapping[bytes, bytes] | N
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def naming(
+    what: str, fault: str = "is not a Parquet file or is damaged", remedy: str = "Copy or make it again."
+) -> Iterator[None]:
     """Let the error of a file that cannot be read begin with `what`, such as "rollout table 'a.parquet'".
 
     Raises:
@@ -46,7 +48,7 @@ def naming(what: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError, binascii.Error, MemoryError, OverflowError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise ValueError(f"{what} is not a Parquet file or is damaged: {reason}. Copy or make it again.") from error
+        raise ValueError(f"{what} {fault}: {reason}. {remedy}") from error
 
 
 class ParquetColumns:
@@ -166,7 +168,9 @@ class ParquetColumns:
             return [row for array in arrays for row in array.to_numpy(zero_copy_only=False)]
 
     def _naming(self, column: str) -> Any:
-        return naming(f"{self.name}: column {column!r}")
+        return naming(
+            f"{self.name}: column {column!r}", "cannot be read", "Correct the column, or make the table again."
+        )
 
     def _arrays(self, name: str, at_once: int = _TEXTS_AT_ONCE, *, nulls: bool = False) -> Iterator[Any]:
         """Give a column as Arrow arrays of at most `at_once` rows, together as many as the file has."""
