@@ -659,6 +659,31 @@ MUTATIONS = [
         ('{"other prompts": prompts_sha256, ', '{"other prompts": found["other prompts"], '),
     ),
     *group(
+        "grid/commands.py",
+        ("grid/test_preflight.py",),
+        ("reuse = (config.train.get", "reuse = passes + 0 * (config.train.get"),
+        ("every * max(1, config.steps // (RESUMES * every))", "max(1, config.steps // RESUMES)"),
+        ("training.m * config.prompts_a_step // passes", "config.prompts_a_step // passes"),
+        ('"gradient_accumulation_steps": passes', '"gradient_accumulation_steps": 1'),
+        ("[*config.checkpoints, config.steps]", "[config.steps]"),
+    ),
+    *group(
+        "grid/results.py",
+        ("grid/test_grid_report.py",),
+        ('if any(other["key"] == row["key"] for other in found):', "if False:"),
+        ("if ours is not None and theirs:", "if False:"),
+        ("- {None, ours}", "- {ours}"),
+    ),
+    *group(
+        "jobs/guard.py",
+        ("test_jobs_end.py",),
+        (
+            "    finally:  # where nobody reads it, too\n        os.killpg(0, signal.SIGKILL)",
+            "    finally:\n        pass",
+        ),
+        ("os.killpg(0, signal.SIGTERM)", "pass"),
+    ),
+    *group(
         "grid/choosing.py",
         ("grid/test_choosing.py",),
         ("known[known.mean(axis=1).argmax()] - known", "known[0] - known"),

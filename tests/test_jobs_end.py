@@ -65,14 +65,15 @@ SIGNALS = (
 )
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """Start two jobs that do not want to end, as a shell starts `command &`."""
+def start(folder: Path, program: str = PARENT, tidy: str = "") -> subprocess.Popen[bytes]:
+    """Start jobs, by default two that do not want to end, as a shell starts `command &`."""
     folder.mkdir()
     (folder / "stubborn.py").write_text(STUBBORN)
+    (folder / "tidy.py").write_text(tidy)
     in_background = 'trap "" INT; exec "$0" -c "$1"'
     with (folder / "output").open("w") as output:
         return subprocess.Popen(
-            ["sh", "-c", in_background, sys.executable, PARENT], cwd=folder, stdout=output, stderr=output
+            ["sh", "-c", in_background, sys.executable, program], cwd=folder, stdout=output, stderr=output
         )
 
 
@@ -99,6 +100,23 @@ def test_jobs_that_ignore_signals_end_with_their_parent(tmp_path: Path) -> None:
         for parent in parents.values():
             parent.kill()
             parent.wait()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_job_may_clean_up_and_takes_its_children_along(tmp_path: Path, how: signal.Signals) -> None:
+    """It is asked to end before it is made to; a child of it that does not want to is killed when it has."""
+    tidy = "import signal, subprocess, sys, time\n"
+    tidy += "signal.signal(signal.SIGTERM, lambda *_: sys.exit(open('goodbye', 'w').write('done')))\n"
+    tidy += "subprocess.Popen([sys.executable, 'stubborn.py', 'grandchild'])\ntime.sleep(300)\n"
+    parent = start(tmp_path / "in", PARENT.replace('module="stubborn"', 'module="tidy"').replace('"ab"', '"a"'), tidy)
+    try:
+        ids = pids(tmp_path / "in", 1)
+        parent.send_signal(how)
+        assert all_gone(ids, 5)
+        assert (tmp_path / "in" / "goodbye").read_text() == "done"
+    finally:
+        parent.kill()
+        parent.wait()
 
 
 def test_a_job_that_ends_leaves_none_of_its_own_behind(tmp_path: Path) -> None:
