@@ -56,8 +56,8 @@ def test_the_default_batch_counts_processes() -> None:
             "--per_device_train_batch_size 16 or --gradient_accumulation_steps 2",
         ),
         (
-            {"num_generations": 16, "per_device_train_batch_size": 12, "steps_per_generation": 2},
-            "--per_device_train_batch_size 16 or --steps_per_generation 4",
+            {"num_generations": 16, "per_device_train_batch_size": 20, "steps_per_generation": 2},
+            "--per_device_train_batch_size 24 or --steps_per_generation 4",
         ),
         ({"num_generations": 16, "generation_batch_size": 24}, "--generation_batch_size 32"),
         (

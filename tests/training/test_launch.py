@@ -181,6 +181,28 @@ def test_one_file_is_not_trained_and_evaluated_on(config, tmp_path: Path, capsys
     assert "eval_reward" in capsys.readouterr().out
 
 
+def test_rows_of_a_mixture_are_held_out_by_seed(config, tmp_path: Path, monkeypatch) -> None:
+    seen = []
+
+    class Seen(launch.TailGRPOTrainer):
+        def __init__(self, **given: Any) -> None:
+            seen.append([given[name]["prompt"][:] for name in ("train_dataset", "eval_dataset")])
+            super().__init__(**given)
+
+    monkeypatch.setattr(launch, "TailGRPOTrainer", Seen)
+    path = tmp_path / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    mixture = {"path": "json", "data_files": values.pop("dataset_name"), "split": "train"}
+    values |= {"datasets": [mixture], "eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": 4}
+    path.write_text(yaml.safe_dump(values))
+    assert main(config()) == 2  # it has no split for the evaluation
+    for folder in ("one", "two"):
+        assert main(config(test_split_size=2, output_dir=tmp_path / folder)) == 0
+    assert seen[0] == seen[1]
+    assert [len(rows) for rows in seen[0]] == [2, 2]
+    assert not {*seen[0][0]} & {*seen[0][1]}
+
+
 def test_after_an_interruption_the_command_that_it_names_goes_on(config, tmp_path: Path, capsys, monkeypatch) -> None:
     saving = {"save_strategy": "steps", "save_steps": 1, "max_steps": 3}
 

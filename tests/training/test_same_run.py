@@ -1,5 +1,6 @@
 """What decides a run is known by content."""
 
+import shutil
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -61,3 +62,11 @@ def test_an_adapter_is_the_same_wherever_its_base_lies() -> None:
     adapter = {"target_modules": {"q", "k", "v", "o"}, "base_model_name_or_path": "a"}
     assert record(adapter=adapter) == record(adapter=adapter | {"base_model_name_or_path": "b"})
     assert record(adapter=adapter)["adapter"] == {"target_modules": ["k", "o", "q", "v"]}
+
+
+def test_a_model_is_its_content_and_one_that_was_never_saved_is_nothing(policy, tmp_path, monkeypatch) -> None:
+    shutil.copytree(policy, tmp_path / "copy")
+    assert record(model=str(policy))["model"] == record(model=str(tmp_path / "copy"))["model"] != str(policy)
+    assert record(rewards=[str(policy)])["rewards"] == [record(model=str(policy))["model"]]
+    monkeypatch.chdir(policy)  # the current folder is not the model without a name
+    assert record(model="")["model"] == ""

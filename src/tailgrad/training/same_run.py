@@ -82,7 +82,7 @@ def run_record(
     is_table = isinstance(dataset, Dataset) and "prompt" in dataset.column_names
     record = {
         "data": content_sha256(dataset) if is_table else None,
-        "model": model_sha256(model) or model,
+        "model": _model(model),
         "rewards": [_identity_of(reward) for reward in rewards],
         "adapter": {name: value for name, value in (adapter or {}).items() if name != "base_model_name_or_path"}
         or None,
@@ -154,11 +154,15 @@ def _identity_of(reward: Any) -> str:
     if isinstance(reward, CheckedReward | AsyncCheckedReward):
         reward = reward.reward
     if isinstance(reward, str):
-        return model_sha256(reward) or reward
+        return _model(reward)
     if isinstance(reward, torch.nn.Module):
-        name = str(getattr(getattr(reward, "config", None), "_name_or_path", type(reward).__name__))
-        return model_sha256(name) or name
+        return _model(str(getattr(getattr(reward, "config", None), "_name_or_path", type(reward).__name__)))
     return function_sha256(reward) or reward_name(reward)
+
+
+def _model(name: str) -> str:
+    """A model's content, or its name where it is of the hub; one that was never saved has none."""
+    return (model_sha256(name) if name else None) or name
 
 
 def _plain(value: Any) -> Any:
