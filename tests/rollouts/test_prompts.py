@@ -96,6 +96,8 @@ def test_chats(tmp_path: Path) -> None:
         ([{"prompt": []}], r"the prompt in row 0 is \[\] \(list\)"),
         ([{"prompt": ["one", "two"]}], r"the prompt in row 0 is \['one', 'two'\]"),
         ([{"prompt": [{"from": "user", "value": "one"}]}], "a list of messages"),
+        ([{"prompt": "one"}, {"prompt": CHAT}], "row 1 is a chat and row 0 is not; the prompts must be all strings or"),
+        ([{"prompt": CHAT}, {"prompt": "one"}], "row 1 is a string and row 0 is not"),
         ([{"prompt": "one", "completions": "x"}], "has a column 'completions'"),
     ],
 )
