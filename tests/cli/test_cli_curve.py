@@ -62,6 +62,12 @@ def test_compares_tables_and_prints_what_it_writes(tables, tmp_path, capsys):
     assert measures == {"kl": 0.25, "response_length": 6.5, "distinct": 0.5, "cut_off": 0.25, "unscored": 0.0}
 
 
+def test_home_folders_are_found(tables, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tailgrad_curve("~/base.parquet", "--out", "~/report") == 0
+    assert (tmp_path / "report" / "curve.json").is_file()
+
+
 def test_tables_that_share_a_name_are_seeds(tables, tmp_path):
     paths, _ = tables
     options = ("--budgets", 1, 3, "--reference", "ours", "--m", 2, "--deploy_n", 4, "--seed", 5)

@@ -37,17 +37,18 @@ def run(args: argparse.Namespace) -> int:
     if len(names) != len(args.tables):
         raise ValueError(f"--names has {len(names)} names for {len(args.tables)} tables: give one a table.")
     runs = [_run(name, path) for name, path in zip(names, args.tables, strict=True)]
+    out = Path(args.out).expanduser()
     write_report(
         runs,
-        args.out,
+        out,
         budgets=args.budgets,
         reference=args.reference,
         m=args.m,
         deploy_n=args.deploy_n,
         seed=args.seed,
     )
-    print((Path(args.out) / "curve.md").read_text(encoding="utf-8"), end="")
-    print(f"\nFigure, table and JSON: {Path(args.out) / 'curve'}.{{png,svg,md,json}}")
+    print((out / "curve.md").read_text(encoding="utf-8"), end="")
+    print(f"\nFigure, table and JSON: {out / 'curve'}.{{png,svg,md,json}}")
     return 0
 
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from tailgrad.evaluation import check_fidelity, gradient_fidelity, write_fidelity
     from tailgrad.rollouts import GradientConfig, read_table, sketch_gradients
 
-    table, out = read_table(Path(args.table).expanduser()), Path(args.out).expanduser()
+    table, out = read_table(args.table), Path(args.out).expanduser()
     if table.selection_rewards is not None:
         raise ValueError(
             f"rollout table {args.table!r} is scored by {table.metadata.get('reward')!r}, and the best of N is picked "

@@ -152,7 +152,7 @@ def rescore(config: ScoreConfig) -> Path:
 
 
 def _rescorer(config: ScoreConfig) -> Rescorer:
-    table = read_table(Path(config.table).expanduser())
+    table = read_table(config.table)
     sampled = _sampled_as(config, table)
     prompts = _prompts(config, sampled, table.metadata["dataset"]["sha256"])
     tokenizer = _tokenizer(sampled, table.metadata.get("revision"))

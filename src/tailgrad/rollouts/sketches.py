@@ -119,7 +119,7 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
         ValueError: The table has no token ids or was sampled with top_p or top_k, it was sampled by another
             policy, or the folder holds gradients made with other settings or is being written.
     """
-    table = read_table(Path(config.table).expanduser())
+    table = read_table(config.table)
     _check_table(table, config)
     sketches = SketchedGradients(Path(config.out).expanduser(), *table.rewards.shape)
     with locked(sketches.folder / _LOCK, repr(str(sketches.folder))):

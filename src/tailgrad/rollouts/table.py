@@ -205,7 +205,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 
 def _open(path: str | Path) -> ParquetColumns:
     try:
-        return ParquetColumns(path, _WHAT)
+        return ParquetColumns(Path(path).expanduser(), _WHAT)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} `tailgrad sample` writes one.") from None
 
