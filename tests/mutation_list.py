@@ -100,7 +100,7 @@ MUTATIONS = [
         ("estimators/test_contract.py",),
         ("rewards.shape[1] < 2", "rewards.shape[1] < 1"),
         ("rewards.to(torch.float64).abs() > LARGEST_REWARD", "rewards > LARGEST_REWARD"),
-        ('f"rewards[{prompt}, {rollout}] is', 'f"rewards[{rollout}, {prompt}] is'),
+        ("place = too_large.nonzero()[0].tolist()", "place = too_large.nonzero()[0].tolist()[::-1]"),
     ),
     *group(
         "estimators/_groups.py",

@@ -66,11 +66,26 @@ NaN where a rollout could not be scored
             f"a group needs at least 2 rollouts, got rewards of shape {tuple(rewards.shape)}; "
             "generate more rollouts a prompt"
         )
+    check_sizes(rewards)
+
+
+def check_sizes(rewards: Tensor) -> None:
+    """Refuse infinities and rewards above 1e100 in size, in a table or in a flat batch; waits for the device.
+
+    Args:
+        rewards: Rewards of any shape.
+
+    Raises:
+        ValueError: If one is infinite or too large; the message names its place.
+
+    Example:
+        >>> check_sizes(torch.tensor([0.0, 1.0, float("nan")]))
+    """
     too_large = rewards.to(torch.float64).abs() > LARGEST_REWARD
     if too_large.any():
-        prompt, rollout = too_large.nonzero()[0].tolist()
+        place = too_large.nonzero()[0].tolist()
+        names = f" (prompt {place[0]}, rollout {place[1]})" if len(place) == 2 else ""
         raise ValueError(
-            f"rewards[{prompt}, {rollout}] is {rewards[prompt, rollout].item()} (prompt {prompt}, rollout "
-            f"{rollout}): rewards must be finite and at most {LARGEST_REWARD:g} in size, or NaN where a rollout could "
-            "not be scored"
+            f"rewards{place} is {rewards[tuple(place)].item()}{names}: rewards must be finite and at most "
+            f"{LARGEST_REWARD:g} in size, or NaN where a rollout could not be scored"
         )

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
+from tailgrad.types import check_sizes
+
 FlatRewards = Real[Tensor, " B"] | Bool[Tensor, " B"]
 GroupIds = Tensor | np.ndarray | Sequence[Any]
 
@@ -55,6 +57,8 @@ def advantages_ragged(
     of_estimator, given = estimator, options
     if isinstance(estimator, partial):
         of_estimator, given = estimator.func, {**estimator.keywords, **options}
+    if given.get("validate", True):
+        check_sizes(rewards)
     columns: int = max([2, _smallest_table(of_estimator, given), *size.tolist()])
     floating = rewards if rewards.is_floating_point() else rewards.to(torch.float64)
     table = floating.new_full((len(size), columns), torch.nan)
