@@ -74,6 +74,7 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the reward `kept.reward` is passed, and the rows of tokens that models generate from."""
     (tmp_path / "kept.py").write_text(REWARD)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.delitem(__import__("sys").modules, "kept", raising=False)
     inputs: list[list[int]] = []
     generate = GenerationMixin.generate
@@ -155,6 +156,47 @@ def test_a_stream_of_a_local_file_with_another_prompt_column(seen: Any, make_pol
     assert seen()[0] == {f"[('day', '2024-02-29'), ('prompt', '{text}')]" for text in ("one", "two")}
     data.write_text('{"question": "one"}\n{"question": ""}\n')
     assert main(train_arguments(policy, data, tmp_path, *streamed)) == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"question": [user("one")]}, {"question": [user("two")]}], None),
+        ([{"question": [user("one")]}, {"question": [user(None)]}], "the prompt in row 1: message 0 has no 'content'"),
+        ([{"question": "one"}, {"question": ""}], "has no tokens"),
+        ([{"question": "one", "images": "x"}], "has a column 'images'"),
+        ([{"question": "one", "day": "2024-02-29"}], "the strings in column 'day' of its JSON files look like dates"),
+    ],
+)
+def test_a_stream_as_from_the_hub(
+    rows: list[Any], message: str | None, seen: Any, make_policy: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Here from a folder, which is not looked for on the disk."""
+    monkeypatch.setattr("tailgrad.training.prompts.local_path", lambda name: None)
+    policy = make_policy(chat_template=TEMPLATE, pad_token="[PAD]")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    streamed = ("--dataset_streaming", "--prompt_column", "question")
+    assert main(train_arguments(policy, tmp_path / "data", tmp_path, *streamed)) == (0 if message is None else 2)
+    assert (message or "") in capsys.readouterr().err
+    if message is None:
+        assert seen()[0] == {repr([("prompt", row["question"])]) for row in rows}
+
+
+def test_a_mixture_is_checked_too(seen: Any, make_policy: Any, tmp_path: Path, capsys: Any) -> None:
+    policy = make_policy(chat_template=TEMPLATE, pad_token="[PAD]")
+    data, config = tmp_path / "data.jsonl", tmp_path / "mixture.yaml"
+    config.write_text(json.dumps({"datasets": [{"path": "json", "data_files": str(data), "split": "train"}]}))
+    for row, message in (
+        ({"prompt": ""}, "the mixture of data sets: the prompt in row 0 has no tokens"),
+        ({"prompt": [{"role": "user", "value": "one"}]}, "the mixture of data sets: the prompt in row 0: message 0"),
+        ({"prompt": "one", "day": "2024-02-29"}, "the mixture of data sets: the strings in column 'day'"),
+    ):
+        data.write_text(json.dumps(row) + "\n")
+        arguments = train_arguments(policy, data, tmp_path, "--config", str(config))
+        at = arguments.index("--dataset_name")
+        assert main(arguments[:at] + arguments[at + 2 :]) == 2
+        assert message in capsys.readouterr().err
 
 
 def pictures(path: Path, name: str) -> Path:

@@ -41,7 +41,7 @@ def load_rows(dataset: str, config: str | None = None) -> Any:
         _check_saved(path, dataset)
     with _reading(dataset):
         if path is None:
-            return _without_guessed_dates(datasets.load_dataset(dataset, config), dataset)
+            return without_guessed_dates(datasets.load_dataset(dataset, config), f"data set {dataset!r}")
         return datasets.load_from_disk(str(path)) if is_saved else _load_folder(path, dataset, config)
 
 
@@ -85,7 +85,7 @@ def stream_rows(dataset: str, config: str | None, split: str) -> Any:
 
     with _reading(dataset):
         rows = datasets.load_dataset(dataset, config, split=split, streaming=True)
-        return _without_guessed_dates({split: rows}, dataset)[split]
+        return without_guessed_dates({split: rows}, f"data set {dataset!r}")[split]
 
 
 def content_sha256(rows: Any) -> str:
@@ -198,7 +198,7 @@ def _load_folder(path: Path, dataset: str, config: str | None) -> Any:
     options = _given_options(builder.config) - {"name", "version", "data_dir", "data_files", "sep"}
     if builder.name not in ("json", "csv") or has_types or options:
         splits = datasets.load_dataset(str(path), config)
-        return splits if has_types else _without_guessed_dates(splits, dataset)
+        return splits if has_types else without_guessed_dates(splits, f"data set {dataset!r}")
     separator = getattr(builder.config, "sep", ",")
     files = builder.config.data_files.items()
     return {split: read_text_files(list(map(Path, paths)), builder.name, separator=separator) for split, paths in files}
@@ -211,13 +211,24 @@ def _given_options(config: Any) -> set[str]:
     return {name for name in names if getattr(config, name) != getattr(default, name)}
 
 
-def _without_guessed_dates(splits: Any, dataset: str) -> Any:
-    """Refuse dates that `datasets` made out of strings of JSON files; only local files can be read without them."""
+def without_guessed_dates(splits: Any, source: str) -> Any:
+    """Refuse dates that `datasets` made out of strings of JSON files.
+
+    Args:
+        splits: Rows by the names of their splits.
+        source: What they are, the first words of the error message.
+
+    Returns:
+        The same splits.
+
+    Raises:
+        ValueError: A column holds such dates.
+    """
     for rows in splits.values():
         dates = [name for name, feature in (rows.features or {}).items() if "timestamp" in repr(feature)]
         if dates and rows.info.builder_name == "json":
             raise ValueError(
-                f"data set {dataset!r}: its files are JSON, and the strings in column {dates[0]!r} look like dates, "
-                "which `datasets` does not leave as they are. Download its files and give their folder or file."
+                f"{source}: the strings in column {dates[0]!r} of its JSON files look like dates, and `datasets` makes "
+                "dates of them. A local file or folder that is named itself, not in a mixture, is read without that."
             )
     return splits

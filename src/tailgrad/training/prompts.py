@@ -10,8 +10,8 @@ from transformers import AutoConfig, AutoProcessor, PreTrainedTokenizerBase
 from trl import DatasetMixtureConfig, get_dataset
 
 from tailgrad.rewards._models import model_errors
-from tailgrad.rollouts.chats import check_prompts
-from tailgrad.rollouts.data_sets import local_path, stream_rows
+from tailgrad.rollouts.chats import check_prompt, check_prompts
+from tailgrad.rollouts.data_sets import local_path, stream_rows, without_guessed_dates
 from tailgrad.rollouts.prompts import load_prompts, tokenize_prompts, with_prompt_column
 from tailgrad.rollouts.token_ids import check_fit
 from tailgrad.training.config import TailGRPOConfig
@@ -75,15 +75,25 @@ def _read(script: TrainArguments, mixture: DatasetMixtureConfig, split: str, *, 
         splits = get_dataset(replace(mixture, test_split_size=None))  # TRL's own hold-out follows no seed
         if split not in splits:
             raise ValueError(f"{source} has no split {split!r}; it has {', '.join(splits)}.")
-        rows = with_prompt_column(splits[split], source, **options)
-        if isinstance(rows, Dataset):
-            check_prompts(rows["prompt"], source, pictures=pictures)
+        rows = with_prompt_column(without_guessed_dates(splits, source)[split], source, **options)
+        if not isinstance(rows, Dataset):
+            return _checked_stream(rows, source, pictures), source
+        check_prompts(rows["prompt"], source, pictures=pictures)
         return rows, source
     if not script.dataset_name:
         raise ValueError("No prompts given. Use --dataset_name with a hub name, a folder or a file.")
     source = f"data set {script.dataset_name!r}"
     if script.dataset_streaming and local_path(script.dataset_name) is None:
-        return with_prompt_column(
-            stream_rows(script.dataset_name, script.dataset_config, split), source, **options
-        ), source
+        rows = with_prompt_column(stream_rows(script.dataset_name, script.dataset_config, split), source, **options)
+        return _checked_stream(rows, source, pictures), source
     return load_prompts(script.dataset_name, split=split, config=script.dataset_config, **options).rows, source
+
+
+def _checked_stream(rows: Any, source: str, pictures: bool) -> Any:
+    return rows.filter(_is_prompt, with_indices=True, fn_kwargs={"source": source, "pictures": pictures})
+
+
+def _is_prompt(row: dict[str, Any], number: int, source: str, pictures: bool) -> bool:
+    """True; what is no prompt is an error when it passes."""
+    check_prompt(row["prompt"], f"{source}: the prompt in row {number}", pictures=pictures)
+    return True
