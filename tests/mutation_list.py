@@ -544,6 +544,8 @@ MUTATIONS = [
         ("options.get(name) not in (None, REWARD_OPTIONS[name])", "name in options"),
         ("for name in REWARD_OPTIONS if", "for name in options if"),
         ("None is not ours.get", "ours.get"),
+        ("return known[0] == known[1] and None not in", "return None not in"),
+        ("known[0] == known[1] and None not in (known[0]", "known[0] == known[1] and [] != (known[0]"),
     ),
     *group(
         "evaluation/runs.py",
@@ -561,7 +563,7 @@ MUTATIONS = [
     ),
     *group(
         "rollouts/groups.py",
-        ("rollouts/test_table.py",),
+        ("rollouts/test_table.py", "rollouts/test_damaged_tables.py"),
         ("np.lexsort((indices, ids))", "np.argsort(ids)[::-1]"),
         ("numbers if order is None else numbers[order]", "numbers"),
         ("same & (indices[1:] >= indices[:-1])", "same"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tailgrad.evaluation import Run, comparable_runs
-from tailgrad.evaluation.settings import COMPARED, NOT_COMPARED, REWARD_OPTIONS, settings_of
+from tailgrad.evaluation.settings import COMPARED, NOT_COMPARED, REWARD_OPTIONS, differences, settings_of
 from tailgrad.rewards import RewardModel
 
 METADATA = {
@@ -53,7 +53,7 @@ def compared(first, other):
         {"reward": "/copy/of/rm", "reward_options": {"max_length": 512}},
         {"reward_files": ["9f"]},  # said, see test_comparison.py
         {"chat_template_kwargs": None},
-        {"reward_options": {"dtype": "float32", "input_format": "auto", "trust_remote_code": True}},
+        {"reward_options": {"dtype": "float32", "input_format": "auto"}, "reward_files": [None]},
         {"dataset": METADATA["dataset"] | {"name": "/copy/of/sums", "split": "validation"}},
     ],
 )
@@ -89,6 +89,15 @@ def test_what_decides_v_n_must_agree(change, named):
     if " is " in named:
         with pytest.raises(ValueError, match=named):
             compared(METADATA, METADATA | change)
+
+
+def test_without_a_hash_of_the_data_its_name_must_agree():
+    assert differences({"dataset": {"name": "a"}}, {"dataset": {"name": "b"}}) == [("dataset.name", "a", "b")]
+
+
+def test_rewards_of_unknown_contents_are_known_by_their_names():
+    unknown = {"reward_files": [None], "reward_weights": None}
+    assert differences({"reward": "a", **unknown}, {"reward": "b", **unknown}) == [("reward", "a", "b")]
 
 
 def test_every_field_is_compared_or_not_for_a_reason():
