@@ -53,13 +53,17 @@ def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: P
     assert "holds a quickstart from another base policy" in capsys.readouterr().err
 
 
-def test_a_folder_that_holds_something_else_is_not_replaced_by_a_fit(tmp_path: Path, capsys) -> None:
+def test_a_folder_that_holds_something_else_is_not_replaced_by_a_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    assert main(["quickstart", "--out", str(tmp_path / "out"), "--base", str(model)]) == 2
+    assert main(["quickstart", "--out", "~/out", "--base", "~/model"]) == 2
     assert "holds something else than a base policy of the quickstart" in capsys.readouterr().err
     assert [path.name for path in model.iterdir()] == ["config.json"]
+    assert (tmp_path / "out" / "quickstart.lock").is_file()
     with pytest.raises(ValueError, match="holds something else"):
         fit_base_policy(model)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -139,7 +140,7 @@ def _parsed(config: GridConfig, training: Training) -> tuple[Any, ...]:
     what = f"train, for {training.estimator} with m = {training.m}"
     logging.disable(logging.WARNING)  # what the training will say is not said for each
     try:
-        with _named(what):
+        with _named(what), warnings.catch_warnings(action="ignore"):
             return tuple(parser.parse_args_and_config(flags(train_options(config, training))))
     except TypeError as error:
         raise ValueError(f"{what}: {error}") from error
