@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,7 +264,17 @@ def test_what_low_precision_cannot_tell_is_said(options: dict[str, Any], tmp_pat
     with pytest.warns(UserWarning, match="as far as bfloat16 can tell, but its files are not those"):
         sketch_gradients(GradientConfig(model=str(near), out=tmp_path / "a", **config))
     shutil.copytree(options["model"], tmp_path / "copy")
-    sketch_gradients(GradientConfig(model=str(tmp_path / "copy"), out=tmp_path / "b", **config))
+    copy = GradientConfig(model=str(tmp_path / "copy"), out=tmp_path / "b", **config)
+    sketch_gradients(copy)
+    with pytest.warns(UserWarning, match="its files are not those"):
+        strict = sketches._differentiator(replace(copy, model=str(near)), read_table(options["out"])).policy
+    loose = sketches._differentiator(copy, read_table(options["out"])).policy  # the files say that it is the policy
+    lengths = np.full(9, 4)
+    for factor, policies in ((2.0, []), (5.0, [strict]), (20.0, [strict, loose])):
+        for policy in (strict, loose):
+            difference = np.full(9, factor * policy.rounding * 2.0)  # sqrt(4) = 2
+            with pytest.raises(ValueError, match="is not the policy") if policy in policies else nullcontext():
+                policy.check(difference, lengths)
 
 
 def test_a_prompt_of_another_policy_is_seen(
