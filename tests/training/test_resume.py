@@ -258,6 +258,12 @@ def test_another_run_is_not_resumed_and_free_options_are_free(train, prompts, tm
     caplog.clear()
     train("elsewhere", last, max_steps=3, logging_steps=5, save_steps=100, save_total_limit=1, run_name="again")
     assert "other options, and will not end as one that was not interrupted: max_steps was 2, is 3." in caplog.text
+    caplog.clear()
+    halves = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}  # where memory ran out
+    undivided, divided = train("same", last, max_steps=3), train("halves", last, max_steps=3, **halves)
+    assert "per_device_train_batch_size was 16, is 8; " in caplog.text
+    rewards = [trainer.state.log_history[2]["reward"] for trainer in (undivided, divided)]
+    assert rewards[0] == rewards[1]  # the same rollouts
     (last / "tailgrad_run.json").unlink()
     train("old", last, max_steps=3)
     assert "does not say what decided its run" in caplog.text

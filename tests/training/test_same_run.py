@@ -22,7 +22,10 @@ def other(*, completions: list[str], **_: Any) -> list[float]:
 def record(**changes: Any) -> dict[str, Any]:
     options = changes.pop("options", {})
     args = SimpleNamespace(
-        world_size=changes.pop("world_size", 1), to_dict=lambda: {"seed": 1, "output_dir": "a"} | options
+        world_size=changes.pop("world_size", 1),
+        train_batch_size=changes.pop("train_batch_size", 16),
+        gradient_accumulation_steps=options.get("gradient_accumulation_steps", 1),
+        to_dict=lambda: {"seed": 1, "output_dir": "a"} | options,
     )
     given = {"model": "some/model", "rewards": [checked(reward)], "dataset": DATA, "adapter": None}
     return run_record(args, **given | changes)
@@ -50,10 +53,14 @@ def test_each_thing_that_decides_a_run_makes_another() -> None:
         ({"rewards": [checked(partial(reward, scale=2.0))]}, "other rewards"),
         ({"rewards": [checked(reward), checked(other)]}, "other rewards"),
         ({"adapter": {"r": 8}}, "adapter was None, is {'r': 8}"),
-        ({"world_size": 2}, "processes was 1, is 2"),
+        ({"world_size": 2, "train_batch_size": 8}, "processes was 1, is 2"),
+        ({"train_batch_size": 32}, "rollouts_a_step was 16, is 32"),
         ({"options": {"seed": 2}}, "seed was 1, is 2"),
     ):
         assert differences(record(), record(**changes)) == ([words], [])
+    divided = record(options={"gradient_accumulation_steps": 2}, train_batch_size=8)
+    said = ["gradient_accumulation_steps was 1, is 2"]
+    assert differences(record(options={"gradient_accumulation_steps": 1}), divided) == ([], said)
     more = record(options={"max_steps": 10, "eval_steps": 1})
     assert differences(more, record(options={"max_steps": 20, "eval_steps": 1})) == ([], ["max_steps was 10, is 20"])
 

@@ -16,6 +16,7 @@ from datasets import Dataset
 from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.rewards.checked import AsyncCheckedReward, CheckedReward, reward_name
 from tailgrad.rollouts.data_sets import content_sha256
+from tailgrad.training.record import rollouts_a_step
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ _FREE: Final = {
 """Options that may change when a training is resumed: what is logged and saved, and where it runs."""
 
 _SAID: Final = {
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation"),
     *("max_steps", "num_train_epochs"),
     *(
         "eval_strategy",
@@ -56,7 +58,8 @@ _SAID: Final = {
     ),
 }
 """Options that a resumed training may change, though it then ends in other weights than one that was not interrupted:
-the learning rate falls along another schedule, and an evaluation draws from the same random numbers."""
+the rollouts of a step are divided otherwise (their number decides a run), which rounds otherwise; the learning rate
+falls along another schedule; an evaluation draws from the same random numbers."""
 
 
 def run_record(
@@ -72,7 +75,8 @@ def run_record(
         adapter: The options of a PEFT adapter, None without one.
 
     Returns:
-        A dictionary of JSON types: "data", "model" and "rewards" by content, "adapter", "processes" and "options".
+        A dictionary of JSON types: "data", "model" and "rewards" by content, "adapter", "processes",
+        "rollouts_a_step" and "options".
     """
     options = {
         name: value
@@ -87,6 +91,7 @@ def run_record(
         "adapter": {name: value for name, value in (adapter or {}).items() if name != "base_model_name_or_path"}
         or None,
         "processes": args.world_size,
+        "rollouts_a_step": rollouts_a_step(args),
         "options": options,
     }
     found: dict[str, Any] = json.loads(json.dumps(record, default=_plain))
@@ -137,7 +142,8 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
     """
     named = {"data": "other data", "model": "another policy to start from", "rewards": "other rewards"}
     another = [words for key, words in named.items() if _differ(then, now, key)]
-    another += [f"{key} was {then[key]}, is {now[key]}" for key in ("adapter", "processes") if _differ(then, now, key)]
+    plain = [key for key in ("adapter", "processes", "rollouts_a_step") if _differ(then, now, key)]
+    another += [f"{key} was {then[key]}, is {now[key]}" for key in plain]
     old, new = then.get("options", {}), now.get("options", {})
     changed = {name: f"{name} was {old[name]}, is {new[name]}" for name in new if _differ(old, new, name)}
     another += [words for name, words in changed.items() if name not in _SAID]
