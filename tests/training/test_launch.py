@@ -255,3 +255,24 @@ def test_trl_grpo_and_tailgrad_train_end_with_the_same_weights_on_one_file(
     start = load_file(policy / "model.safetensors")
     assert any(not torch.equal(tensor, ours[name]) for name, tensor in start.items())
     assert ended == ["GRPOTrainer", "TailGRPOTrainer"]
+
+
+def test_a_policy_with_code_of_its_own_is_trained_where_that_is_asked_for(
+    config, policy, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(policy, folder)
+    (folder / "code.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n"
+        "class OwnConfig(LlamaConfig):\n    model_type = 'own'\n"
+        "class Own(LlamaForCausalLM):\n    config_class = OwnConfig\n"
+    )
+    names = {"AutoConfig": "code.OwnConfig", "AutoModelForCausalLM": "code.Own"}
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "own", "auto_map": names}))
+    assert main(config(model_name_or_path=folder)) == 2
+    assert "code of its own, which runs only with trust_remote_code" in capsys.readouterr().err
+    load, given = launch.load_reward, {}
+    monkeypatch.setattr(launch, "load_reward", lambda name, **options: given.update(options) or load(name, **options))
+    assert main(config(model_name_or_path=folder, trust_remote_code=True)) == 0
+    assert given["trust_remote_code"] is True

@@ -99,6 +99,8 @@ def _named(error: Exception, name: str, what: str) -> Exception:
     reason = f"{reason[:397]}..." if len(reason) > 400 else reason
     if "ignore_mismatched_sizes" in reason:  # transformers says no more in the error
         reason = "its weights do not have the shapes that its config.json says"
+    if "trust_remote_code=True" in str(error):
+        reason = "it comes with code of its own, which runs only with trust_remote_code. Read that code first"
     if isinstance(error, OSError):
         if Path(name).expanduser().is_dir():
             return FileNotFoundError(f"{what} {name!r} could not be loaded from that folder: {reason}")
@@ -107,7 +109,7 @@ def _named(error: Exception, name: str, what: str) -> Exception:
     return ValueError(f"{what} {name!r} could not be loaded: {kind}{reason}")
 
 
-def check_policy_weights(path: str, what: str, revision: str | None = None) -> None:
+def check_policy_weights(path: str, what: str, *, revision: str | None = None, trust_remote_code: bool = False) -> None:
     """Refuse a policy whose files lack weights, before code that would draw them at random loads it.
 
     Only shapes are looked at, so this takes neither long nor memory. Models that transformers has no class of causal
@@ -117,6 +119,7 @@ def check_policy_weights(path: str, what: str, revision: str | None = None) -> N
         path: Hub name or local folder.
         what: What the model is for, the first word of the error message.
         revision: Branch, tag or commit of the hub.
+        trust_remote_code: Run the code that comes with the model, where it has some.
 
     Raises:
         FileNotFoundError: As for `model_errors`.
@@ -128,7 +131,7 @@ def check_policy_weights(path: str, what: str, revision: str | None = None) -> N
     if Path(path).is_dir() and not (Path(path) / "config.json").is_file():
         return  # an adapter
     with model_errors(path, what):
-        config = AutoConfig.from_pretrained(path, revision=revision)
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
     others = getattr(config, "auto_map", None) or getattr(config, "quantization_config", None)
     if others or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return

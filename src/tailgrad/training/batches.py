@@ -28,10 +28,12 @@ def train_batch_size(config: Any, processes: int) -> int:
         Rollouts of one backward pass on one device.
 
     Raises:
-        ValueError: The size given, or its number of accumulated passes, cuts a group in two; the message names the
-            options to change and values that work.
+        ValueError: The size given is below 1, or it or its number of accumulated passes cuts a group in two; the
+            message names the options to change and values that work.
     """
     m, given, whole = config.num_generations, config.per_device_train_batch_size, config.generation_batch_size
+    _check_size("per_device_train_batch_size", given)
+    _check_size("generation_batch_size", whole)
     if whole is not None:
         sizes: Sequence[int] = (HOST_DEFAULT, m, whole // processes) if given is None else (given,)
         fitting = [size for size in sizes if size and whole % (size * processes) == 0]
@@ -76,10 +78,11 @@ def eval_batch_size(config: Any, processes: int) -> int:
         Rollouts that one device evaluates at a time.
 
     Raises:
-        ValueError: There is an evaluation, and the size given cuts a group in two.
+        ValueError: The size given is below 1, or there is an evaluation and it cuts a group in two.
     """
     name = "num_generations_eval" if config.num_generations_eval else "num_generations"
     m, given = getattr(config, name), config.per_device_eval_batch_size
+    _check_size("per_device_eval_batch_size", given)
     if given is None:
         return HOST_DEFAULT if HOST_DEFAULT * processes % m == 0 else m
     if config.eval_strategy != "no" and given * processes % m:
@@ -89,6 +92,11 @@ def eval_batch_size(config: Any, processes: int) -> int:
             f"--per_device_eval_batch_size {_next_multiple(given, size)}, or leave it out."
         )
     return int(given)
+
+
+def _check_size(name: str, given: int | None) -> None:
+    if given is not None and given < 1:
+        raise ValueError(f"{name} = {given} must be at least 1, or left out.")
 
 
 def _next_multiple(value: int, of: int) -> int:

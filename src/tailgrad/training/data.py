@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from datasets import Dataset
@@ -41,7 +41,8 @@ def train_and_test(
     try:
         test = load(test_split)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"The evaluation has no rows: {error} {_HOLD_OUT}") from error
+        words = "The rows to evaluate on cannot be read"
+        raise ValueError(f"{words}: {error} Name another split: --dataset_test_split. {_HOLD_OUT}") from error
     return train, _checked(train, test)
 
 
@@ -62,8 +63,9 @@ def _checked(train: Any, test: Any) -> Any:
     """The rows to evaluate on, compared with those to train on by their prompts."""
     if not (isinstance(train, Dataset) and isinstance(test, Dataset)):
         return test
-    seen = {json.dumps(prompt, sort_keys=True, default=str) for prompt in train["prompt"]}
-    shared = sum(json.dumps(prompt, sort_keys=True, default=str) in seen for prompt in test["prompt"])
+    held = [*_texts(test)]
+    trained = {*held}.intersection(_texts(train))
+    shared = sum(prompt in trained for prompt in held)
     if len(test) and shared == len(test):
         raise ValueError(
             f"All {len(test)} prompts of the evaluation are trained on too, so it would say nothing of new ones. "
@@ -72,3 +74,7 @@ def _checked(train: Any, test: Any) -> Any:
     if shared:
         logger.warning("%d of the %d prompts of the evaluation are trained on too.", shared, len(test))
     return test
+
+
+def _texts(rows: Dataset) -> Iterator[str]:
+    return (json.dumps(prompt, sort_keys=True, default=str) for prompt in rows["prompt"])

@@ -20,7 +20,7 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.files import locked
 from tailgrad.rewards import Reward, load_reward
-from tailgrad.rewards._models import check_model_name, check_policy_weights, loading_errors
+from tailgrad.rewards._models import check_model_name, check_policy_weights, loading_errors, model_path
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.config_file import parse_with_config
 from tailgrad.training.data import train_and_test
@@ -78,7 +78,7 @@ def train(argv: Sequence[str]) -> Path:
 
 
 def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mixture: DatasetMixtureConfig) -> None:
-    policy = _checked_policy(model.model_name_or_path, model.model_revision)
+    policy = _checked_policy(model.model_name_or_path, model.model_revision, config.trust_remote_code)
     reward_names = names_of_rewards(script)
     train_rows, eval_rows = train_and_test(
         partial(load_split, script, config, mixture, policy, model.model_revision),
@@ -97,7 +97,7 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
         "trust_remote_code": config.trust_remote_code,
         **(config.model_init_kwargs or {}),
     }
-    rewards = load_rewards(script, reward_names)
+    rewards = load_rewards(script, reward_names, config.trust_remote_code)
     with loading_errors(policy, "policy"):
         trainer = TailGRPOTrainer(
             model=policy,
@@ -110,9 +110,7 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
             callbacks=[TrainingEvents()],
         )
     if checkpoint:
-        step, last = step_of(checkpoint), schedule.total
-        words = f"had reached step {step}, its last" if step >= last else f"goes on from step {step}"
-        trainer.accelerator.print(f"The training {words}.")
+        trainer.accelerator.print(_resumption(step_of(checkpoint), schedule.total))
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model(config.output_dir)
     trainer.accelerator.print(f"The trained policy is in {config.output_dir}.")
@@ -132,22 +130,27 @@ def names_of_rewards(script: TrainArguments) -> list[str]:
     return names
 
 
-def load_rewards(script: TrainArguments, names: Sequence[str]) -> list[Reward]:
+def load_rewards(script: TrainArguments, names: Sequence[str], trust_remote_code: bool) -> list[Reward]:
     """Return the rewards of these names."""
     options = {
         "batch_size": script.reward_model_batch_size,
         "max_length": script.reward_model_max_length,
         "dtype": script.reward_model_dtype,
         "input_format": script.reward_model_input_format,
+        "trust_remote_code": trust_remote_code,
     }
     return [load_reward(name, **options) for name in names]
 
 
-def _checked_policy(name: str | None, revision: str | None) -> str:
+def _checked_policy(name: str | None, revision: str | None, trust_remote_code: bool) -> str:
     """The policy's hub name or folder, after a look at its files."""
     if not name:
         raise ValueError("No policy given. Use --model_name_or_path with a hub name or a local folder.")
     check_model_name(name, "policy")
-    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
-    check_policy_weights(path, "policy", revision)
+    path = model_path(name)
+    check_policy_weights(path, "policy", revision=revision, trust_remote_code=trust_remote_code)
     return path
+
+
+def _resumption(step: int, last: int) -> str:
+    return f"The training {f'had reached step {step}, its last' if step >= last else f'goes on from step {step}'}."
