@@ -127,6 +127,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"prompt": "one"\nnonsense')
     with pytest.raises(ValueError, match=r"data\.jsonl' could not be read: "):
         load_prompts(str(tmp_path / "data.jsonl"))
+    Dataset.from_dict({"prompt": ["one"]}).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "state.json").write_text("{cut")
+    with pytest.raises(ValueError, match=r"saved' could not be read: Expecting property name"):
+        load_prompts(str(tmp_path / "saved"))
     (tmp_path / "data.txt").write_text("one\n")
     with pytest.raises(ValueError, match=r"allowed endings are \.jsonl, \.json, \.parquet, \.csv"):
         load_prompts(str(tmp_path / "data.txt"))

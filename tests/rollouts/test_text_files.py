@@ -185,7 +185,7 @@ def test_dates_that_datasets_guessed_are_refused(tmp_path: Path, monkeypatch: py
     load_dataset = datasets.load_dataset
     monkeypatch.setattr(datasets, "load_dataset", lambda name, *args, **options: load_dataset(str(tmp_path)))
     with pytest.raises(
-        ValueError, match=r"'owner/name': the strings in column 'day' of its JSON files look like dates"
+        ValueError, match=r"^data set 'owner/name': the strings in column 'day' of its JSON files look like dates"
     ):
         load_rows("owner/name")
 

@@ -31,9 +31,9 @@ class GridConfig:
         train: Further options of `tailgrad train`; `max_steps` is required.
         sample: Further options of `tailgrad sample`.
         checkpoints: Steps before the last that are measured too, for the frontier of V_N against KL.
-        test_n: Responses a prompt of the test split after the last step.
+        test_n: Responses per prompt of the test split after the last step.
         checkpoint_n: The same at `checkpoints`.
-        choose_n: Responses a prompt of the choosing split.
+        choose_n: Responses per prompt of the choosing split.
         test_prompts: Only so many prompts of the test split; None is all.
         also_score: Rewards that score the response which the one trained on picks out of N: names of `rewards`, or a
             mapping from names to further rewards, which nothing is trained on.

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib.machinery import PathFinder
-from pathlib import Path
 from typing import Any, NoReturn
 
 from tailgrad.grid.commands import train_options
@@ -19,7 +18,7 @@ from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import Training, cells
 from tailgrad.jobs import flags
 from tailgrad.rewards._models import check_model_name
-from tailgrad.rewards.load import TRL_REWARDS
+from tailgrad.rewards.load import TRL_REWARDS, names_function
 from tailgrad.rollouts import SampleConfig
 
 _REWARD_OPTIONS = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
@@ -60,8 +59,7 @@ def _check_reward(config: GridConfig, what: str, name: str) -> None:
     """Look for a reward model's folder, or for a function's module, which is not imported."""
     if name in TRL_REWARDS:
         return
-    is_path = Path(name).expanduser().is_dir() or "/" in name or name.startswith((".", "~"))
-    if is_path or not ("." in name or ":" in name):
+    if not names_function(name):
         check_model_name(name, what)
         return
     module = name.replace(":", ".").partition(".")[0]

@@ -24,7 +24,7 @@ from tailgrad.grid.preflight import check_start
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
 from tailgrad.jobs import Job, events_beside, run_side_by_side
-from tailgrad.rollouts.generation import TRAINING_RECORD
+from tailgrad.rollouts.generation import TRAINING_RECORD, read_record
 from tailgrad.rollouts.table import read_table
 
 Work = tuple[Training, list[Measurement]]
@@ -149,7 +149,7 @@ def _check_trained(config: GridConfig, training: Training, measurement: Measurem
     if training.estimator == BASE:
         return
     model = model_of(config, training, measurement)
-    found = json.loads((Path(model) / TRAINING_RECORD).read_text()).get("prompts_a_step")
+    found = read_record(model).get("prompts_a_step")
     if found != config.prompts_a_step:
         raise ValueError(
             f"the policy in {model!r} was trained with {found or 'an unknown number of'} prompts per step, and this "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from tailgrad.estimators import accepted_options, parse_estimator
 from tailgrad.grid.config import GridConfig
+from tailgrad.identity import sha256_of
 from tailgrad.rollouts.generation import TRAINING_DEFAULTS
 
 BASE = "base"
@@ -58,7 +58,7 @@ class Measurement:
     Attributes:
         split: "choose" or "test".
         step: After how many optimisation steps.
-        n: Responses a prompt.
+        n: Responses per prompt.
         scored_by: Name of the reward.
         limit: Only so many prompts; None is all.
     """
@@ -79,7 +79,7 @@ def key_of(config: GridConfig, training: Training, measurement: Measurement | No
         described["shaping"] = shaping
     if measurement is not None:
         described |= {"measurement": asdict(measurement), "sample": config.sample}
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+    return sha256_of(described)[:16]
 
 
 def shaping_of_trainings(config: GridConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from tailgrad.rewards.timeout import RewardTimeoutError, in_thread, wait
 
 Reward = Callable[..., Any]
-"""`reward(*, prompts, completions, **columns)` returns one number, or None (unscored), a rollout."""
+"""`reward(*, prompts, completions, **columns)` returns one number, or None (unscored), per rollout."""
 
 _FLOAT32_MAX = torch.finfo(torch.float32).max
 
@@ -110,7 +110,7 @@ class _Checks:
 class CheckedReward(_Checks):
     """A reward whose results are checked: never a wrong number.
 
-    Calls `reward` with the same arguments and returns a list with one float or None (unscored) a rollout.
+    Calls `reward` with the same arguments and returns a list with one float or None (unscored) per rollout.
     NaN counts as None. An async reward is run to its end.
 
     Args:
@@ -125,12 +125,12 @@ class CheckedReward(_Checks):
         """Score rollouts.
 
         Args:
-            prompts: One prompt a rollout.
-            completions: One response a rollout.
-            columns: One value a rollout of every other column, and what TRL passes.
+            prompts: One prompt per rollout.
+            completions: One response per rollout.
+            columns: One value per rollout of every other column, and what TRL passes.
 
         Returns:
-            One float, or None where unscored, a rollout.
+            One float, or None where unscored, per rollout.
 
         Raises:
             RuntimeError: The reward raised; the error is chained.

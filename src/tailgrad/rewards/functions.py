@@ -93,9 +93,9 @@ class WeightedSum:
         """Score rollouts.
 
         Args:
-            prompts: One prompt a rollout.
-            completions: One response a rollout.
-            columns: One value a rollout of every other column, and what TRL passes.
+            prompts: One prompt per rollout.
+            completions: One response per rollout.
+            columns: One value per rollout of every other column, and what TRL passes.
 
         Returns:
             One float, or None where no reward scored the rollout, a rollout.

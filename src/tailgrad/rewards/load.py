@@ -22,16 +22,15 @@ TRL_REWARDS: Final[dict[str, dict[str, int]]] = {
 def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
     """Return the reward that a name stands for.
 
-    A callable is returned as it is. A name is read as, in this order: one of `TRL_REWARDS`; an existing folder (a
-    reward model); "package.module:function"; a name with a slash, or a path (a reward model, local or of the hub);
-    "package.module.function"; any other name is a reward model of the hub.
+    A callable is returned as it is. A name is read as one of `TRL_REWARDS`, else as a function where `names_function`
+    says so, else as a reward model, local or of the hub.
 
     Args:
         spec: A callable or a name.
         reward_model_options: Options of `RewardModel`; used where the name is a reward model's, None dropped.
 
     Returns:
-        A reward: `reward(*, prompts, completions, **columns)` returns one number or None a rollout.
+        A reward: `reward(*, prompts, completions, **columns)` returns one number or None per rollout.
 
     Raises:
         FileNotFoundError: There is no such folder, or the hub does not give the model.
@@ -47,12 +46,24 @@ def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
     if spec in TRL_REWARDS:
         return _trl_reward(spec)
     options = {name: value for name, value in reward_model_options.items() if value is not None}
-    if Path(spec).expanduser().is_dir():
-        return RewardModel(spec, **options)
-    is_path = not spec or "/" in spec or spec.startswith((".", "~"))
-    if not is_path and (":" in spec or "." in spec):
-        return import_reward(spec)
-    return RewardModel(spec, **options)
+    return import_reward(spec) if names_function(spec) else RewardModel(spec, **options)
+
+
+def names_function(spec: str) -> bool:
+    """Return whether a name is read as a function's, "package.module.function" or "package.module:function".
+
+    Args:
+        spec: The name of a reward.
+
+    Returns:
+        False for an existing folder, a path, a name with a slash, and one without dot and colon.
+
+    Example:
+        >>> [names_function(name) for name in ("statistics.mean", "statistics:mean", "org/model-1.5", "judge")]
+        [True, True, False, False]
+    """
+    is_path = "/" in spec or spec.startswith((".", "~")) or Path(spec).expanduser().is_dir()
+    return not is_path and (":" in spec or "." in spec)
 
 
 def _trl_reward(name: str) -> Reward:

@@ -98,12 +98,12 @@ class RewardModel:
         """Score rollouts.
 
         Args:
-            prompts: One prompt a rollout: a string or a list of messages.
-            completions: One response a rollout: a string or a list of messages.
+            prompts: One prompt per rollout: a string or a list of messages.
+            completions: One response per rollout: a string or a list of messages.
             columns: Other columns; not used.
 
         Returns:
-            One score a rollout, in the model's own units.
+            One score per rollout, in the model's own units.
 
         Raises:
             ValueError: Messages and no chat template, or a rollout without a single token.
@@ -116,11 +116,11 @@ class RewardModel:
         """Return the tokens that the model reads for each rollout, truncated to `max_length`.
 
         Args:
-            prompts: One prompt a rollout.
-            completions: One response a rollout.
+            prompts: One prompt per rollout.
+            completions: One response per rollout.
 
         Returns:
-            Token ids, one list a rollout.
+            Token ids, one list per rollout.
 
         Raises:
             ValueError: Messages and no chat template, or a rollout without a single token.
@@ -138,7 +138,7 @@ class RewardModel:
         """Return the model's score for each sequence of tokens.
 
         Args:
-            token_ids: Token ids, one list a rollout.
+            token_ids: Token ids, one list per rollout.
 
         Returns:
             Scores `[B]`, float32 on the CPU.

@@ -19,7 +19,7 @@ class SampleConfig:
         dataset: Hub name, folder, or .jsonl, .json, .parquet or .csv file (also with .gz).
         reward: One or several rewards: callables or names, see `tailgrad.rewards.load_reward`.
         out: The rollout table to write; it must not exist.
-        n: Responses a prompt.
+        n: Responses per prompt.
         reward_weights: One weight a reward; None is 1 for each.
         reward_options: Options of `RewardModel` for the rewards that are reward models; None is the default.
         reward_timeout: Most seconds of a call of a reward; None is no limit.

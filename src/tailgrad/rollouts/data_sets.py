@@ -37,12 +37,11 @@ def load_rows(dataset: str, config: str | None = None) -> Any:
     if path is not None and path.is_file():
         return _load_file(path, dataset)
     is_saved = path is not None and any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
-    if path is not None and is_saved:
-        _check_saved(path, dataset)
+    if path is not None:
+        return _load_saved(path, dataset) if is_saved else _load_folder(path, dataset, config)
     with _reading(dataset):
-        if path is None:
-            return without_guessed_dates(datasets.load_dataset(dataset, config), f"data set {dataset!r}")
-        return datasets.load_from_disk(str(path)) if is_saved else _load_folder(path, dataset, config)
+        splits = datasets.load_dataset(dataset, config)
+    return without_guessed_dates(splits, f"data set {dataset!r}")
 
 
 def local_path(dataset: str) -> Path | None:
@@ -85,7 +84,7 @@ def stream_rows(dataset: str, config: str | None, split: str) -> Any:
 
     with _reading(dataset):
         rows = datasets.load_dataset(dataset, config, split=split, streaming=True)
-        return without_guessed_dates({split: rows}, f"data set {dataset!r}")[split]
+    return without_guessed_dates({split: rows}, f"data set {dataset!r}")[split]
 
 
 def content_sha256(rows: Any) -> str:
@@ -182,26 +181,31 @@ def _load_file(path: Path, dataset: str) -> Any:
         return without_cache_files(rows)
 
 
-def _check_saved(path: Path, dataset: str) -> None:
-    """Refuse what `save_to_disk` writes for no rows, which `load_from_disk` cannot read."""
-    for state in path.glob("**/state.json"):
-        if not json.loads(state.read_text()).get("_data_files"):
-            raise ValueError(f"data set {dataset!r} is empty: there are no prompts in {str(state.parent)!r}.")
+def _load_saved(path: Path, dataset: str) -> Any:
+    """Read what `save_to_disk` wrote; what it writes for no rows `load_from_disk` cannot read."""
+    import datasets
+
+    with _reading(dataset):
+        states = list(path.glob("**/state.json"))
+        empty = [state.parent for state in states if not json.loads(state.read_text()).get("_data_files")]
+        if not empty:
+            return datasets.load_from_disk(str(path))
+    raise ValueError(f"data set {dataset!r} is empty: there are no prompts in {str(empty[0])!r}.")
 
 
 def _load_folder(path: Path, dataset: str, config: str | None) -> Any:
     """Read a folder of data files: `datasets` finds the splits, and reads whatever is not plain JSON or CSV."""
     import datasets
 
-    builder = datasets.load_dataset_builder(str(path), config)
-    has_types = builder.info.features is not None
-    options = _given_options(builder.config) - {"name", "version", "data_dir", "data_files", "sep"}
-    if builder.name not in ("json", "csv") or has_types or options:
+    with _reading(dataset):
+        builder = datasets.load_dataset_builder(str(path), config)
+        has_types = builder.info.features is not None
+        options = _given_options(builder.config) - {"name", "version", "data_dir", "data_files", "sep"}
+        if builder.name in ("json", "csv") and not has_types and not options:
+            separator, files = getattr(builder.config, "sep", ","), builder.config.data_files.items()
+            return {name: read_text_files([*map(Path, of)], builder.name, separator=separator) for name, of in files}
         splits = datasets.load_dataset(str(path), config)
-        return splits if has_types else without_guessed_dates(splits, f"data set {dataset!r}")
-    separator = getattr(builder.config, "sep", ",")
-    files = builder.config.data_files.items()
-    return {split: read_text_files(list(map(Path, paths)), builder.name, separator=separator) for split, paths in files}
+    return splits if has_types else without_guessed_dates(splits, f"data set {dataset!r}")
 
 
 def _given_options(config: Any) -> set[str]:

@@ -96,8 +96,8 @@ def generate(
     Args:
         model: The policy.
         tokenizer: Its tokenizer.
-        prompt_token_ids: Token ids, one list a prompt.
-        n: Responses a prompt.
+        prompt_token_ids: Token ids, one list per prompt.
+        n: Responses per prompt.
         temperature: Divides the logits; above 0.
         top_p: Nucleus, in (0, 1]; 1 is off.
         top_k: Only the k most likely tokens; 0 is off.

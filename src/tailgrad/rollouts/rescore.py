@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from tailgrad.identity import file_sha256
 from tailgrad.rewards import CheckedReward, Reward
+from tailgrad.rewards._models import model_errors, model_path
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
@@ -83,7 +85,7 @@ class Rescorer:
     batch_size: int
     metadata: dict[str, Any]
 
-    @property
+    @cached_property
     def prompt_ids(self) -> list[int]:
         """The prompts of the table."""
         ids: list[int] = self.table.prompt_ids.tolist()
@@ -92,7 +94,7 @@ class Rescorer:
     @property
     def n(self) -> int:
         """Responses per prompt."""
-        return int(self.table.rewards.shape[1])
+        return self.table.n
 
     @property
     def part_size(self) -> int:
@@ -220,8 +222,6 @@ def _prompts(config: ScoreConfig, sampled: SampleConfig, sha256: str) -> Prompts
 
 def _tokenizer(config: SampleConfig, revision: str | None) -> Any:
     from transformers import AutoTokenizer
-
-    from tailgrad.rewards._models import model_errors, model_path
 
     path = model_path(config.model)
     with model_errors(config.model, "tokenizer of model"):

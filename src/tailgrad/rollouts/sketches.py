@@ -68,7 +68,7 @@ class SketchedGradients:
     Attributes:
         folder: Where the shards are.
         prompts: P.
-        n: Responses a prompt.
+        n: Responses per prompt.
     """
 
     folder: Path
