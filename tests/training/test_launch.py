@@ -9,6 +9,7 @@ import pytest
 import torch
 import trl.scripts.grpo as trl_grpo
 import yaml
+from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification, Trainer
 
@@ -276,3 +277,15 @@ def test_a_policy_with_code_of_its_own_is_trained_where_that_is_asked_for(
     monkeypatch.setattr(launch, "load_reward", lambda name, **options: given.update(options) or load(name, **options))
     assert main(config(model_name_or_path=folder, trust_remote_code=True)) == 0
     assert given["trust_remote_code"] is True
+
+
+def test_a_missing_split_and_a_mixture_without_rows_are_named(config, tmp_path: Path, capsys) -> None:
+    DatasetDict({"all": Dataset.from_dict({"question": ["one", "two"]})}).save_to_disk(tmp_path / "splits")
+    assert main(config(dataset_name=tmp_path / "splits")) == 2
+    assert "has no split 'train'; it has all. Choose one: --dataset_train_split." in capsys.readouterr().err
+    path = tmp_path / "config.yaml"
+    values = yaml.safe_load(path.read_text())
+    mixture = {"path": "json", "data_files": values.pop("dataset_name"), "split": "train[:0]"}
+    path.write_text(yaml.safe_dump(values | {"datasets": [mixture]}))
+    assert main(config()) == 2
+    assert "a data set of the mixture is empty: there are no prompts in it." in capsys.readouterr().err

@@ -39,7 +39,7 @@ def load_rows(dataset: str, config: str | None = None) -> Any:
     is_saved = path is not None and any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
     if path is not None:
         return _load_saved(path, dataset) if is_saved else _load_folder(path, dataset, config)
-    with _reading(dataset):
+    with reading(f"data set {dataset!r}"):
         splits = datasets.load_dataset(dataset, config)
     return without_guessed_dates(splits, f"data set {dataset!r}")
 
@@ -82,7 +82,7 @@ def stream_rows(dataset: str, config: str | None, split: str) -> Any:
     """
     import datasets
 
-    with _reading(dataset):
+    with reading(f"data set {dataset!r}"):
         rows = datasets.load_dataset(dataset, config, split=split, streaming=True)
     return without_guessed_dates({split: rows}, f"data set {dataset!r}")[split]
 
@@ -152,17 +152,26 @@ def _with_hashed_files(value: Any) -> Any:
 
 
 @contextmanager
-def _reading(dataset: str) -> Iterator[None]:
+def reading(source: str) -> Iterator[None]:
+    """Turn the errors of `datasets` into short ones that name the data set.
+
+    Args:
+        source: What is read, the first words of error messages.
+
+    Raises:
+        FileNotFoundError: It is not here, and the hub does not give it.
+        ValueError: It has no rows or cannot be read.
+    """
     try:
         yield
     except (ConnectionError, FileNotFoundError) as error:
         raise FileNotFoundError(
-            f"data set {dataset!r} is not a local file or folder and the hub did not give it: {error}"
+            f"{source} is not a local file or folder and the hub did not give it: {error}"
         ) from error
     except Exception as error:
         if "corresponds to no data" in str(error):  # how datasets says that it found no rows
-            raise ValueError(f"data set {dataset!r} is empty: there are no prompts in it.") from error
-        raise ValueError(f"data set {dataset!r} could not be read: {error.__cause__ or error}") from error
+            raise ValueError(f"{source} is empty: there are no prompts in it.") from error
+        raise ValueError(f"{source} could not be read: {error.__cause__ or error}") from error
 
 
 def _load_file(path: Path, dataset: str) -> Any:
@@ -174,7 +183,7 @@ def _load_file(path: Path, dataset: str) -> Any:
         raise ValueError(f"data set file {dataset!r}: allowed endings are {', '.join(FILE_FORMATS)}, also with .gz.")
     if path.stat().st_size == 0:
         raise ValueError(f"data set {dataset!r} is empty: the file has no bytes.")
-    with _reading(dataset), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+    with reading(f"data set {dataset!r}"), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
         if FILE_FORMATS[suffix] != "parquet":
             return read_text_files([path], FILE_FORMATS[suffix])
         rows = datasets.load_dataset("parquet", data_files=str(path), split="train", cache_dir=cache)
@@ -185,7 +194,7 @@ def _load_saved(path: Path, dataset: str) -> Any:
     """Read what `save_to_disk` wrote; what it writes for no rows `load_from_disk` cannot read."""
     import datasets
 
-    with _reading(dataset):
+    with reading(f"data set {dataset!r}"):
         states = list(path.glob("**/state.json"))
         empty = [state.parent for state in states if not json.loads(state.read_text()).get("_data_files")]
         if not empty:
@@ -197,7 +206,7 @@ def _load_folder(path: Path, dataset: str, config: str | None) -> Any:
     """Read a folder of data files: `datasets` finds the splits, and reads whatever is not plain JSON or CSV."""
     import datasets
 
-    with _reading(dataset):
+    with reading(f"data set {dataset!r}"):
         builder = datasets.load_dataset_builder(str(path), config)
         has_types = builder.info.features is not None
         options = _given_options(builder.config) - {"name", "version", "data_dir", "data_files", "sep"}

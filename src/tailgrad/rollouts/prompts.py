@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -59,6 +59,7 @@ def load_prompts(
     prompt_column: str = "prompt",
     limit: int | None = None,
     pictures: bool = False,
+    split_option: str = "dataset_split",
 ) -> Prompts:
     """Read the prompts of a data set.
 
@@ -70,6 +71,7 @@ def load_prompts(
         prompt_column: The column with the prompts.
         limit: Only the first `limit` prompts; None is all.
         pictures: The policy reads pictures, so the data set may have columns with them.
+        split_option: The option that names the split, for the error message.
 
     Returns:
         Prompts and other columns in the order of the data set.
@@ -78,22 +80,35 @@ def load_prompts(
         FileNotFoundError: There is no such file or folder, or the hub does not give the data set.
         ValueError: No such split or column, no rows, or a row whose prompt is not a string or a chat.
     """
-    rows = load_rows(dataset, config)
+    rows, source = load_rows(dataset, config), f"data set {dataset!r}"
     has_splits = isinstance(rows, dict)
     if has_splits:
-        if split not in rows:
-            raise ValueError(
-                f"data set {dataset!r} has no split {split!r}; it has {', '.join(rows)}. Choose one: --dataset_split."
-            )
-        rows = rows[split]
-    source = f"data set {dataset!r}"
-    if len(rows) == 0:
-        raise ValueError(f"{source} is empty: there are no prompts in it.")
+        rows = split_of(rows, split, source, split_option)
     rows = with_prompt_column(rows, source, prompt_column=prompt_column, pictures=pictures)
     if limit is not None:
         rows = rows.select(range(min(limit, len(rows))))
     check_prompts(rows["prompt"], source, pictures=pictures)
     return Prompts(rows, split if has_splits else None)
+
+
+def split_of(splits: Mapping[str, Any], split: str, source: str, option: str) -> Any:
+    """Return one of several splits.
+
+    Args:
+        splits: Rows by the names of their splits.
+        split: The name asked for.
+        source: What has the splits, the first words of the error message.
+        option: The option that names the split.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        ValueError: There is no such split.
+    """
+    if split not in splits:
+        raise ValueError(f"{source} has no split {split!r}; it has {', '.join(splits)}. Choose one: --{option}.")
+    return splits[split]
 
 
 def with_prompt_column(rows: Any, source: str, *, prompt_column: str = "prompt", pictures: bool = False) -> Any:
@@ -109,9 +124,11 @@ def with_prompt_column(rows: Any, source: str, *, prompt_column: str = "prompt",
         The same rows; nothing is copied.
 
     Raises:
-        ValueError: There is no such column, or another has a name that means something else.
+        ValueError: There are no rows, there is no such column, or another has a name that means something else.
     """
-    names = rows.column_names or list(next(iter(rows)))  # a stream may not know its columns
+    names = rows.column_names or list(next(iter(rows), {}))  # a stream may not know its columns
+    if hasattr(rows, "__len__") and len(rows) == 0:
+        raise ValueError(f"{source} is empty: there are no prompts in it.")
     if prompt_column not in names:
         raise ValueError(
             f"{source} has no column {prompt_column!r}; it has {', '.join(names) or 'none'}. "

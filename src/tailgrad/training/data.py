@@ -41,8 +41,7 @@ def train_and_test(
     try:
         test = load(test_split)
     except (KeyError, ValueError) as error:
-        words = "The rows to evaluate on cannot be read"
-        raise ValueError(f"{words}: {error} Name another split: --dataset_test_split. {_HOLD_OUT}") from error
+        raise ValueError(f"The rows to evaluate on cannot be read: {error} {_HOLD_OUT}") from error
     return train, _checked(train, test)
 
 

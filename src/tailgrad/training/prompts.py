@@ -11,8 +11,8 @@ from trl import DatasetMixtureConfig, get_dataset
 
 from tailgrad.rewards._models import model_errors
 from tailgrad.rollouts.chats import check_prompt, check_prompts
-from tailgrad.rollouts.data_sets import local_path, stream_rows, without_guessed_dates
-from tailgrad.rollouts.prompts import load_prompts, tokenize_prompts, with_prompt_column
+from tailgrad.rollouts.data_sets import local_path, reading, stream_rows, without_guessed_dates
+from tailgrad.rollouts.prompts import load_prompts, split_of, tokenize_prompts, with_prompt_column
 from tailgrad.rollouts.token_ids import check_fit
 from tailgrad.training.config import TailGRPOConfig
 
@@ -70,12 +70,13 @@ def load_split(
 def _read(script: TrainArguments, mixture: DatasetMixtureConfig, split: str, *, pictures: bool) -> tuple[Any, str]:
     """The rows and what error messages call them."""
     options: dict[str, Any] = {"prompt_column": script.prompt_column, "pictures": pictures}
+    split_option = "dataset_train_split" if split == script.dataset_train_split else "dataset_test_split"
     if mixture.datasets:
         source = "the mixture of data sets"
-        splits = get_dataset(replace(mixture, test_split_size=None))  # TRL's own hold-out follows no seed
-        if split not in splits:
-            raise ValueError(f"{source} has no split {split!r}; it has {', '.join(splits)}.")
-        rows = with_prompt_column(without_guessed_dates(splits, source)[split], source, **options)
+        with reading("a data set of the mixture"):
+            splits = get_dataset(replace(mixture, test_split_size=None))  # TRL's own hold-out follows no seed
+        rows = split_of(without_guessed_dates(splits, source), split, source, split_option)
+        rows = with_prompt_column(rows, source, **options)
         if not isinstance(rows, Dataset):
             return _checked_stream(rows, source, pictures), source
         check_prompts(rows["prompt"], source, pictures=pictures)
@@ -86,7 +87,8 @@ def _read(script: TrainArguments, mixture: DatasetMixtureConfig, split: str, *, 
     if script.dataset_streaming and local_path(script.dataset_name) is None:
         rows = with_prompt_column(stream_rows(script.dataset_name, script.dataset_config, split), source, **options)
         return _checked_stream(rows, source, pictures), source
-    return load_prompts(script.dataset_name, split=split, config=script.dataset_config, **options).rows, source
+    options |= {"split": split, "split_option": split_option}
+    return load_prompts(script.dataset_name, config=script.dataset_config, **options).rows, source
 
 
 def _checked_stream(rows: Any, source: str, pictures: bool) -> Any:
