@@ -17,8 +17,8 @@ from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import Training, cells
 from tailgrad.jobs import flags
-from tailgrad.rewards._models import check_model_name
 from tailgrad.rewards.load import TRL_REWARDS, names_function
+from tailgrad.rewards.loading import check_model_name
 from tailgrad.rollouts import SampleConfig
 
 _REWARD_OPTIONS = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tailgrad.rewards._models import check_loaded, check_model_name, model_errors, model_path, torch_device, torch_dtype
+from tailgrad.rewards.loading import check_loaded, check_model_name, model_errors, model_path, torch_device, torch_dtype
 
 
 def load_policy(

@@ -12,7 +12,7 @@ import numpy as np
 
 from tailgrad.identity import file_sha256
 from tailgrad.rewards import CheckedReward, Reward
-from tailgrad.rewards._models import model_errors, model_path
+from tailgrad.rewards.loading import model_errors, model_path
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts

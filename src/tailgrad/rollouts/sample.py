@@ -8,7 +8,7 @@ from typing import Any
 from tailgrad._version import __version__
 from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
-from tailgrad.rewards._models import revision_of
+from tailgrad.rewards.loading import revision_of
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generate import load_policy
