@@ -1,0 +1,129 @@
+"""Every command and every Python block of the README and of docs/ runs as printed."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pages import PAGES, ROOT, Block, blocks_of, save_models, save_prompts
+
+BLOCKS = [block for page in PAGES for block in blocks_of(page)]
+TRAIN_PROMPTS = ["name a prime", "name the sea", "the old sea", "a blue sea"]
+TEST_PROMPTS = ["two three", "seven", "a prime"]
+
+# What stands in the folder before a page is tried: the names that its blocks use and do not make themselves.
+POLICIES = {
+    "README.md": ["Qwen/Qwen3-0.6B"],
+    "docs/evaluation.md": ["base", "tuned"],
+    "docs/fidelity.md": ["policy"],
+    "docs/rollouts.md": ["runs/tea"],
+    "docs/training.md": ["Qwen/Qwen3-0.6B"],
+    "docs/grid.md": ["policies/small"],
+    "docs/rewards.md": [],
+}
+REWARD_MODELS = ["Skywork/Skywork-Reward-V2-Qwen3-0.6B", "org/reward-model", "org/other-reward-model"]
+DATA = {
+    "README.md": {"prompts.jsonl": TRAIN_PROMPTS, "held_out.jsonl": TEST_PROMPTS},
+    "docs/evaluation.md": {"prompts.jsonl": TEST_PROMPTS},
+    "docs/fidelity.md": {"prompts.jsonl": TEST_PROMPTS[:2]},
+    "docs/rollouts.md": {"data/test.jsonl": TEST_PROMPTS},
+    "docs/training.md": {"my_prompts.jsonl": TRAIN_PROMPTS},
+    "docs/grid.md": {"train.jsonl": TRAIN_PROMPTS, "choose.jsonl": TRAIN_PROMPTS, "test.jsonl": TEST_PROMPTS},
+}
+
+# Blocks that are tried elsewhere, or are no whole programs.
+ELSEWHERE = {
+    "README.md:1": "make's targets: test_the_targets_of_make_exist",
+    "docs/add_an_estimator.md:1": "tests/estimators/test_add_an_estimator.py",
+    "docs/add_an_estimator.md:2": "tests/estimators/test_add_an_estimator.py",
+}
+
+
+def build(folder: Path, page: str) -> None:
+    if page in POLICIES:
+        save_models(folder, policies=POLICIES[page], reward_models=REWARD_MODELS)
+    for name, prompts in DATA.get(page, {}).items():
+        save_prompts(folder / name, prompts)
+    if page in ("README.md", "docs/grid.md"):
+        (folder / "grid.yaml").write_text(yaml.safe_dump(small_grid(page)))
+
+
+def small_grid(page: str) -> dict[str, Any]:
+    """The page's grid with fewer trainings, each of two steps; of the README, whose grid is not printed, a like one."""
+    (printed,) = [block for block in blocks_of(ROOT / "docs" / "grid.md") if block.language == "yaml"]
+    grid = yaml.safe_load(printed.text)
+    grid |= {"estimators": ["grpo", "tea"], "learning_rates": ["1e-3"], "seeds": [0], "checkpoints": [1], "test_n": 16}
+    grid |= {"budgets": [[8, 16]], "checkpoint_n": 8, "prompts_a_step": 2, "processes": 1}
+    grid["train"] |= {"max_steps": 2}
+    grid["rewards"] = {"length": REWARD_MODELS[0] if page == "README.md" else "org/reward-model"}
+    if page == "README.md":
+        grid["policies"] = {"small": "Qwen/Qwen3-0.6B"}
+        grid["prompts"] = {"tasks": {"train": "prompts.jsonl", "choose": "prompts.jsonl", "test": "held_out.jsonl"}}
+    return grid
+
+
+def names(page: str) -> dict[str, Any]:
+    """What a page's Python takes as given: the reader's own reward, data set, rewards."""
+    from datasets import Dataset
+
+    def reward(*, completions: list[str], **columns: Any) -> list[float]:
+        return [float(len(text.split())) for text in completions]
+
+    given: dict[str, dict[str, Any]] = {
+        "docs/training.md": {"reward": reward, "dataset": Dataset.from_dict({"prompt": TRAIN_PROMPTS})},
+        "docs/evaluation.md": {"rewards": np.random.default_rng(0).normal(size=(3, 256))},
+    }
+    return given.get(page, {})
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+def test_a_page_runs_as_printed(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Callable[[str], str]
+) -> None:
+    name = str(page.relative_to(ROOT))
+    build(tmp_path, name)
+    monkeypatch.chdir(tmp_path)
+    for block in blocks_of(page):
+        if block.name in ELSEWHERE:
+            continue
+        if block.language == "bash":
+            shell(block.text)
+        elif block.language == "python":
+            run_python(block, names(name))
+        else:
+            assert block.language == "yaml", f"{block.name}: say how a block of {block.language!r} is tried"
+            yaml.safe_load(block.text)
+
+
+def run_python(block: Block, given: dict[str, Any]) -> None:
+    if block.text.lstrip().startswith(">>>"):
+        test = doctest.DocTestParser().get_doctest(block.text, given, block.name, str(block.page), 0)
+        assert doctest.DocTestRunner().run(test).failed == 0
+    else:
+        exec(compile(block.text, block.name, "exec"), given)
+
+
+def test_the_targets_of_make_exist() -> None:
+    targets = re.findall(r"^make (\w+)", blocks_of(ROOT / "README.md")[0].text, re.MULTILINE)
+    assert targets == ["quickstart", "check"]
+    rules = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", rules, re.MULTILINE) for target in targets)
+
+
+def test_the_printed_grid_is_valid(tmp_path: Path) -> None:
+    from tailgrad.grid import read_grid
+
+    (printed,) = [block for block in blocks_of(ROOT / "docs" / "grid.md") if block.language == "yaml"]
+    build(tmp_path, "docs/grid.md")
+    (tmp_path / "grid.yaml").write_text(printed.text)
+    assert read_grid(tmp_path / "grid.yaml").reference == "grpo"
+
+
+def test_nothing_is_excused_that_is_not_there() -> None:
+    assert set(ELSEWHERE) <= {block.name for block in BLOCKS}
