@@ -23,8 +23,8 @@ def test_version_is_the_same_everywhere() -> None:
     assert metadata.version("tailgrad") == tailgrad.__version__
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [tailgrad.__version__]
-    releases = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert releases[0] == tailgrad.__version__
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert [heading for heading in headings if heading != "Unreleased"][0] == tailgrad.__version__
 
 
 def test_the_package_is_typed() -> None:
