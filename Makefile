@@ -1,6 +1,8 @@
 # Every target does its own set-up in .venv and may be called first on a fresh clone.
 #   make quickstart   train a tiny policy on the embedded task and compare best-of-N: a few minutes on a CPU
+#   make fast         format, lint and the tests that take no time: under a minute
 #   make check        the gate: format, lint, types, wheel, tests and doctests
+#   make nightly      the gate, the lower bounds and all mutations: over an hour
 #   make format       rewrite the files as the gate wants them
 #   make mutate       break formulas one at a time and see a test go red
 #   make lowest       run the tests against the declared lower bounds, in .venv-lowest
@@ -19,9 +21,9 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # The models of the tests are tiny: one thread an operation is the fastest.
-check-tests mutate lowest: export OMP_NUM_THREADS := 1
+check-tests fast mutate lowest: export OMP_NUM_THREADS := 1
 
-.PHONY: quickstart check check-format check-lint check-types check-wheel check-tests \
+.PHONY: quickstart fast check nightly check-format check-lint check-types check-wheel check-tests \
 	format mutate lowest clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -31,6 +33,11 @@ quickstart: .venv/.installed-quickstart
 
 # The tests (pyproject.toml adds the doctests to them) come last, so that the gate ends with pytest's own summary.
 check: check-format check-lint check-types check-wheel check-tests
+
+fast: check-format check-lint
+	$(BIN)/pytest --quiet -n 2 -m "not slow"
+
+nightly: check lowest mutate
 
 check-format: .venv/.installed-dev
 	$(BIN)/ruff format --check .

@@ -17,6 +17,23 @@ import jaxtyping
 jaxtyping.install_import_hook(["tailgrad.estimators", "tailgrad.tails", "tailgrad.evaluation"], "beartype.beartype")
 
 
+SLOW = (
+    *("training/", "documentation/test_commands", "quickstart/test_run", "quickstart/test_base_policy", "cli/"),
+    *("grid/test_grid_run", "grid/test_grid_report", "grid/test_preflight", "test_experiments", "test_recipes"),
+    *("test_jobs", "test_small_instruct", "estimators/test_add_an_estimator", "rewards/test_reward_model"),
+    *("rollouts/test_gradients", "rollouts/test_interruption", "rollouts/test_table_memory", "rollouts/test_prompts"),
+    *("rollouts/test_train_and_sample", "rollouts/test_sample", "estimators/test_contract.py::test_compile"),
+)
+"""How the names of tests begin that train, start processes or take seconds; `make fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/").startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def without_shape_checks() -> Iterator[None]:
     """Lets a malformed argument through to the function's own check of it, for tests of that check."""

@@ -24,7 +24,7 @@ def test_version_is_the_same_everywhere() -> None:
     citation = (ROOT / "CITATION.cff").read_text()
     assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [tailgrad.__version__]
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    assert [heading for heading in headings if heading != "Unreleased"][0] == tailgrad.__version__
+    assert next(heading for heading in headings if heading != "Unreleased") == tailgrad.__version__
 
 
 def test_the_package_is_typed() -> None:
