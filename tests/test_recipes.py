@@ -58,7 +58,7 @@ def test_a_step_is_on_policy_and_holds_the_prompts_it_says(recipe: Path) -> None
     assert config.steps_per_generation == passes
     assert config.generation_batch_size == batch * passes == prompts * config.num_generations
     says = f"# {batch} rollouts x {passes} backward passes x 1 process = {batch * passes} rollouts"
-    assert f"{says} = {prompts} prompts x {config.num_generations} rollouts a step\n" in recipe.read_text()
+    assert f"{says} = {prompts} prompts x {config.num_generations} rollouts per step\n" in recipe.read_text()
     assert f"max_steps: {config.max_steps} # ours: {config.max_steps * prompts:,} prompts\n" in recipe.read_text()
 
 

@@ -149,7 +149,7 @@ def draw_lines(path: Path, rows: dict[str, list[dict[str, float]]], panels: list
             style = {"color": colours[i % 10], "linestyle": "-" if i < 10 else (0, (2, 1.5))}
             axis.plot(m, values, marker="o", markersize=3, linewidth=1.5, label=label, **style)
         axis.set_title(panel.title, loc="left", fontsize=11)
-        axis.set(xlabel="rollouts a prompt, m", xscale="log", xticks=GROUP_SIZES, ylim=panel.limits)
+        axis.set(xlabel="rollouts per prompt, m", xscale="log", xticks=GROUP_SIZES, ylim=panel.limits)
         axis.set_yscale(panel.scale, **({"linthresh": 1} if panel.scale == "symlog" else {}))
         axis.minorticks_off()
         axis.set_xticklabels(map(str, GROUP_SIZES))

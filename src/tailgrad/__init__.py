@@ -1,4 +1,4 @@
-"""Post-train language models for best-of-N with few rollouts a prompt, and measure what it bought."""
+"""Post-train language models for best-of-N with few rollouts per prompt, and measure what it bought."""
 
 from tailgrad._version import __version__
 

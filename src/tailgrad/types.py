@@ -64,7 +64,7 @@ NaN where a rollout could not be scored
     if rewards.shape[1] < 2:
         raise ValueError(
             f"a group needs at least 2 rollouts, got rewards of shape {tuple(rewards.shape)}; "
-            "generate more rollouts a prompt"
+            "generate more rollouts per prompt"
         )
     check_sizes(rewards)
 

@@ -145,7 +145,7 @@ def test_writes_and_prints_a_report_and_resumes(
     ("changes", "message"),
     [
         ({"deploy_n": "513"}, "deploy_n = 513 must lie between 2 and 512, the scored responses in half"),
-        ({"estimators": "max_at_k:k=9", "m": "8"}, "max_at_k:k=9 needs at least 9 rollouts a prompt, got m = 8"),
+        ({"estimators": "max_at_k:k=9", "m": "8"}, "max_at_k:k=9 needs at least 9 rollouts per prompt, got m = 8"),
         ({"estimators": "max_at_k:k"}, "'k' is not option=value"),
         ({"table": "none.parquet"}, "rollout table 'none.parquet': there is no such file"),
         ({"model": "./none"}, "model './none': there is no such folder"),

@@ -1,6 +1,8 @@
 """What the command says of input that it cannot use, whatever was raised."""
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 
@@ -54,3 +56,18 @@ def test_help_is_text_and_not_its_template(command: str, capsys) -> None:
     printed = capsys.readouterr().out
     assert "%%" not in printed
     assert "%(" not in printed
+
+
+def test_a_warning_for_the_user_is_one_line_and_those_of_old_names_in_transformers_are_not_shown() -> None:
+    code = (
+        "import sys, warnings; from tailgrad.cli import curve, main\n"
+        "def run(args):\n"
+        "    warnings.warn('look here'); warnings.warn('from elsewhere', RuntimeWarning)\n"
+        "    warnings.warn_explicit('old name', FutureWarning, 'x.py', 1, module='transformers.modeling_utils')\n"
+        "curve.run = run; sys.argv = ['tailgrad', 'curve', 'a', '--out', 'b']; sys.exit(main.main())"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.returncode == 0
+    assert "warning: look here\n" in said.stderr.splitlines(keepends=True)
+    assert "RuntimeWarning: from elsewhere" in said.stderr
+    assert "old name" not in said.stderr

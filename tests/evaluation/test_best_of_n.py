@@ -125,9 +125,9 @@ def test_many_prompts_are_what_each_is_alone():
 
 def test_says_what_is_wrong():
     rewards = np.zeros((2, 4))
-    with pytest.raises(ValueError, match="between 1 and the 4 responses a prompt, got 5"):
+    with pytest.raises(ValueError, match="between 1 and the 4 responses per prompt, got 5"):
         best_of_n(rewards, [5])
-    with pytest.raises(ValueError, match="between 1 and the 4 responses a prompt, got 0"):
+    with pytest.raises(ValueError, match="between 1 and the 4 responses per prompt, got 0"):
         best_of_n(rewards, [0])
     with pytest.raises(ValueError, match="budgets is empty"):
         best_of_n(rewards, [])
@@ -135,7 +135,7 @@ def test_says_what_is_wrong():
         best_of_n(rewards[:0], [1])
     with pytest.raises(ValueError, match="response 3 of prompt 1 has -inf"):
         best_of_n(np.array([[0.0] * 4, [0.0, 0.0, 0.0, -np.inf]]), [1])
-    with pytest.raises(ValueError, match="n >= 1 responses a prompt, got n=0"):
+    with pytest.raises(ValueError, match="n >= 1 responses per prompt, got n=0"):
         budgets_up_to(0)
 
 

@@ -139,7 +139,7 @@ def test_says_what_is_wrong():
         compare([])
     with pytest.raises(ValueError, match="reference 'tea' is not among the runs: choose from base"):
         compare([base], reference="tea")
-    with pytest.raises(ValueError, match="between 1 and the 4 responses a prompt, got 8"):
+    with pytest.raises(ValueError, match="between 1 and the 4 responses per prompt, got 8"):
         compare([base], budgets=[8])
     with pytest.raises(ValueError, match="'tea' and 'grpo': cannot pair 3 training seeds with 2"):
         compare([run_of("grpo")] * 2 + [run_of("tea")] * 3)

@@ -267,10 +267,10 @@ def test_estimators_without_a_scale_say_so_themselves() -> None:
         ({"deploy_n": [64]}, r"deploy_n = 64 must lie between 2 and 31, the scored responses in half .*'s 64"),
         ({"deploy_n": [1]}, "deploy_n = 1 must lie between 2"),
         ({"m": [17]}, "m = 17 must lie between 2 and 16: each half of a prompt's 64 responses must give at least two"),
-        ({"m": [4]}, "tea needs at least 5 rollouts a prompt, got m = 4"),
+        ({"m": [4]}, "tea needs at least 5 rollouts per prompt, got m = 4"),
         (
             {"estimators": ["max_at_k:k=12"], "m": [8, 16]},
-            "max_at_k:k=12 needs at least 12 rollouts a prompt, got m = 8",
+            "max_at_k:k=12 needs at least 12 rollouts per prompt, got m = 8",
         ),
         ({"estimators": ["max_at_k:k=1,baseline=none"], "m": [1]}, "m = 1 must lie between 2 and 16"),
         ({"estimators": ["max_at_k"]}, "max_at_k needs the option k: give it a value"),

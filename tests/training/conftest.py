@@ -17,7 +17,7 @@ def prompts() -> Dataset:
 
 @pytest.fixture
 def options(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Options that `GRPOConfig` and `TailGRPOConfig` share, for two groups of eight rollouts a step."""
+    """Options that `GRPOConfig` and `TailGRPOConfig` share, for two groups of eight rollouts per step."""
 
     def make(**changes: Any) -> dict[str, Any]:
         common = {

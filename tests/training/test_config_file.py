@@ -58,3 +58,22 @@ def test_both_spellings_of_the_option(tmp_path: Path, spelling: list[str]) -> No
     _, config, *_ = parse_with_config(make_parser(), [word.format(path) for word in spelling])
     assert config.num_generations == 8
     assert config.save_strategy == "no"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--estimater", "tea"], "--estimater is no option of `tailgrad train`; did you mean --estimator?"),
+        (["--num_generation=16"], "--num_generation is no option of `tailgrad train`; did you mean --num_generations?"),
+        (["--zzz"], "--zzz is no option of `tailgrad train`; `tailgrad train --help` lists the options."),
+    ],
+)
+def test_a_word_that_is_no_option(capsys, words: list[str], message: str) -> None:
+    assert main(["train", *words]) == 2
+    assert capsys.readouterr().err.splitlines()[0] == f"tailgrad train: error: {message}"
+
+
+def test_the_beginning_of_one_option_stands_for_it(tmp_path: Path) -> None:
+    words = ["--estim", "grpo", "--num-generations=8", "--use_cpu", "--bf16", "false", "--output_dir", str(tmp_path)]
+    _, config, *_ = parse_with_config(make_parser(), words)
+    assert (config.estimator, config.num_generations) == ("grpo", 8)

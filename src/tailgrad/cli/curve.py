@@ -19,11 +19,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--names",
         nargs="+",
-        help="one name a table; tables that share a name are training seeds of one method",
+        help="one name per table (default: its file's); tables that share a name are training seeds of one method",
     )
     parser.add_argument("--reference", help="name to take paired differences to (default: the first)")
     parser.add_argument("--budgets", nargs="+", type=int, metavar="N", help="values of N (default: 1 2 4 ... n)")
-    parser.add_argument("--m", type=int, help="rollouts a prompt in training, to mark in the figure")
+    parser.add_argument("--m", type=int, help="rollouts per prompt in training, to mark in the figure")
     parser.add_argument("--deploy_n", type=int, help="the N trained for, to mark in the figure")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     parser.set_defaults(run=run, extra="train,plot")
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     names = _names(args.tables) if args.names is None else args.names
     if len(names) != len(args.tables):
-        raise ValueError(f"--names has {len(names)} names for {len(args.tables)} tables: give one a table.")
+        raise ValueError(f"--names has {len(names)} names for {len(args.tables)} tables: give one per table.")
     runs = [_run(name, path) for name, path in zip(names, args.tables, strict=True)]
     out = Path(args.out).expanduser()
     write_report(

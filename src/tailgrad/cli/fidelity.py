@@ -26,9 +26,9 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         default=["tea", "prefix_tea", "cvar", "dr_grpo", "grpo"],
         metavar="NAME[:OPTION=VALUE,...]",
-        help="estimators, options after a colon: max_at_k:k=4 (default: %(default)s)",
+        help="estimators, options after a colon: max_at_k:k=4 (default tea prefix_tea cvar dr_grpo grpo)",
     )
-    add("--m", nargs="+", type=int, default=[16], help="rollouts a prompt in training (default 16)")
+    add("--m", nargs="+", type=int, default=[16], help="rollouts per prompt in training (default 16)")
     add("--deploy_n", nargs="+", type=int, default=[128], help="N, at most half of the pool's responses (default 128)")
     add("--dim", type=int, default=4096, help="length of the sketch of a gradient (default 4096)")
     add("--batch_size", type=int, default=32, help="responses differentiated at once (default 32)")

@@ -6,8 +6,10 @@ import argparse
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tailgrad import __version__
 from tailgrad.cli import curve, fidelity, grid, quickstart, sample, score, train
@@ -23,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     for command in COMMANDS:
         command.add_parser(subparsers)
+    if argv is None:
+        _warn_in_words()
     given = list(sys.argv[1:] if argv is None else argv)
     known = subparsers.choices.get(given[0]) if given else None
     if known is not None and known.get_default("passes_rest"):
@@ -45,6 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         how = getattr(args, "interrupted", "the same command goes on where it stopped")
         return _fail(args.command, f"interrupted; {how}", code=130)
+
+
+def _warn_in_words() -> None:
+    """Show a warning for the user as one line, and none of transformers about the old names that TRL gives options."""
+    plain = warnings.formatwarning
+
+    def one_line(message: Any, category: type[Warning], *where: Any, **more: Any) -> str:
+        return f"warning: {message}\n" if category is UserWarning else plain(message, category, *where, **more)
+
+    warnings.formatwarning = one_line
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 
 def _leaves_threads(error: Exception) -> bool:

@@ -10,12 +10,12 @@ def add_parser(subparsers: Any) -> None:
     """Add the command to the `tailgrad` parser."""
     parser = subparsers.add_parser(
         "quickstart",
-        help="train a tiny policy for best-of-128 with 16 rollouts a prompt, and draw the curves",
+        help="train a tiny policy for best-of-128 with 16 rollouts per prompt, and draw the curves",
         description="Fits a tiny policy to an embedded task, post-trains it with GRPO and TEA side by side, samples "
         "held-out prompts, and draws the best-of-N curves. A few minutes on two cores. An interrupted run goes on.",
     )
     parser.add_argument(
-        "--out", default="tailgrad-quickstart", help="folder for models, tables and figures (%(default)s)"
+        "--out", default="tailgrad-quickstart", help="folder for models, tables and figures (default %(default)s)"
     )
     parser.add_argument("--base", help="folder of the base policy (default: <out>/base)")
     parser.add_argument(
@@ -23,15 +23,17 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         default=["grpo", "tea"],
         metavar="NAME[:OPTION=VALUE,...]",
-        help="estimators to train with, options after a colon: max_at_k:k=4 (default: %(default)s)",
+        help="estimators to train with, options after a colon: max_at_k:k=4 (default grpo tea)",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds (%(default)s)")
-    parser.add_argument("--steps", type=int, help="optimisation steps")
-    parser.add_argument("--learning_rate", type=float, help="learning rate of all estimators")
-    parser.add_argument("--beta", type=float, help="KL weight of all estimators")
-    parser.add_argument("--split", choices=("test", "validation"), help="held-out prompts for the curves")
-    parser.add_argument("--n", type=int, help="responses a held-out prompt")
-    parser.add_argument("--processes", type=int, help="trainings side by side")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds (default 0)")
+    parser.add_argument("--steps", type=int, help="optimisation steps (default 100)")
+    parser.add_argument("--learning_rate", type=float, help="learning rate of all estimators (default 3e-4)")
+    parser.add_argument("--beta", type=float, help="KL weight of all estimators (default 0.02)")
+    parser.add_argument(
+        "--split", choices=("test", "validation"), help="held-out prompts for the curves (default test)"
+    )
+    parser.add_argument("--n", type=int, help="responses per held-out prompt (default 256)")
+    parser.add_argument("--processes", type=int, help="trainings side by side (default 2)")
     parser.set_defaults(run=run, extra="train,plot")
 
 

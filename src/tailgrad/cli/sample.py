@@ -14,14 +14,14 @@ def add_parser(subparsers: Any) -> None:
         subparsers: What `ArgumentParser.add_subparsers` returned.
     """
     parser = subparsers.add_parser(
-        "sample", help="sample n responses a prompt, score them, write a rollout table", description=__doc__
+        "sample", help="sample n responses per prompt, score them, write a rollout table", description=__doc__
     )
     parser.set_defaults(run=run, extra="train")
     add = parser.add_argument
     add("--model", required=True, help="policy: hub name or local folder")
     add("--dataset", required=True, help="hub name, folder, or .jsonl, .json, .parquet, .csv file")
     add("--out", required=True, help="rollout table to write (Parquet)")
-    add("--n", type=int, default=256, help="responses a prompt (default 256)")
+    add("--n", type=int, default=256, help="responses per prompt (default 256)")
     add("--temperature", type=float, help="sampling temperature (default: that of the training, else 1.0)")
     add("--top_p", type=float, help="nucleus; 1 is off (default: as in the training, else off)")
     add("--top_k", type=int, help="only the k most likely tokens; 0 is off (default: as in the training, else off)")
@@ -83,7 +83,7 @@ def add_reward_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="package.module.function, or hub name or folder of a reward model",
     )
-    add("--reward_weights", type=float, nargs="+", help="one weight a reward (default 1 each)")
+    add("--reward_weights", type=float, nargs="+", help="one weight per reward (default 1 each)")
     add("--reward_timeout", type=float, metavar="SECONDS", help="most seconds of a reward's call (default: no limit)")
     add("--device", help="cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
     add("--trust_remote_code", action="store_true", help="run the code that comes with the models")

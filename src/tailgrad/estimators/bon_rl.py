@@ -21,7 +21,7 @@ def bon_rl(
 
         A_i = w_i (r_i - b),   w_i = N q_i^(N-1),   b = sum w r / sum w.
 
-    This is our reading of the paper, whose training samples N responses a prompt.
+    This is our reading of the paper, whose training samples N responses per prompt.
 
     Scale: mean scale, biased at finite m. Assumes that the ranks of m rollouts stand for the quantiles of the
     policy, which for N much larger than m leaves weight on the largest rewards alone. A group of equal rewards, or

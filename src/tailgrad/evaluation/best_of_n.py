@@ -29,7 +29,7 @@ def budgets_up_to(n: int) -> tuple[int, ...]:
         (1, 2, 4, 8, 12)
     """
     if n < 1:
-        raise ValueError(f"budgets_up_to needs n >= 1 responses a prompt, got n={n}.")
+        raise ValueError(f"budgets_up_to needs n >= 1 responses per prompt, got n={n}.")
     powers = [2**power for power in range(n.bit_length()) if 2**power < n]
     return (*powers, n)
 
@@ -137,6 +137,6 @@ def check_budgets(budgets: Sequence[int], n: int) -> None:
             raise TypeError(f"a budget N must be an integer, got {budget!r}.")
         if not 1 <= budget <= n:
             raise ValueError(
-                f"a budget N must be between 1 and the {n} responses a prompt, got {budget}. "
-                "V_N is not extrapolated here: take more responses a prompt, or a smaller N."
+                f"a budget N must be between 1 and the {n} responses per prompt, got {budget}. "
+                "V_N is not extrapolated here: take more responses per prompt, or a smaller N."
             )

@@ -1,4 +1,4 @@
-"""From how many prompts a step on one estimator's step beats another's."""
+"""From how many prompts per step on one estimator's step beats another's."""
 
 from __future__ import annotations
 

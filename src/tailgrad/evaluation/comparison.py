@@ -25,7 +25,7 @@ def comparable_runs(runs: Sequence[Run]) -> tuple[Run, ...]:
         The runs with their prompts in the order of the first run.
 
     Raises:
-        ValueError: If there is no run, or two runs differ in the number of responses a prompt, a field of
+        ValueError: If there is no run, or two runs differ in the number of responses per prompt, a field of
             `sampling` or their prompts; the message names the field and both values.
 
     Example:

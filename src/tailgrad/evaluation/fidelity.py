@@ -97,8 +97,8 @@ def population_influence(rewards: Real[np.ndarray, "P n"], deploy_n: int) -> Flo
     """
     if not 2 <= deploy_n <= rewards.shape[1]:
         raise ValueError(
-            f"deploy_n = {deploy_n} must lie between 2 and the {rewards.shape[1]} responses a prompt: beyond that the "
-            "truth would be extrapolated. Take more responses a prompt, or a smaller N."
+            f"deploy_n = {deploy_n} must lie between 2 and the {rewards.shape[1]} responses per prompt: beyond that "
+            "the truth would be extrapolated. Take more responses per prompt, or a smaller N."
         )
     return max_at_k(torch.from_numpy(np.array(rewards, dtype=np.float64)), k=deploy_n).numpy()
 
@@ -199,7 +199,7 @@ def check_fidelity(
         >>> check_fidelity(np.zeros((1, 64)), estimators=["tea"], m=[4], deploy_n=[32])
         Traceback (most recent call last):
             ...
-        ValueError: tea needs at least 5 rollouts a prompt, got m = 4: use more, or other options of the estimator.
+        ValueError: tea needs at least 5 rollouts per prompt, got m = 4: use more, or other options of the estimator.
     """
     check_rewards(torch.from_numpy(np.array(rewards, dtype=np.float64)))
     for name, values in (("estimators", estimators), ("m", m), ("deploy_n", deploy_n)):
@@ -212,7 +212,7 @@ def check_fidelity(
             raise ValueError(
                 f"deploy_n = {budget} must lie between 2 and {scored.min()}, the scored responses in half of a "
                 f"prompt's {rewards.shape[1]}: the truth comes from each half by itself and would be extrapolated "
-                "beyond that. Sample more responses a prompt, or take a smaller N."
+                "beyond that. Sample more responses per prompt, or take a smaller N."
             )
     for size in m:
         if not 2 <= size <= half // 2:
@@ -232,7 +232,7 @@ def _check_estimator(text: str, m: Sequence[int], deploy_n: Sequence[int]) -> No
         needed = smallest_group(name, **_with_budget(name, options, budget))
         if min(m) < needed:
             raise ValueError(
-                f"{text} needs at least {needed} rollouts a prompt, got m = {min(m)}: use more, or other options of "
+                f"{text} needs at least {needed} rollouts per prompt, got m = {min(m)}: use more, or other options of "
                 "the estimator."
             )
 

@@ -77,11 +77,11 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
         >>> rewards = np.random.default_rng(0).normal(size=(2, 64))
         >>> fidelity = gradient_fidelity(rewards, rewards[:, :, None], estimators=["rloo"], m=[8], deploy_n=[16])
         >>> print(fidelity_markdown(fidelity).splitlines()[0])
-        Gradient fidelity: 2 prompts, pool of 64 responses a prompt [95% interval]
+        Gradient fidelity: 2 prompts, pool of 64 responses per prompt [95% interval]
     """
     unit = "prompt" if fidelity.prompts == 1 else "prompts"
     parts = [
-        f"Gradient fidelity: {fidelity.prompts} {unit}, pool of {fidelity.n} responses a prompt "
+        f"Gradient fidelity: {fidelity.prompts} {unit}, pool of {fidelity.n} responses per prompt "
         f"[{CONFIDENCE:.0%} interval]"
     ]
     for deploy_n, cosine in fidelity.truth_agreement.items():
@@ -94,7 +94,7 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
         f"({fidelity.prompts} {unit}, one group each). norm ratio: norm of the expected gradient over that of V_N. "
         "signal to noise: squared norm of the expected gradient over the mean squared noise of a step. Corrected for "
         "the noise of the pool; unknown where that leaves nothing, or the estimator has no gradient scale. ahead "
-        "from: with so many prompts a step or more its step points closer to the gradient of V_N."
+        "from: with so many prompts per step or more its step points closer to the gradient of V_N."
     ]
     if fidelity.prompts < 2:
         parts.append("No intervals: they need at least two prompts.")
@@ -153,7 +153,7 @@ def _save_figure(fidelity: Fidelity, stem: Path) -> None:
         for panel, title in zip(axes[0], _TITLES.values(), strict=True):
             panel.set_title(title)
         for panel in axes[-1]:
-            panel.set_xlabel("m (rollouts a prompt)")
+            panel.set_xlabel("m (rollouts per prompt)")
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, frameon=False, loc="outside right center")
 

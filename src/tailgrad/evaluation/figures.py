@@ -231,7 +231,7 @@ def _finish(panel: Axes, comparison: Comparison, marks: dict[int, str]) -> None:
     ticks = [2**power for power in range(max(comparison.budgets).bit_length())]
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()
-    panel.set_xlabel("N (responses a prompt; the best is returned)")
+    panel.set_xlabel("N (responses per prompt; the best is returned)")
 
 
 def _label(name: str) -> str:

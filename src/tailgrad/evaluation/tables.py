@@ -39,7 +39,7 @@ def markdown_text(comparison: Comparison) -> str:
     unit = "prompt" if comparison.prompts == 1 else "prompts"
     comma = "" if comparison.title == BEST_OF_N else ","
     parts = [
-        f"{comparison.title}{comma} V_N: exact over the n = {comparison.n} responses a prompt, "
+        f"{comparison.title}{comma} V_N: exact over the n = {comparison.n} responses per prompt, "
         f"mean over {comparison.prompts} {unit} [{CONFIDENCE:.0%} interval]",
         _value_table(comparison),
     ]

@@ -21,7 +21,7 @@ class GridConfig:
         rewards: `package.module.function`, or folder or hub name of a reward model, by name.
         prompts: For each prompt set by name the data of `train`, `choose` (to choose learning rates) and `test`.
         estimators: Estimators with their options, such as `tea` or `max_at_k:k=4`.
-        budgets: Pairs [m, N]: rollouts a prompt in training, responses a prompt at deployment.
+        budgets: Pairs [m, N]: rollouts per prompt in training, responses per prompt at deployment.
         learning_rates: Tried with the first seed by every method, judged by V_N on `choose`; see `smallest_good`.
         kl_weights: `beta` of the trainings.
         seeds: Training seeds.

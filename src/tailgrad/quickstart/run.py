@@ -52,7 +52,7 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
     _claim(out, _settings(config) | {"base_sha256": model_sha256(base)})
     runs = [(estimator, seed) for seed in config.seeds for estimator in config.estimators]
     print(
-        f"2/4  Training, m = {config.num_generations} rollouts a prompt, for best-of-{config.deploy_n}",
+        f"2/4  Training, m = {config.num_generations} rollouts per prompt, for best-of-{config.deploy_n}",
         flush=True,
     )
     run_side_by_side(_training_jobs(out, base, prompts["train"], runs, config), processes=config.processes)

@@ -1,10 +1,10 @@
-"""The YAML file of `tailgrad train --config`, looked at before TRL's parser takes it."""
+"""The options of `tailgrad train`, in words and in the YAML file of `--config`, looked at before TRL's parser."""
 
 from __future__ import annotations
 
 import difflib
 from argparse import Action
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ def parse_with_config(parser: TrlParser, argv: Sequence[str]) -> tuple[Any, ...]
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is not a YAML mapping, has a key that is no option, or a value that cannot be one.
+        ValueError: A word or a key of the file is no option, or the file is not a YAML mapping or has a value that
+            cannot be one.
     """
     words = [word for given in argv for word in (given.split("=", 1) if given.startswith("--config=") else [given])]
     if "--config" in words:
@@ -34,7 +35,20 @@ def parse_with_config(parser: TrlParser, argv: Sequence[str]) -> tuple[Any, ...]
         if place == len(words):
             raise ValueError("--config names no file: write --config file.yaml.")
         _check(Path(words[place]), {action.dest: action for action in parser._actions})
+    _check_words(words, parser._option_string_actions)
     return tuple(parser.parse_args_and_config(words))
+
+
+def _check_words(words: Sequence[str], options: Mapping[str, Action]) -> None:
+    """Refuse what is no option, nor the beginning of a single one, which argparse takes for it."""
+    for word in words:
+        name = word.partition("=")[0]
+        if not name.startswith("--") or name in (*options, "--config"):
+            continue
+        if len({action.dest for option, action in options.items() if option.startswith(name)}) != 1:
+            close = difflib.get_close_matches(name, options, n=1)
+            hint = f"; did you mean {close[0]}?" if close else "; `tailgrad train --help` lists the options."
+            raise ValueError(f"{name} is no option of `tailgrad train`{hint}")
 
 
 def _check(path: Path, options: dict[str, Action]) -> None:

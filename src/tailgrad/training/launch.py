@@ -53,7 +53,8 @@ class TrainArguments(GRPOScriptArguments):
 def make_parser() -> TrlParser:
     """Return the parser of `tailgrad train`."""
     dataclass_types = (TrainArguments, TailGRPOConfig, ModelConfig, DatasetMixtureConfig)
-    return TrlParser(dataclass_types, prog="tailgrad train")
+    usage = "tailgrad train [--config FILE.yaml] [options, which override those of the file]"
+    return TrlParser(dataclass_types, prog="tailgrad train", usage=usage)
 
 
 def train(argv: Sequence[str]) -> Path:
