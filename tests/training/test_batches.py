@@ -73,11 +73,23 @@ def test_a_batch_that_does_not_fit_names_options_and_values_that_do(make, given,
         make(**given | {option: int(value)})
 
 
-@pytest.mark.parametrize("name", ["per_device_train_batch_size", "generation_batch_size", "per_device_eval_batch_size"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("per_device_train_batch_size", "generation_batch_size", "per_device_eval_batch_size", "num_generations_eval"),
+        *("gradient_accumulation_steps", "steps_per_generation", "num_iterations"),
+    ],
+)
 @pytest.mark.parametrize("size", [0, -8])
-def test_a_batch_below_one_is_refused(make, name, size) -> None:
+def test_a_size_below_one_is_refused(make, name, size) -> None:
     with pytest.raises(ValueError, match=f"^{name} = {size} must be at least 1, or left out"):
         make(**{"num_generations": 8, "generation_batch_size": 16} | {name: size})
+
+
+@pytest.mark.parametrize("m", [1, 0, -8])
+def test_a_group_of_less_than_two_is_refused(make, m) -> None:
+    with pytest.raises(ValueError, match=f"^num_generations = {m} must be at least 2"):
+        make(num_generations=m)
 
 
 @pytest.mark.parametrize(

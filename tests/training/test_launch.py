@@ -289,3 +289,11 @@ def test_a_missing_split_and_a_mixture_without_rows_are_named(config, tmp_path: 
     path.write_text(yaml.safe_dump(values | {"datasets": [mixture]}))
     assert main(config()) == 2
     assert "a data set of the mixture is empty: there are no prompts in it." in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:Using the model-agnostic default `max_length`")
+def test_responses_without_a_limit(config, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"max_completion_length": None}))
+    assert main(config()) == 0
+    assert json.loads((tmp_path / "out" / "tailgrad_training.json").read_text())["generation"]["max_new_tokens"] is None

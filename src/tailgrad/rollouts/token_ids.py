@@ -67,7 +67,7 @@ def check_fit(
     config: Any,
     *,
     model: str,
-    new_tokens: int = 0,
+    new_tokens: int | None = 0,
     option: str = "max_new_tokens",
     source: str = "the data set",
 ) -> None:
@@ -78,7 +78,7 @@ def check_fit(
         tokenizer: What made them.
         config: The model's transformers config.
         model: The model's name, for error messages.
-        new_tokens: The most tokens of a response.
+        new_tokens: The most tokens of a response; None is no limit, and only the prompts are looked at.
         option: The option that sets `new_tokens`.
         source: Where the prompts are from, the first words of error messages.
 
@@ -99,7 +99,7 @@ def check_fit(
     limit = getattr(config, "max_position_embeddings", None)
     longest = int(token_ids.lengths.argmax())
     length = int(token_ids.lengths[longest])
-    if limit is not None and length + new_tokens > limit:
+    if limit is not None and length + (new_tokens or 0) > limit:
         raise ValueError(
             f"{source}: the prompt in row {longest} has {length} tokens; with {option} {new_tokens} that is more than "
             f"the {limit} positions of model {model!r}. Lower --{option} or drop long prompts."

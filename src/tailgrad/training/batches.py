@@ -11,6 +11,12 @@ HOST_DEFAULT: Final = 8
 """Rollouts of one backward pass on one device where the user says nothing and it fits; TRL's own default."""
 
 
+_SIZES: Final = (
+    *("per_device_train_batch_size", "generation_batch_size"),
+    *("gradient_accumulation_steps", "steps_per_generation", "num_iterations"),
+)
+
+
 def num_processes() -> int:
     """Return how many processes train, as their launcher says it to each."""
     names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -28,12 +34,13 @@ def train_batch_size(config: Any, processes: int) -> int:
         Rollouts of one backward pass on one device.
 
     Raises:
-        ValueError: The size given is below 1, or it or its number of accumulated passes cuts a group in two; the
+        ValueError: `num_generations` is below 2, a size or number of passes is below 1, or they cut a group in two; the
             message names the options to change and values that work.
     """
     m, given, whole = config.num_generations, config.per_device_train_batch_size, config.generation_batch_size
-    _check_size("per_device_train_batch_size", given)
-    _check_size("generation_batch_size", whole)
+    if m < 2:
+        raise ValueError(f"num_generations = {m} must be at least 2: advantages compare the rollouts of a group.")
+    _check_sizes(config, *_SIZES)
     if whole is not None:
         sizes: Sequence[int] = (HOST_DEFAULT, m, whole // processes) if given is None else (given,)
         fitting = [size for size in sizes if size and whole % (size * processes) == 0]
@@ -78,11 +85,11 @@ def eval_batch_size(config: Any, processes: int) -> int:
         Rollouts that one device evaluates at a time.
 
     Raises:
-        ValueError: The size given is below 1, or there is an evaluation and it cuts a group in two.
+        ValueError: A size given is below 1, or there is an evaluation and it cuts a group in two.
     """
     name = "num_generations_eval" if config.num_generations_eval else "num_generations"
     m, given = getattr(config, name), config.per_device_eval_batch_size
-    _check_size("per_device_eval_batch_size", given)
+    _check_sizes(config, "per_device_eval_batch_size", "num_generations_eval")
     if given is None:
         return HOST_DEFAULT if HOST_DEFAULT * processes % m == 0 else m
     if config.eval_strategy != "no" and given * processes % m:
@@ -94,9 +101,11 @@ def eval_batch_size(config: Any, processes: int) -> int:
     return int(given)
 
 
-def _check_size(name: str, given: int | None) -> None:
-    if given is not None and given < 1:
-        raise ValueError(f"{name} = {given} must be at least 1, or left out.")
+def _check_sizes(config: Any, *names: str) -> None:
+    for name in names:
+        given = getattr(config, name)
+        if given is not None and given < 1:
+            raise ValueError(f"{name} = {given} must be at least 1, or left out.")
 
 
 def _next_multiple(value: int, of: int) -> int:

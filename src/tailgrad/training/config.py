@@ -74,10 +74,9 @@ class TailGRPOConfig(GRPOConfig):
     def __post_init__(self) -> None:
         """Choose device and batches, check TRL's options, then ours."""
         _without_accelerator(self)
-        if self.num_generations >= 2:  # fewer is TRL's error
-            processes = num_processes()
-            self.per_device_train_batch_size = train_batch_size(self, processes)
-            self.per_device_eval_batch_size = eval_batch_size(self, processes)
+        processes = num_processes()
+        self.per_device_train_batch_size = train_batch_size(self, processes)
+        self.per_device_eval_batch_size = eval_batch_size(self, processes)
         super().__post_init__()
         self.check()
 

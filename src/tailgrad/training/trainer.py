@@ -16,6 +16,7 @@ from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from tailgrad.estimators import bind, smallest_group
+from tailgrad.files import replacing
 from tailgrad.rewards import checked_for_trl
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
@@ -146,7 +147,10 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         self.start_after(self.schedule.epochs_before(done))
         output = super().train(checkpoint, *args, **kwargs)
         if self.state.global_step == done:
-            raise RuntimeError("The training ended without a step: the data set gave no full batch of rollouts.")
+            raise RuntimeError(
+                f"The training ended without a step: with num_train_epochs = {self.args.num_train_epochs:g} and "
+                f"max_steps = {self.args.max_steps} the data set gave no full batch of rollouts."
+            )
         return output
 
     def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
@@ -172,10 +176,15 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         make_savable(self.model.generation_config)  # transformers has changed special tokens since
         super().save_model(output_dir, _internal_call)
         if self.args.should_save and _internal_call and output_dir and self._run:
-            Path(output_dir, RUN_RECORD).write_text(json.dumps(self._run, indent=2) + "\n")
+            _write(Path(output_dir, RUN_RECORD), self._run)
         if self.args.should_save:
             record = training_record(self.args, self.generation)
-            Path(output_dir or self.args.output_dir, TRAINING_RECORD).write_text(json.dumps(record, indent=2) + "\n")
+            _write(Path(output_dir or self.args.output_dir, TRAINING_RECORD), record)
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _name_of(model: Any) -> str:
