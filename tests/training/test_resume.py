@@ -324,6 +324,16 @@ def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(checkpoint: Pa
         resolve_resume(str(tmp_path / "out" / "checkpoint-6"), args, schedule)
 
 
+@pytest.mark.parametrize("resume", [None, "last"])
+@pytest.mark.parametrize("name", ["adapter_config.json", "model.safetensors", "model-00001-of-00002.safetensors"])
+def test_a_new_start_into_a_folder_with_a_model_is_refused(tmp_path: Path, name: str, resume: str | None) -> None:
+    """An adapter that stays beside newly trained weights would be added to them when the folder is loaded."""
+    (tmp_path / name).write_text("{}")
+    args = SimpleNamespace(output_dir=str(tmp_path))
+    with pytest.raises(ValueError, match=rf"holds a model \({name}\).*another --output_dir"):
+        resolve_resume(resume, args, Schedule(6, 2, 1, 1, 20, 1.0))
+
+
 def test_true_without_a_checkpoint_is_an_error_as_in_transformers(train) -> None:
     with pytest.raises(ValueError, match="no checkpoint"):
         train("out", True)

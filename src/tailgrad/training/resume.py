@@ -40,17 +40,23 @@ def resolve_resume(resume: str | bool | None, args: Any, schedule: Schedule) -> 
         A folder, or None to start anew.
 
     Raises:
-        ValueError: A new start would overwrite the checkpoints that are there, or the checkpoint is not whole or cannot
-            be resumed exactly.
+        ValueError: A new start would overwrite the checkpoints or the model that are there, or the checkpoint is not
+            whole or cannot be resumed exactly.
     """
     choice = str(resume or "false").lower()
-    if choice != "false":
-        return exact_checkpoint(resume, args, schedule)
+    if choice != "false" and (checkpoint := exact_checkpoint(resume, args, schedule)):
+        return checkpoint
     newest = last_checkpoint(args.output_dir)
     if newest:
         raise ValueError(
             f"{args.output_dir} holds checkpoints (the newest is {newest.name}) that a new start would overwrite. Give "
             "--resume_from_checkpoint last to go on from there, or another --output_dir."
+        )
+    model = _model_in(Path(args.output_dir))
+    if model:
+        raise ValueError(
+            f"{args.output_dir} holds a model ({model}) that a new start would overwrite, or that would be mixed with "
+            "what is trained. Give another --output_dir, or delete it."
         )
     return None
 
@@ -129,6 +135,12 @@ def why_not_exact(folder: Path, args: Any, schedule: Schedule) -> str | None:
             f"{schedule.accumulation} per step, and is not saved."
         )
     return None
+
+
+def _model_in(folder: Path) -> str | None:
+    """The name of a file of a saved model in a folder, None where there is none."""
+    patterns = ("adapter_config.json", "*.safetensors", "pytorch_model*.bin", "adapter_model.bin")
+    return next((path.name for pattern in patterns for path in sorted(folder.glob(pattern))), None)
 
 
 def _instead(checkpoint: Any) -> str:
