@@ -632,7 +632,7 @@ MUTATIONS = [
     *group(
         "rollouts/token_ids.py",
         ("rollouts/test_train_and_sample.py",),
-        ("length + new_tokens > limit", "length > limit"),
+        ("length + (new_tokens or 0) > limit", "length > limit"),
         ("np.asarray(self._ids) >= limit", "np.asarray(self._ids) > limit"),
         ('side="right")) - 1', 'side="right"))'),
     ),
