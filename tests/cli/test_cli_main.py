@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ CURVE = ["curve", "table.parquet", "--out", "report"]
 def test_an_error_for_the_user_is_its_message(raising, capsys) -> None:
     raising(ValueError("m is 0; it must be at least 2."))
     assert main(CURVE) == 2
-    assert capsys.readouterr().err.startswith("tailgrad curve: error: m is 0; it must be at least 2.\n")
+    assert capsys.readouterr().err == "tailgrad curve: error: m is 0; it must be at least 2.\n"
 
 
 @pytest.mark.parametrize("error", [KeyError("reward"), IndexError("3"), AssertionError(), ZeroDivisionError("x")])
@@ -39,6 +40,18 @@ def test_an_error_that_nobody_foresaw_is_told_with_its_kind_and_place(raising, c
     first = capsys.readouterr().err.splitlines()[0]
     assert first.startswith(f"tailgrad curve: error: {type(error).__name__}: ")
     assert "test_cli_main.py, line" in first
+
+
+def test_what_python_itself_finds_wrong_is_told_with_its_kind_and_place(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(curve, "run", lambda args: float("three") <= 3)
+    assert main(CURVE) == 2
+    assert "error: ValueError: could not convert string" in capsys.readouterr().err
+    monkeypatch.setattr(curve, "run", lambda args: sorted([1, "a"]))
+    assert main(CURVE) == 2
+    assert "error: TypeError: '<' not supported" in capsys.readouterr().err
+    monkeypatch.setattr(curve, "run", lambda args: Path("/no/such/file").read_text())
+    assert main(CURVE) == 2
+    assert "error: [Errno 2] No such file or directory: '/no/such/file'" in capsys.readouterr().err
 
 
 def test_the_traceback_can_be_asked_for(raising, monkeypatch) -> None:

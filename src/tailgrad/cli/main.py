@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise
-        code = _fail(args.command, f"{_in_words(error)}\n(TAILGRAD_TRACEBACK=1 shows where this was raised.)")
+        code = _fail(args.command, _in_words(error))
         if argv is None and _leaves_threads(error):
             sys.stdout.flush()
             os._exit(code)  # what hangs would hold the process at its end
@@ -70,13 +70,19 @@ def _leaves_threads(error: Exception) -> bool:
 
 
 def _in_words(error: Exception) -> str:
-    """The message of an error that was raised for the user; of any other one its kind too, and where it comes from."""
-    if isinstance(error, ValueError | TypeError | OSError | RuntimeError) and str(error):
-        return str(error)
+    """The message of an error that was raised for the user; of any other one its kind too, and where it comes from.
+
+    Raised for the user means by a `raise`; what Python itself or a compiled library finds wrong (`'<=' not supported
+    between ...`) tells a user nothing. Files that cannot be opened are the exception.
+    """
     frame = traceback.extract_tb(error.__traceback__)[-1]
+    raised = isinstance(error, ValueError | TypeError | RuntimeError) and (frame.line or "raise").startswith("raise")
+    where = "TAILGRAD_TRACEBACK=1 shows where this was raised"
+    if str(error) and (raised or isinstance(error, OSError)):
+        return str(error) if error.__cause__ is None else f"{error}\n({where}.)"
     return (
         f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno}). "
-        "tailgrad did not foresee this; please report it with the traceback."
+        f"tailgrad did not foresee this; please report it with the traceback ({where})."
     )
 
 
