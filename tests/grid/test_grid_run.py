@@ -25,7 +25,7 @@ from tailgrad.evaluation import best_of_n
 from tailgrad.events import VARIABLE
 from tailgrad.grid import GridConfig, read_grid, run_grid
 from tailgrad.grid.commands import model_folder, training_job
-from tailgrad.grid.contents import check_contents, check_table, prompts_of
+from tailgrad.grid.contents import check_contents, check_reward, check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
 from tailgrad.grid.trainings import BASE, bases, trials
 from tailgrad.identity import file_sha256, function_sha256, model_sha256
@@ -222,6 +222,18 @@ def test_a_rollout_table_of_other_contents_is_not_taken(finished) -> None:
         check_table(table, prompts_sha256=prompts_of(config, base.prompts, "test", 3).sha256, policy=policy)
     with pytest.raises(ValueError, match="sampled with another starting policy"):
         check_table(table, prompts_sha256=now, policy=str(config.folder))
+
+
+def test_a_policy_that_was_trained_on_another_reward_of_that_name_is_refused(finished, tmp_path: Path) -> None:
+    config, _, _ = finished
+    table, model = next(config.work.glob("rollouts/*base*.parquet")), tmp_path / "checkpoint-2"
+    model.mkdir()
+    record = model / "tailgrad_run.json"
+    record.write_text(json.dumps({"rewards": [function_sha256(verifier)]}))
+    check_reward(str(model), table)
+    record.write_text(json.dumps({"rewards": ["a" * 64]}))
+    with pytest.raises(ValueError, match=r"trained on another reward of that name .sha256 a+ there"):
+        check_reward(str(model), table)
 
 
 def test_an_interrupted_grid_ends_as_one_that_was_not(new_grid, finished, runner: InProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -79,6 +80,27 @@ def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
                 f"{str(table)!r} was sampled with {name} ({found[name]} there, {value} now). "
                 "Delete it, or give this grid another `work`."
             )
+
+
+def check_reward(model: str, table: Path) -> None:
+    """Refuse a policy in `work` that was trained on another function than the one of that name that scored its table.
+
+    Args:
+        model: A checkpoint of the training.
+        table: The rollout table of its responses, scored by the reward trained on.
+
+    Raises:
+        ValueError: The function's source was another one when the policy was trained.
+    """
+    from tailgrad.training.same_run import RUN_RECORD
+
+    record, ours = Path(model) / RUN_RECORD, reward_sha256(table)
+    trained_on = json.loads(record.read_text())["rewards"][0] if record.is_file() else None
+    if ours is not None and trained_on is not None and trained_on != ours:
+        raise ValueError(
+            f"the policy in {model!r} was trained on another reward of that name (sha256 {trained_on[:12]} there, "
+            f"{ours[:12]} in {str(table)!r}). Delete the folder above it and the table, and start the grid again."
+        )
 
 
 def _same(config: GridConfig, what: str, theirs: str | None, ours: set[str]) -> None:

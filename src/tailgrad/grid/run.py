@@ -19,11 +19,12 @@ from tailgrad.files import locked
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.commands import model_folder, model_of, sampling_job, scoring_job, table_of, train_log, training_job
 from tailgrad.grid.config import GridConfig
-from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of, reward_sha256
+from tailgrad.grid.contents import check_contents, check_reward, check_table, policy_sha256, prompts_of, reward_sha256
 from tailgrad.grid.preflight import check_start
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
 from tailgrad.jobs import Job, events_beside, run_side_by_side
+from tailgrad.rewards.load import names_function
 from tailgrad.rollouts.generation import TRAINING_RECORD, read_record
 from tailgrad.rollouts.table import read_table
 
@@ -124,6 +125,8 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
     _check_trained(config, training, measurement)
     prompts_sha256 = prompts_of(config, training.prompts, measurement.split, measurement.limit).sha256
     check_table(table, prompts_sha256=prompts_sha256, policy=config.locate(config.policies[training.policy]))
+    if training.estimator != BASE and measurement.scored_by == training.reward and _is_function(config, training):
+        check_reward(model_of(config, training, measurement), table)
     run = Run.from_table(training.estimator, read_table(table))
     budgets = sorted({*budgets_up_to(run.n), *(deploy_n for _, deploy_n in config.budgets if deploy_n <= run.n)})
     return {
@@ -142,6 +145,11 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
         "versions": _versions(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _is_function(config: GridConfig, training: Training) -> bool:
+    """Whether the reward is a function: a reward model is also known by its options, which may differ in `sample`."""
+    return names_function(config.locate(config.rewards[training.reward]))
 
 
 def _check_trained(config: GridConfig, training: Training, measurement: Measurement) -> None:
