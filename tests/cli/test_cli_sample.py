@@ -94,6 +94,8 @@ def test_sample_writes_the_table(folder: Path, capsys: pytest.CaptureFixture[str
         ({"reward": "cli_rewards.broken"}, "reward 'broken' returned a str 'good'"),
         ({"reward": "./policy"}, "is not a sequence-classification model"),
         ({"temperature": "0"}, "temperature is 0.0; it must be above 0"),
+        ({"generation_kwargs": '{"top_p":7}'}, "top_p is 7; it must be above 0 and at most 1"),
+        ({"generation_kwargs": '{"max_new_tokens":"a"}'}, "max_new_tokens is 'a'; it must be at least 1"),
         ({"out": "questions.jsonl"}, "'questions.jsonl' exists already"),
     ],
 )

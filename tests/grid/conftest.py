@@ -88,6 +88,7 @@ def make_row() -> MakeRow:
             "policy_sha256": None,
             "prompts_sha256": None,
             "reward_sha256": None,
+            "train_sha256": None,
             "machine": "",
             "versions": "{}",
             "finished_at": "",

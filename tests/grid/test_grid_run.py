@@ -189,7 +189,8 @@ def test_results_of_other_contents_are_not_mixed_in(finished, runner: InProcess)
     """More seeds are asked for, and a file of the same name holds something else by now."""
     config, rows, _ = finished
     more, before = replace(config, seeds=(0, 1, 2)), len(runner.jobs)
-    for name, message in {"choose.jsonl": "choose prompts of 'tasks'", "policy/model.safetensors": "policy"}.items():
+    changes = {f"{part}.jsonl": f"{part} prompts of 'tasks'" for part in ("train", "choose", "test")}
+    for name, message in (changes | {"policy/model.safetensors": "policy"}).items():
         path = config.folder / name
         content, times = path.read_bytes(), path.stat()
         other = content[:-1] + bytes([content[-1] ^ 1])  # the last number of the last weight

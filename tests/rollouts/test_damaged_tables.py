@@ -64,11 +64,12 @@ def mutated(data: bytes, generator: random.Random) -> bytes:
 
 def test_a_damaged_table_is_named_or_read_as_it_was(path: Path) -> None:
     data, whole, generator = path.read_bytes(), everything(path), random.Random(0)
+    without_metadata = whole.replace(repr(METADATA), "{}", 1)  # which `curve` tells
     refused = 0
     for _ in range(300):
         path.write_bytes(mutated(data, generator))
         try:
-            assert everything(path) == whole
+            assert everything(path) in (whole, without_metadata)
         except (ValueError, OSError) as error:
             assert "a.parquet'" in str(error)  # noqa: PT017
             assert "\n" not in str(error)  # noqa: PT017

@@ -14,12 +14,19 @@ from tailgrad.rollouts.prompts import Prompts, load_prompts
 from tailgrad.rollouts.table import read_metadata
 
 _DATA_OPTIONS = {"split": "dataset_split", "config": "dataset_config", "prompt_column": "prompt_column"}
+_TRAIN_OPTIONS = _DATA_OPTIONS | {"split": "dataset_train_split"}
 
 
 def prompts_of(config: GridConfig, name: str, split: str, limit: int | None) -> Prompts:
     """The prompts of one part of a prompt set, as `tailgrad sample` reads them."""
     named = {ours: config.sample[theirs] for ours, theirs in _DATA_OPTIONS.items() if theirs in config.sample}
     return load_prompts(config.locate(config.prompts[name][split]), limit=limit, **named)
+
+
+def train_sha256(config: GridConfig, name: str) -> str:
+    """Hash of the prompts that a prompt set trains on, before any are held out."""
+    named = {ours: config.train[theirs] for ours, theirs in _TRAIN_OPTIONS.items() if theirs in config.train}
+    return load_prompts(config.locate(config.prompts[name]["train"]), **({"split": "train"} | named)).sha256
 
 
 def policy_sha256(config: GridConfig, name: str) -> str | None:
@@ -46,12 +53,15 @@ def check_contents(config: GridConfig, rows: Iterable[Row]) -> None:
     """
     policy = cache(lambda name: _policy_hashes(config, name))
     prompts = cache(lambda *part: prompts_of(config, *part).sha256)
+    train = cache(lambda name: train_sha256(config, name))
     for row in rows:
         if row["policy"] in config.policies:
             _same(config, f"policy {row['policy']!r}", row["policy_sha256"], policy(row["policy"]))
         if row["prompts"] in config.prompts:
             ours = prompts(row["prompts"], row["split"], row["limit"])
             _same(config, f"{row['split']} prompts of {row['prompts']!r}", row["prompts_sha256"], {ours})
+            if row["train_sha256"] is not None:
+                _same(config, f"train prompts of {row['prompts']!r}", row["train_sha256"], {train(row["prompts"])})
 
 
 def reward_sha256(table: Path) -> str | None:

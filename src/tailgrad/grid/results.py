@@ -41,12 +41,13 @@ COLUMNS = {
     "policy_sha256": "string",
     "prompts_sha256": "string",
     "reward_sha256": "string",
+    "train_sha256": "string",
     "machine": "string",
     "versions": "string",
     "finished_at": "string",
 }
 """Columns and their types; `v_n` has one list a prompt with one value a budget, the measures one value a prompt."""
-_ADDED = ("reward_sha256",)
+_ADDED = ("reward_sha256", "train_sha256")
 """Columns that tables of earlier versions lack; null there."""
 Row = dict[str, Any]
 

@@ -19,7 +19,15 @@ from tailgrad.files import locked
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.commands import model_folder, model_of, sampling_job, scoring_job, table_of, train_log, training_job
 from tailgrad.grid.config import GridConfig
-from tailgrad.grid.contents import check_contents, check_reward, check_table, policy_sha256, prompts_of, reward_sha256
+from tailgrad.grid.contents import (
+    check_contents,
+    check_reward,
+    check_table,
+    policy_sha256,
+    prompts_of,
+    reward_sha256,
+    train_sha256,
+)
 from tailgrad.grid.preflight import check_start
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
@@ -141,6 +149,7 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
         "policy_sha256": policy_sha256(config, training.policy),
         "prompts_sha256": prompts_sha256,
         "reward_sha256": reward_sha256(table),
+        "train_sha256": None if training.estimator == BASE else train_sha256(config, training.prompts),
         "machine": f"{platform.machine()}, {_device()}",
         "versions": _versions(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from tailgrad.rewards import Reward
 
@@ -87,16 +88,24 @@ class SampleConfig:
         return list(self.reward)
 
     def __post_init__(self) -> None:
-        for name in ("n", "max_new_tokens", "batch_size", "limit"):
+        for name in ("n", "batch_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-        for name in ("top_k", "seed"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be 0 or more.")
         if not self.reward_list:
             raise ValueError("no reward given; name at least one.")
-        if self.temperature is not None and not 0 < self.temperature < float("inf"):
-            raise ValueError(f"temperature is {self.temperature}; it must be above 0 and finite.")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it must be above 0 and at most 1 (1 is off).")
+        for name, (allowed, words) in _IN_RANGE.items():
+            value = self.shaping[name]  # also where generation_kwargs has it
+            if value is not None and not (isinstance(value, int | float) and allowed(value)):
+                raise ValueError(f"{name} is {value!r}; it must be {words}.")
+
+
+_IN_RANGE: Final[dict[str, tuple[Callable[[float], bool], str]]] = {
+    "max_new_tokens": (lambda value: value >= 1, "at least 1"),
+    "top_k": (lambda value: value >= 0, "0 or more (0 is off)"),
+    "temperature": (lambda value: 0 < value < math.inf, "above 0 and finite"),
+    "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (1 is off)"),
+}
+"""Which values of what shapes a response can be sampled with."""
