@@ -245,8 +245,9 @@ def test_trl_grpo_and_tailgrad_train_end_with_the_same_weights_on_one_file(
         "dtype": "float32",
     }
     (tmp_path / "both.yaml").write_text(yaml.safe_dump(values))
-    ended = []
-    monkeypatch.setattr(Trainer, "end", lambda trainer: ended.append(type(trainer).__name__), raising=False)
+    ended, has_end = [], hasattr(Trainer, "end")  # from transformers 5.18 on
+    if has_end:
+        monkeypatch.setattr(Trainer, "end", lambda trainer: ended.append(type(trainer).__name__))
     command = ["--config", str(tmp_path / "both.yaml"), "--output_dir"]
     trl_grpo.main(*trl_grpo.make_parser().parse_args_and_config([*command, str(tmp_path / "trl")]))
     assert main(["train", *command, str(tmp_path / "ours"), "--estimator", "grpo"]) == 0
@@ -255,7 +256,7 @@ def test_trl_grpo_and_tailgrad_train_end_with_the_same_weights_on_one_file(
         assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
     start = load_file(policy / "model.safetensors")
     assert any(not torch.equal(tensor, ours[name]) for name, tensor in start.items())
-    assert ended == ["GRPOTrainer", "TailGRPOTrainer"]
+    assert ended == (["GRPOTrainer", "TailGRPOTrainer"] if has_end else [])
 
 
 def test_a_policy_with_code_of_its_own_is_trained_where_that_is_asked_for(
