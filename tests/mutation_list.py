@@ -441,7 +441,7 @@ MUTATIONS = [
         "training/seam.py",
         ("training/test_resume.py",),
         ("for _ in range(self._epochs_behind)", "for _ in range(0)"),
-        ("self._buffered_inputs = epochs, 0, None", "self._buffered_inputs = epochs, 0, self._buffered_inputs"),
+        ("self._step = epochs, 0", "self._step = epochs, self._step"),
     ),
     *group(
         "training/schedule.py",

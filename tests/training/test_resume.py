@@ -337,3 +337,13 @@ def test_a_new_start_into_a_folder_with_a_model_is_refused(tmp_path: Path, name:
 def test_true_without_a_checkpoint_is_an_error_as_in_transformers(train) -> None:
     with pytest.raises(ValueError, match="no checkpoint"):
         train("out", True)
+
+
+def test_a_trainer_that_stopped_amid_a_batch_of_rollouts_goes_on_at_fresh_ones(train: Train, tmp_path: Path) -> None:
+    changes = {"num_iterations": 2, "save_steps": 2}
+    trainer = train("out", **changes, max_steps=4)
+    trainer._step += 1  # as after an exception between two passes on one batch
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    expected = load_file(tmp_path / "out" / "checkpoint-4" / "model.safetensors")
+    found = trainer.model.state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())

@@ -79,7 +79,7 @@ class AdvantageSeam(_Host):
 
     def start_after(self, epochs: int) -> None:
         """Begin a training, with so many epochs behind it, at fresh rollouts."""
-        self._epochs_behind, self._step, self._buffered_inputs = epochs, 0, None
+        self._epochs_behind, self._step = epochs, 0
         self._awaited, self._loss_is_ours = None, False
 
     def _get_train_sampler(self, dataset: Any = None) -> Any:
