@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pass_at_k": {"k": 8},
     "rs_grpo": {"risk_beta": 1.0},
 }
+ZERO_ONE = {"pass_at_k", "max_rl", "f_grpo"}
 REPEATS = 30
 LONGEST = 1.5  # seconds for the repeats of one measurement
 LOOP_GROUPS = 64
@@ -85,7 +86,7 @@ def peak_memory(function: Callable[[], Any], device: str) -> float:
 
 def measure(name: str, rewards: Tensor, device: str) -> tuple[float, float, float]:
     """Ratios of time and memory to one sort, and of a loop over the groups to the batched call."""
-    if name == "pass_at_k":
+    if name in ZERO_ONE:
         rewards = (rewards > 0).float()
     estimate = bind(name, **OPTIONS.get(name, {}), validate=False)
 

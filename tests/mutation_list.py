@@ -274,6 +274,18 @@ MUTATIONS = [
         ("others_fail.where(values == 0, 0.0)", "others_fail"),
     ),
     *group(
+        "estimators/max_rl.py",
+        ("estimators/test_zero_one.py",),
+        ("(values - mean) / mean", "values / mean"),
+        ("(values - mean) / mean", "values - mean"),
+    ),
+    *group(
+        "estimators/f_grpo.py",
+        ("estimators/test_zero_one.py",),
+        ("failures**gamma", "failures"),
+        ("failures = 1 - torch", "failures = torch"),
+    ),
+    *group(
         "estimators/rs_grpo.py",
         ("estimators/test_peers.py",),
         ("centred(utility)", "utility"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from contract_rows import ROWS
 
 from tailgrad.estimators import ESTIMATORS, bind
 
@@ -18,6 +19,7 @@ from tailgrad.estimators import ESTIMATORS, bind
 REWARDS = torch.tensor([0.3, -1.0, 2.0, 0.3], dtype=torch.float64)
 LOGITS = torch.tensor([0.1, -0.4, -1.2, 0.7], dtype=torch.float64)
 M = 6
+ZERO_ONE = {row.name for row in ROWS if row.binary}
 
 UNBIASED: list[tuple[str, dict[str, Any], int]] = [
     ("rloo", {}, 1),
@@ -37,6 +39,8 @@ BIASED: list[tuple[str, dict[str, Any]]] = [
     ("bon_rl", {"deploy_n": 64}),
     ("cat_bon", {"deploy_n": 64}),
     ("pass_at_k", {"k": 2}),
+    ("max_rl", {}),
+    ("f_grpo", {}),
     ("rs_grpo", {"risk_beta": 1.0}),
     ("qae", {}),
 ]
@@ -77,7 +81,7 @@ def test_unbiased_for_v_k(name: str, options: dict[str, Any], k: int) -> None:
 
 @pytest.mark.parametrize(("name", "options"), BIASED)
 def test_what_claims_nothing_is_biased_for_every_v_k(name: str, options: dict[str, Any]) -> None:
-    rewards = (REWARDS > 1).double() if name == "pass_at_k" else REWARDS
+    rewards = (REWARDS > 1).double() if name in ZERO_ONE else REWARDS
     expected = expected_gradient(name, options, rewards=rewards)
     for k in range(1, M + 1):
         assert (expected - gradient_of_v(k)).abs().max() > 0.01 * gradient_of_v(k).abs().max()

@@ -15,8 +15,10 @@ from tailgrad.estimators.bon_rl import bon_rl
 from tailgrad.estimators.cat_bon import cat_bon
 from tailgrad.estimators.cvar import cvar
 from tailgrad.estimators.dr_grpo import dr_grpo
+from tailgrad.estimators.f_grpo import f_grpo
 from tailgrad.estimators.grpo import grpo
 from tailgrad.estimators.max_at_k import max_at_k
+from tailgrad.estimators.max_rl import max_rl
 from tailgrad.estimators.pass_at_k import pass_at_k
 from tailgrad.estimators.prefix_tea import prefix_tea
 from tailgrad.estimators.qae import qae
@@ -37,8 +39,10 @@ __all__ = [
     "cat_bon",
     "cvar",
     "dr_grpo",
+    "f_grpo",
     "grpo",
     "max_at_k",
+    "max_rl",
     "parse_estimator",
     "pass_at_k",
     "prefix_tea",
@@ -63,6 +67,8 @@ ESTIMATORS: dict[str, Estimator] = {
     "bon_rl": bon_rl,
     "cat_bon": cat_bon,
     "pass_at_k": pass_at_k,
+    "max_rl": max_rl,
+    "f_grpo": f_grpo,
     "rs_grpo": rs_grpo,
     "qae": qae,
 }
