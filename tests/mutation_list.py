@@ -291,7 +291,10 @@ MUTATIONS = [
         ("centred(utility)", "utility"),
         ("keepdim=True) + 1) / risk_beta", "keepdim=True) + 1)"),
         ("exponent.expm1()", "exponent.exp() - 1"),
-        ("risk_beta * relative_rewards", "relative_rewards"),
+        ("risk_beta * (relative / unit)", "relative / unit"),
+        ("finish(advantages * unit, rewards)", "finish(advantages, rewards)"),
+        ("centred(relative) ** 2", "relative ** 2"),
+        ("spread.where(spread > 0, 1.0)", "spread"),
         ("exponent - exponent.nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)", "exponent"),
     ),
     *group(

@@ -71,6 +71,7 @@ ROWS = [
     Row("f_grpo", {"gamma": 2.5}, binary=True),
     Row("rs_grpo", {"risk_beta": 2.0}, scales="none"),
     Row("rs_grpo", {"risk_beta": -0.5}, scales="none"),
+    Row("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),
     Row("qae", scales="invariant"),
     Row("qae", {"quantile": 0.75, "eps": 1e-3}, scales="invariant"),
 ]

@@ -199,6 +199,26 @@ def test_rs_grpo_tends_to_dr_grpo_and_survives_large_exponents() -> None:
         assert bool(rs_grpo(rewards, risk_beta=beta).isfinite().all())
 
 
+@pytest.mark.parametrize("beta", [1.0, -0.7])
+def test_rs_grpo_in_units_of_the_spread_is_given_the_standard_deviation_of_each_group(beta: float) -> None:
+    rewards = normal(5, 9) * torch.tensor([[1e-6], [0.1], [1.0], [30.0], [1e5]]) + 1
+    rewards[1, 3] = math.nan
+    actual = rs_grpo(rewards, risk_beta=beta, units="spread")
+    for group, advantages in zip(rewards, actual, strict=True):
+        spread = float(np.nanstd(group.numpy()))
+        torch.testing.assert_close(advantages[None], rs_grpo(group[None], risk_beta=beta / spread), rtol=1e-9, atol=0)
+
+
+def test_rs_grpo_in_units_of_the_spread_has_none_to_divide_by_where_rewards_are_equal() -> None:
+    assert not rs_grpo(torch.full((2, 5), 0.3), risk_beta=2.0, units="spread").any()
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_rs_grpo_names_the_units_it_knows() -> None:
+    with pytest.raises(ValueError, match="unknown units 'std': choose one of reward, spread"):
+        bind("rs_grpo", risk_beta=1.0, units="std")(TABLES[0])
+
+
 @every_table
 @pytest.mark.parametrize("quantile", [0.0, 0.4, 2 / 3, 0.99])
 def test_qae(rewards: torch.Tensor, quantile: float) -> None:

@@ -42,6 +42,7 @@ BIASED: list[tuple[str, dict[str, Any]]] = [
     ("max_rl", {}),
     ("f_grpo", {}),
     ("rs_grpo", {"risk_beta": 1.0}),
+    ("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),
     ("qae", {}),
 ]
 

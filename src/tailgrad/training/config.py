@@ -68,7 +68,10 @@ class TailGRPOConfig(GRPOConfig):
     eps: float | None = _option(None, "grpo, qae: added to the group's standard deviation (default 1e-4).")
     binary: bool | None = _option(None, "bon_rl: rewards are 0/1 (default: in groups where all are).")
     normalize: bool | None = _option(None, "cat_bon: divide the weights by their mean over the batch (default).")
-    risk_beta: float | None = _option(None, "rs_grpo: beta of the exponential utility, in units of 1 / reward.")
+    risk_beta: float | None = _option(None, "rs_grpo: beta of the exponential utility.")
+    units: str | None = _option(
+        None, "rs_grpo: beta in units of 1 / reward (default), or of 1 / standard deviation of the group: spread."
+    )
     gamma: float | None = _option(None, "f_grpo: power of the share of failures in the group (default 1).")
     quantile: float | None = _option(None, "qae: the quantile of the group that is the baseline (default 0.4).")
 
