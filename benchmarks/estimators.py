@@ -28,9 +28,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bon_rl": {"deploy_n": 2048},
     "cat_bon": {"deploy_n": 2048},
     "pass_at_k": {"k": 8},
+    "pass_at_n": {"deploy_n": 2048},
     "rs_grpo": {"risk_beta": 1.0},
 }
-ZERO_ONE = {"pass_at_k", "max_rl", "f_grpo"}
+ZERO_ONE = {"pass_at_k", "pass_at_n", "max_rl", "f_grpo"}
 REPEATS = 30
 LONGEST = 1.5  # seconds for the repeats of one measurement
 LOOP_GROUPS = 64

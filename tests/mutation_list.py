@@ -274,6 +274,17 @@ MUTATIONS = [
         ("others_fail.where(values == 0, 0.0)", "others_fail"),
     ),
     *group(
+        "estimators/pass_at_n.py",
+        ("estimators/test_zero_one.py",),
+        ("n / (n - 1).clamp(min=1)", "1"),
+        ("torch.lgamma(b + f + n - 1) - failures", "torch.lgamma(b + f + n) - failures"),
+        ("(values > (lower + upper) / 2)", "(values >= upper)"),
+        ("(upper - lower) * weight", "weight"),
+        (" - (torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b))", ""),
+        ("sum(dim=0).flatten().softmax(dim=0)", "mean(dim=0).flatten().softmax(dim=0)"),
+        ("_TOLERANCE = 0.01", "_TOLERANCE = 1e-6"),
+    ),
+    *group(
         "estimators/max_rl.py",
         ("estimators/test_zero_one.py",),
         ("(values - mean) / mean", "values / mean"),

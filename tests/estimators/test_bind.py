@@ -1,5 +1,6 @@
 import inspect
 import re
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ REWARDS = torch.tensor([[0.0, 1.0, 5.0, 2.0, 3.0, 7.0, 4.0, 6.0]])
 
 
 def test_names() -> None:
-    names = "tea prefix_tea cvar grpo dr_grpo rloo max_at_k bon_max_mean bon_max_second bon_rl cat_bon pass_at_k"
+    names = (
+        "tea prefix_tea cvar grpo dr_grpo rloo max_at_k bon_max_mean bon_max_second bon_rl cat_bon pass_at_k pass_at_n"
+    )
     assert list(ESTIMATORS) == [*names.split(), "max_rl", "f_grpo", "rs_grpo", "qae"]
     assert all(estimator.__name__ == name for name, estimator in ESTIMATORS.items())
 
@@ -101,6 +104,7 @@ def test_no_smallest_group_for_options_that_the_estimator_refuses(
         ("prefix_tea:prefix_sizes=8 + 12+16,order=3", "prefix_tea", {"prefix_sizes": [8, 12, 16], "order": 3}),
         ("prefix_tea:prefix_sizes=4", "prefix_tea", {"prefix_sizes": [4]}),
         ("tea:tail_fraction=1", "tea", {"tail_fraction": 1.0}),
+        ("pass_at_n:deploy_n=64,prior=0.5+4", "pass_at_n", {"deploy_n": 64, "prior": [0.5, 4]}),
     ],
 )
 def test_an_estimator_can_be_written_in_a_word(text: str, name: str, options: dict[str, object]) -> None:
@@ -127,6 +131,7 @@ def test_an_estimator_can_be_written_in_a_word(text: str, name: str, options: di
         ("prefix_tea:prefix_sizes=8+twelve", r"of type list of int, written as 8\+12\+16, got '8\+twelve'"),
         ("prefix_tea:prefix_sizes=8.5", r"of type list of int, written as 8\+12\+16, got '8.5'"),
         ("prefix_tea:prefix_sizes=8-12-16", r"of type list of int, written as 8\+12\+16, got '8-12-16'"),
+        ("pass_at_n:prior=0.5+b", r"prior must be of type list of numbers, written as 0\.5\+4, got '0.5\+b'"),
         ("prefix_tea:prefix_sizes=8+", r"of type list of int, written as 8\+12\+16, got '8\+'"),
     ],
 )
@@ -135,7 +140,12 @@ def test_what_is_wrong_with_a_written_estimator_is_said(text: str, message: str)
         parse_estimator(text)
 
 
-WRONG = {int: [2.5, "2", True], float: ["0.5", True, [0.5]], bool: [1, "yes"]}
+WRONG: dict[object, list[object]] = {
+    int: [2.5, "2", True],
+    float: ["0.5", True, [0.5]],
+    bool: [1, "yes"],
+    Sequence[float] | None: [4.5, ["4.5"]],
+}
 
 
 def test_an_option_of_another_kind_is_refused_before_any_reward_is_seen() -> None:

@@ -39,6 +39,7 @@ BIASED: list[tuple[str, dict[str, Any]]] = [
     ("bon_rl", {"deploy_n": 64}),
     ("cat_bon", {"deploy_n": 64}),
     ("pass_at_k", {"k": 2}),
+    ("pass_at_n", {"deploy_n": 64}),
     ("max_rl", {}),
     ("f_grpo", {}),
     ("rs_grpo", {"risk_beta": 1.0}),

@@ -79,7 +79,7 @@ def success(*, completions: list[str], **_: Any) -> list[float]:
 def test_every_estimator_trains(policy, prompts, options, name: str) -> None:
     own = REQUIRED.get(name, {})
     args = TailGRPOConfig(**options(), estimator=name, **own)
-    reward = success if name in ("pass_at_k", "max_rl", "f_grpo") else verifier
+    reward = success if name in ("pass_at_k", "pass_at_n", "max_rl", "f_grpo") else verifier
     trainer = Recorder(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
     trainer.train()
     estimate = bind(name, **args.estimator_options())

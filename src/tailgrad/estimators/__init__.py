@@ -20,6 +20,7 @@ from tailgrad.estimators.grpo import grpo
 from tailgrad.estimators.max_at_k import max_at_k
 from tailgrad.estimators.max_rl import max_rl
 from tailgrad.estimators.pass_at_k import pass_at_k
+from tailgrad.estimators.pass_at_n import pass_at_n
 from tailgrad.estimators.prefix_tea import prefix_tea
 from tailgrad.estimators.qae import qae
 from tailgrad.estimators.ragged import advantages_ragged
@@ -45,6 +46,7 @@ __all__ = [
     "max_rl",
     "parse_estimator",
     "pass_at_k",
+    "pass_at_n",
     "prefix_tea",
     "qae",
     "rloo",
@@ -67,6 +69,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "bon_rl": bon_rl,
     "cat_bon": cat_bon,
     "pass_at_k": pass_at_k,
+    "pass_at_n": pass_at_n,
     "max_rl": max_rl,
     "f_grpo": f_grpo,
     "rs_grpo": rs_grpo,

@@ -45,7 +45,8 @@ def described(annotation: Any) -> str:
     names: dict[str, None] = {}
     for kind in _kinds(annotation):
         if get_origin(kind) is Sequence:
-            names["list of int, written as 8+12+16"] = None
+            example = {int: "int, written as 8+12+16", float: "numbers, written as 0.5+4"}[get_args(kind)[0]]
+            names[f"list of {example}"] = None
         elif kind is not NoneType:
             own = {float: ("int", "float")}.get(kind, ("str",) if get_origin(kind) is Literal else (kind.__name__,))
             names.update(dict.fromkeys(own))

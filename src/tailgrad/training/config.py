@@ -72,6 +72,12 @@ class TailGRPOConfig(GRPOConfig):
     units: str | None = _option(
         None, "rs_grpo: beta in units of 1 / reward (default), or of 1 / standard deviation of the group: spread."
     )
+    levels: list[float] | None = field(
+        default=None, metadata={"help": "pass_at_n: the values that a reward can take, increasing (default 0 and 1)."}
+    )
+    prior: list[float] | None = field(
+        default=None, metadata={"help": "pass_at_n: a and b of the Beta prior (default: fitted to the batch)."}
+    )
     gamma: float | None = _option(None, "f_grpo: power of the share of failures in the group (default 1).")
     quantile: float | None = _option(None, "qae: the quantile of the group that is the baseline (default 0.4).")
 
@@ -90,7 +96,8 @@ class TailGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"advantage_scaling = {self.advantage_scaling!r} is unknown; choose one of {', '.join(SCALINGS)}."
             )
-        bind(self.estimator, **self.estimator_options())(torch.zeros(1, self.num_generations))
+        worst = self.levels[0] if self.levels else 0.0
+        bind(self.estimator, **self.estimator_options())(torch.full((1, self.num_generations), worst))
 
     def estimator_options(self) -> dict[str, Any]:
         """Return the options to give the estimator; None stands for its default."""
