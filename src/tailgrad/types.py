@@ -12,6 +12,10 @@ Rewards: TypeAlias = Real[Tensor, "P M"] | Bool[Tensor, "P M"]
 Advantages: TypeAlias = Float[Tensor, "P M"]
 """Advantages of the same rollouts on the mean scale; 0 for a rollout that could not be scored."""
 
+Ratios: TypeAlias = Float[Tensor, "P M"]
+"""pi(y) / mu(y) of the same rollouts: their probability under the policy that is trained over that under the one that
+drew them. Any number for a rollout that could not be scored."""
+
 
 LARGEST_REWARD = 1e100
 """Rewards above this size are refused: float64 holds their squares, and sums of many of these."""

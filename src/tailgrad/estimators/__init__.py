@@ -53,6 +53,7 @@ __all__ = [
     "rs_grpo",
     "smallest_group",
     "summary",
+    "takes_ratios",
     "tea",
 ]
 
@@ -207,6 +208,26 @@ def accepted_options(name: str) -> tuple[str, ...]:
         ('k', 'baseline')
     """
     return tuple(option for option in _options(name) if option != "validate")
+
+
+def takes_ratios(name: str) -> bool:
+    """Whether an estimator corrects for rollouts of an older policy, given their ratios as its second argument.
+
+    Args:
+        name: A key of `ESTIMATORS`.
+
+    Returns:
+        False for those that have no such form.
+
+    Raises:
+        ValueError: If the name is unknown.
+
+    Example:
+        >>> takes_ratios("max_at_k"), takes_ratios("grpo")
+        (True, False)
+    """
+    _options(name)
+    return "ratios" in inspect.signature(ESTIMATORS[name]).parameters
 
 
 def summary(name: str) -> str:

@@ -65,9 +65,11 @@ def num_scored(rewards: Rewards) -> Float[Tensor, "P 1"]:
     return (~torch.isnan(rewards)).sum(dim=1, keepdim=True).to(torch.float64)
 
 
-def centred(values: Float[Tensor, "P M"]) -> Float[Tensor, "P M"]:
-    """Values minus the mean of the scored ones of their group."""
-    return values - torch.nanmean(values, dim=1, keepdim=True)
+def centred(values: Float[Tensor, "P M"], weights: Float[Tensor, "P M"] | None = None) -> Float[Tensor, "P M"]:
+    """Values minus the mean of the scored ones of their group, or minus their mean with weights that sum to 1."""
+    if weights is None:
+        return values - torch.nanmean(values, dim=1, keepdim=True)
+    return values - (values * weights).nansum(dim=1, keepdim=True)
 
 
 def finish(advantages: Float[Tensor, "P M"], rewards: Rewards) -> Advantages:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from tailgrad.estimators._binomials import binomial_ratio, check_k
 from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards
-from tailgrad.types import Advantages, Rewards, check_rewards
+from tailgrad.estimators._ratios import check_ratios, ratios_of_scored
+from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
 Baseline = Literal["subset", "loo", "none"]
 
@@ -23,7 +24,14 @@ def smallest_subset_group(*, k: int, baseline: Baseline = "subset") -> int:
 
 
 @needs(smallest_subset_group)
-def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validate: bool = True) -> Advantages:
+def max_at_k(
+    rewards: Rewards,
+    ratios: Ratios | None = None,
+    *,
+    k: int,
+    baseline: Baseline = "subset",
+    validate: bool = True,
+) -> Advantages:
     """Influence of each rollout on the U-statistic of the best of k.
 
     Formula, times m for the mean scale (the paper writes sums), rho_k(r) the mean of max_S r over all
@@ -34,7 +42,11 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
         subset  C(m, k)^-1 sum over S containing i of (max_S r - max_{S minus i} r)
                 = s_i - (k / m) rho_{k-1}(r_-i), never negative; at k = 1 it is `loo`
 
-    At k = m the default is the largest reward minus the second largest, for the largest alone.
+    At k = m the default is the largest reward minus the second largest, for the largest alone. With `ratios`, what
+    rollout i adds to a subset is multiplied by q_S, the product of the ratios of the other k - 1, as if the policy now
+    had drawn these; the baseline stays as it is:
+
+        A_i + C(m, k)^-1 sum over S containing i of (q_S - 1) (max_S r - max_{S minus i} r)
 
     Scale: mean scale. All three are unbiased for the gradient of V_k = E[max of k rollouts]; `subset` has the
     least variance in practice. The paper prints k / (m - 1) in the `loo` baseline, which is not invariant to
@@ -43,6 +55,9 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`. Times its own ratio, which the loss
+            has, the expected gradient is then exactly that of V_k at pi. The products grow noisy with k and with the
+            spread of the ratios; divided by their mean over the group they are quieter and biased by about 1/m.
         k: Size of the subsets, 1 <= k <= M (`loo`, and `subset` at k = 1: k <= M - 1).
         baseline: "subset", "loo" or "none".
         validate: Check the rewards first, which waits for the device.
@@ -64,6 +79,7 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
     """
     if validate:
         check_rewards(rewards)
+        check_ratios(ratios, rewards)
     needed = smallest_subset_group(k=k, baseline=baseline)
     if needed > rewards.shape[1]:
         raise ValueError(
@@ -82,6 +98,9 @@ def max_at_k(rewards: Rewards, *, k: int, baseline: Baseline = "subset", validat
         values = (k * (_best_with_own(ascending, n, k) + largest)).where(n >= needed, 0.0)
     else:
         values = (k * (_best_with_own(ascending, n, k) - _best_of_others(ascending, n, k))).where(n >= needed, 0.0)
+    if ratios is not None:
+        ranked = ratios_of_scored(ratios, rewards).gather(1, order)
+        values = values + _subset_corrections(ascending, ranked, n, k)
     return finish(given.scatter(1, order, values), rewards)
 
 
@@ -94,6 +113,28 @@ def _subset_differences(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"]
     gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
     below = _ranks(ascending) - 1
     return (n * gaps * binomial_ratio(below, k - 1, n, k)).cumsum(dim=1)
+
+
+def _subset_corrections(
+    ascending: Float[Tensor, "P M"], ratios: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int
+) -> Float[Tensor, "P M"]:
+    """`_subset_differences` with the products of the others' ratios, less that with products of ones."""
+    gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
+    products = _products_below(ratios, n, k) - _products_below(torch.ones_like(ratios), n, k)
+    return (k * gaps * products).cumsum(dim=1)
+
+
+def _products_below(ratios: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
+    """Sum over (k - 1)-subsets of the ranks below each rank of the product of their ratios, over C(n - 1, k - 1).
+
+    Subsets of q are those of q - 1 below one more, the highest: an elementary symmetric polynomial of all prefixes at
+    once is a cumulative sum of the one before, and nothing cancels.
+    """
+    products = torch.ones_like(ratios)
+    for q in range(1, k):
+        products = torch.nn.functional.pad((ratios * products)[:, :-1].cumsum(dim=1), (1, 0))
+        products = products * q / (n - q).clamp(min=1)
+    return products
 
 
 def _best_with_own(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:

@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.estimators._groups import centred, finish, needs, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._ratios import check_ratios, group_weights
 from tailgrad.tails.constants import check_tail_fraction, extrapolation_coefficient
 from tailgrad.tails.statistics import tail_size, tail_statistics
-from tailgrad.types import Advantages, Rewards, check_rewards
+from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
 
 def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int:
@@ -21,6 +22,7 @@ def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int
 @needs(smallest_tail_group)
 def tea(
     rewards: Rewards,
+    ratios: Ratios | None = None,
     *,
     deploy_n: int | float | Tensor,
     tail_fraction: float = 0.25,
@@ -37,6 +39,8 @@ def tea(
               + ctilde_N / (2 sigma_hat) ((r_i - mu_hat)^2 - (r_hat - mu_hat)^2) ].
 
     Where alpha m is whole, A_i is the derivative of the forecast when weight is added to rollout i.
+    With `ratios` each rollout counts by its share in the ratios of the group in the place of 1 / m, the tail being
+    the upper k / m of that mass: the influence on the forecast for the policy now, not for the one that drew them.
 
     Scale: mean scale. Biased at finite m, by about 1/m (`prefix_tea` removes the leading term). Assumes that
     the upper 2 alpha of the rewards are Gaussian. Not monotone in the reward: for large N the responses just
@@ -45,6 +49,7 @@ def tea(
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`; the loss multiplies by each one's own.
         deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1]; k = ceil(alpha M) must be at least 2.
         ddof: 0 divides the tail's sum of squares by k (the default), 1 by k - 1.
@@ -73,17 +78,19 @@ def tea(
     """
     if validate:
         check_rewards(rewards)
+        check_ratios(ratios, rewards)
     check_tail(rewards, tail_fraction)
     coefficient = tail_coefficient(deploy_n, tail_fraction, rewards, validate=validate)
     relative = relative_rewards(rewards)
-    tail = tail_statistics(relative, tail_fraction=tail_fraction, ddof=ddof)
+    weights = None if ratios is None else group_weights(ratios, rewards)
+    tail = tail_statistics(relative, tail_fraction=tail_fraction, ddof=ddof, weights=weights)
     threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
     if isinstance(coefficient, Tensor):
         coefficient = coefficient.unsqueeze(1)
     excess = (relative - threshold.nan_to_num(nan=math.inf)).clamp(min=0)
     linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, tail_fraction)
     advantages = excess * (linear + quadratic * excess) + 0.0  # no -0.0
-    return finish(centred(advantages) if center else advantages, rewards)
+    return finish(centred(advantages, weights) if center else advantages, rewards)
 
 
 def influence_polynomial(

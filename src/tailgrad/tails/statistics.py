@@ -32,7 +32,9 @@ def tail_size(num_rollouts: int, tail_fraction: float) -> int:
     return math.ceil(tail_fraction * num_rollouts - 1e-9)
 
 
-def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int = 0) -> TailStatistics:
+def tail_statistics(
+    rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int = 0, weights: Float[Tensor, "P M"] | None = None
+) -> TailStatistics:
     """Threshold, mean and standard deviation of the largest rewards of each group.
 
     The tail of a group with n scored rollouts is its k = ceil(alpha n) largest rewards. Computed in float64
@@ -42,6 +44,8 @@ def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int 
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
         tail_fraction: alpha in (0, 1], the share of the group in the tail.
         ddof: 0 divides the sum of squares by k (the default), 1 by k - 1.
+        weights: Mass of each rollout, `[P, M]`, which sums to 1 in each group and is 0 where unscored; default 1 / n
+            each. The tail is then the upper k / n of the mass, the rollout at its edge counted in part.
 
     Returns:
         Four tensors `[P]`; the first three are float64 in the units of the rewards, and NaN where k < 2.
@@ -59,6 +63,8 @@ def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int 
     values = rewards.to(torch.float64)
     scored = ~torch.isnan(values)
     size = torch.ceil(tail_fraction * scored.sum(dim=1, keepdim=True).to(torch.float64) - 1e-9).long()
+    if weights is not None:
+        return _weighted_tail(values, weights, size, ddof)
     largest = values.nan_to_num(nan=-math.inf).topk(tail_size(values.shape[1], tail_fraction)).values
     threshold = largest.gather(1, (size - 1).clamp(min=0)).where(size >= 2, math.nan)
     excess = (largest - threshold).clamp(min=0)  # 0 outside the tail; NaN where there is no tail
@@ -69,6 +75,24 @@ def tail_statistics(rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int 
         std=std.squeeze(1),
         size=size.squeeze(1),
     )
+
+
+def _weighted_tail(
+    values: Float[Tensor, "P M"], weights: Float[Tensor, "P M"], size: Int[Tensor, "P 1"], ddof: int
+) -> TailStatistics:
+    """The tail of rollouts with masses. Its edge has excess 0: what of its mass is inside, only the total tells."""
+    mass = size / (~torch.isnan(values)).sum(dim=1, keepdim=True).to(torch.float64)
+    descending, order = values.nan_to_num(nan=-math.inf).sort(dim=1, descending=True)
+    ranked = weights.gather(1, order)
+    edge = (ranked.cumsum(dim=1) < mass - 1e-9).sum(dim=1, keepdim=True).clamp(max=values.shape[1] - 1)
+    threshold = descending.gather(1, edge).where(size >= 2, math.nan)
+    excess = (descending - threshold).clamp(min=0)
+    shares = ranked / mass * (excess > 0)
+    mean = (shares * excess).sum(dim=1, keepdim=True)
+    squares = (shares * (excess - mean) ** 2).sum(dim=1, keepdim=True)
+    squares = squares + (1 - shares.sum(dim=1, keepdim=True)).clamp(min=0) * mean**2
+    std = (squares * size / (size - ddof)).sqrt()
+    return TailStatistics(*(column.squeeze(1) for column in (threshold, threshold + mean, std, size)))
 
 
 def excess_moments(
