@@ -23,6 +23,7 @@ from tailgrad.estimators import ESTIMATORS, bind
 SHAPES = ((4096, 64), (512, 16), (64, 1024))
 OPTIONS: dict[str, dict[str, Any]] = {
     "tea": {"deploy_n": 2048},
+    "flat_tea": {"deploy_n": 2048},
     "prefix_tea": {"deploy_n": 2048},
     "max_at_k": {"k": 8},
     "bon_rl": {"deploy_n": 2048},

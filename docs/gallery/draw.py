@@ -55,6 +55,7 @@ class Entry:
 
 ENTRIES = [
     Entry("tea", {"deploy_n": DEPLOY_N}),
+    Entry("flat_tea", {"deploy_n": DEPLOY_N}),
     Entry("prefix_tea", {"deploy_n": DEPLOY_N}),
     Entry("cvar"),
     Entry("max_at_k", {"k": 4}),

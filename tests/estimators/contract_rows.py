@@ -40,12 +40,15 @@ class Row:
         return (rewards > 0).to(rewards.dtype).masked_fill(torch.isnan(rewards), math.nan)
 
 
-WHOLE_GRAPHS = ("tea", "cvar", "max_at_k")  # torch.compile takes them with fullgraph=True
+WHOLE_GRAPHS = ("tea", "flat_tea", "cvar", "max_at_k")  # torch.compile takes them with fullgraph=True
 HELD_OUT = {"deploy_n": 128, "tail_fraction": 0.5, "evaluation": "held_out"}
 ROWS = [
     Row("tea", {"deploy_n": 128}),
     Row("tea", {"deploy_n": 64, "tail_fraction": 0.5, "ddof": 1, "center": True}),
     Row("tea", {"deploy_n": 128, "tail_fraction": 1.0}),
+    Row("flat_tea", {"deploy_n": 128}),
+    Row("flat_tea", {"deploy_n": 128, "tail_fraction": 0.25, "extrapolate_n": 64}),
+    Row("flat_tea", {"deploy_n": 128, "extrapolate_n": 1}),
     Row("prefix_tea", {"deploy_n": 128}, permutations="cyclic"),
     Row("prefix_tea", {"deploy_n": 128, "order": 3, "center": True}, permutations="cyclic"),
     Row("prefix_tea", {"deploy_n": 128, "tail_fraction": 0.3, "cyclic_shifts": False}, permutations="none"),

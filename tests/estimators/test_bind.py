@@ -12,7 +12,8 @@ REWARDS = torch.tensor([[0.0, 1.0, 5.0, 2.0, 3.0, 7.0, 4.0, 6.0]])
 
 def test_names() -> None:
     names = (
-        "tea prefix_tea cvar grpo dr_grpo rloo max_at_k bon_max_mean bon_max_second bon_rl cat_bon pass_at_k pass_at_n"
+        "tea prefix_tea flat_tea cvar grpo dr_grpo rloo max_at_k bon_max_mean bon_max_second bon_rl cat_bon "
+        "pass_at_k pass_at_n"
     )
     assert list(ESTIMATORS) == [*names.split(), "max_rl", "f_grpo", "rs_grpo", "qae"]
     assert all(estimator.__name__ == name for name, estimator in ESTIMATORS.items())

@@ -31,6 +31,8 @@ UNBIASED: list[tuple[str, dict[str, Any], int]] = [
 BIASED: list[tuple[str, dict[str, Any]]] = [
     ("tea", {"deploy_n": 64, "tail_fraction": 0.5}),
     ("tea", {"deploy_n": 64, "tail_fraction": 0.5, "center": True}),
+    ("flat_tea", {"deploy_n": 64}),
+    ("flat_tea", {"deploy_n": 64, "tail_fraction": 0.5, "extrapolate_n": 32}),
     ("prefix_tea", {"deploy_n": 64, "tail_fraction": 0.5}),
     ("cvar", {"tail_fraction": 0.5}),
     ("grpo", {}),

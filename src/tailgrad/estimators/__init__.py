@@ -16,6 +16,7 @@ from tailgrad.estimators.cat_bon import cat_bon
 from tailgrad.estimators.cvar import cvar
 from tailgrad.estimators.dr_grpo import dr_grpo
 from tailgrad.estimators.f_grpo import f_grpo
+from tailgrad.estimators.flat_tea import flat_tea
 from tailgrad.estimators.grpo import grpo
 from tailgrad.estimators.max_at_k import max_at_k
 from tailgrad.estimators.max_rl import max_rl
@@ -41,6 +42,7 @@ __all__ = [
     "cvar",
     "dr_grpo",
     "f_grpo",
+    "flat_tea",
     "grpo",
     "max_at_k",
     "max_rl",
@@ -60,6 +62,7 @@ __all__ = [
 ESTIMATORS: dict[str, Estimator] = {
     "tea": tea,
     "prefix_tea": prefix_tea,
+    "flat_tea": flat_tea,
     "cvar": cvar,
     "grpo": grpo,
     "dr_grpo": dr_grpo,

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, needs, num_scored, relative_rewards
+from tailgrad.estimators._groups import centred, finish, needs, num_scored, per_prompt, relative_rewards
 from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group, smallest_prefix_table
-from tailgrad.estimators.tea import check_tail, influence_polynomial, tail_coefficient
+from tailgrad.estimators.tea import check_tail, influence_polynomial, warn_unless_extrapolating
+from tailgrad.tails.constants import extrapolation_coefficient
 from tailgrad.tails.statistics import check_ddof, excess_moments
 from tailgrad.types import Advantages, Rewards, check_rewards
 
@@ -95,7 +96,9 @@ def prefix_tea(
         prefix_sizes=None if prefix_sizes is None else tuple(prefix_sizes),
         evaluation=evaluation,
     )
-    coefficient = tail_coefficient(deploy_n, tail_fraction, rewards, validate=validate)
+    coefficient = extrapolation_coefficient(per_prompt(deploy_n, rewards), tail_fraction, validate=validate)
+    if validate:
+        warn_unless_extrapolating(deploy_n, rewards)
     relative = relative_rewards(rewards)
     chosen = num_scored(rewards).long().squeeze(1)
     sizes, weights = (torch.from_numpy(table).to(rewards.device, non_blocking=True)[chosen] for table in plan)

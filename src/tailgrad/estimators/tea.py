@@ -80,7 +80,9 @@ def tea(
         check_rewards(rewards)
         check_ratios(ratios, rewards)
     check_tail(rewards, tail_fraction)
-    coefficient = tail_coefficient(deploy_n, tail_fraction, rewards, validate=validate)
+    coefficient = extrapolation_coefficient(per_prompt(deploy_n, rewards), tail_fraction, validate=validate)
+    if validate:
+        warn_unless_extrapolating(deploy_n, rewards)
     relative = relative_rewards(rewards)
     weights = None if ratios is None else group_weights(ratios, rewards)
     tail = tail_statistics(relative, tail_fraction=tail_fraction, ddof=ddof, weights=weights)
@@ -109,22 +111,16 @@ def influence_polynomial(
     return linear.where(std > 0, 0.0), quadratic.where(std > 0, 0.0)
 
 
-def tail_coefficient(
-    deploy_n: int | float | Tensor, tail_fraction: float, rewards: Rewards, *, validate: bool
-) -> float | Float[Tensor, " P"]:
-    """ctilde_N for all prompts, or one for each; warns where no extrapolation is needed."""
-    deploy_n = per_prompt(deploy_n, rewards)
-    coefficient = extrapolation_coefficient(deploy_n, tail_fraction, validate=validate)
-    if validate:
-        scored = num_scored(rewards).squeeze(1)
-        enough = scored >= deploy_n
-        if bool(enough.any()):
-            warnings.warn(
-                f"deploy_n = {deploy_n} is not larger than the {int(scored[enough].max())} rollouts of a group: "
-                "nothing is extrapolated; max_at_k with k = deploy_n is unbiased there",
-                stacklevel=3,
-            )
-    return coefficient
+def warn_unless_extrapolating(deploy_n: int | float | Tensor, rewards: Rewards) -> None:
+    """Warn where N is not above the scored rollouts of a group, so that nothing is extrapolated."""
+    scored = num_scored(rewards).squeeze(1)
+    enough = scored >= per_prompt(deploy_n, rewards)
+    if bool(enough.any()):
+        warnings.warn(
+            f"deploy_n = {deploy_n} is not larger than the {int(scored[enough].max())} rollouts of a group: "
+            "nothing is extrapolated; max_at_k with k = deploy_n is unbiased there",
+            stacklevel=3,
+        )
 
 
 def check_tail(rewards: Rewards, tail_fraction: float) -> None:

@@ -13,6 +13,8 @@ from tailgrad.tails import gaussian_tail_forecast, tail_statistics
 
 SCALINGS: Final = ("none", "group", "batch")
 """How advantages may be scaled; see `scale_advantages`."""
+FORECAST_TAIL: Final = 0.25
+"""The tail fraction of the logged forecast where none is set."""
 
 
 def sum_rewards(
@@ -113,7 +115,7 @@ def advantage_metrics(
     advantages: Float[Tensor, "P M"],
     *,
     deploy_n: float,
-    tail_fraction: float,
+    tail_fraction: float | None,
     smallest_group: int,
 ) -> dict[str, float]:
     """What to watch at every step beside the mean reward.
@@ -122,7 +124,7 @@ def advantage_metrics(
         rewards: Rewards `[P, M]`, NaN where unscored.
         advantages: The advantages that train the policy, `[P, M]`.
         deploy_n: N of the forecast.
-        tail_fraction: alpha of the tail's spread and of the forecast.
+        tail_fraction: alpha of the tail's spread and of the forecast; None is `FORECAST_TAIL`.
         smallest_group: The fewest scored rollouts that the estimator can use.
 
     Returns:
@@ -135,6 +137,7 @@ def advantage_metrics(
 
         The last two are NaN where no group has two scored rollouts in its tail.
     """
+    tail_fraction = FORECAST_TAIL if tail_fraction is None else tail_fraction
     spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
     if rewards.shape[1] > 1:
         forecast = gaussian_tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction)

@@ -11,7 +11,7 @@ import torch
 from trl import GRPOConfig
 
 from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary
-from tailgrad.training.advantages import SCALINGS
+from tailgrad.training.advantages import FORECAST_TAIL, SCALINGS
 from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,11 @@ class TailGRPOConfig(GRPOConfig):
         "tea", "Estimator of the advantages: " + "; ".join(f"{name} ({summary(name)})" for name in ESTIMATORS) + "."
     )
     deploy_n: int = _option(128, "N: how many responses the best is taken of at deployment.")
-    tail_fraction: float = _option(0.25, "alpha: the share of a group that counts as its upper tail.")
+    tail_fraction: float | None = _option(
+        None,
+        "alpha: the share of a group that counts as its upper tail (default: the estimator's own, "
+        f"and {FORECAST_TAIL} for the logged forecast).",
+    )
     advantage_scaling: str = _option(
         "none",
         "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch).",
@@ -64,6 +68,7 @@ class TailGRPOConfig(GRPOConfig):
     evaluation: str | None = _option(None, "prefix_tea: in_sample (default) or held_out.")
     cyclic_shifts: bool | None = _option(None, "prefix_tea: average over all cyclic shifts of a group (default).")
     ddof: int | None = _option(None, "tea, prefix_tea: 0 (default) divides the tail's sum of squares by k, 1 by k - 1.")
+    extrapolate_n: int | None = _option(None, "flat_tea: K, how far to extrapolate, at most deploy_n (default).")
     center: bool | None = _option(None, "tea, prefix_tea: subtract the group's mean advantage (default: do not).")
     eps: float | None = _option(None, "grpo, qae: added to the group's standard deviation (default 1e-4).")
     binary: bool | None = _option(None, "bon_rl: rewards are 0/1 (default: in groups where all are).")

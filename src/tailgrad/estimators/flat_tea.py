@@ -1,0 +1,112 @@
+"""Flat TEA: TEA's influence made flat below its vertex, so that no better rollout is pushed less than a worse one."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tailgrad.estimators._groups import centred, finish, needs, per_prompt, relative_rewards
+from tailgrad.estimators.tea import (
+    check_tail,
+    influence_polynomial,
+    smallest_tail_group,
+    warn_unless_extrapolating,
+)
+from tailgrad.tails.constants import extrapolation_coefficient
+from tailgrad.tails.statistics import tail_statistics
+from tailgrad.types import Advantages, Rewards, check_rewards
+
+
+def smallest_flat_group(*, tail_fraction: float = 1.0, **others: object) -> int:
+    """The fewest scored rollouts that leave two in the tail; takes and ignores the other options."""
+    return smallest_tail_group(tail_fraction=tail_fraction)
+
+
+@needs(smallest_flat_group)
+def flat_tea(
+    rewards: Rewards,
+    *,
+    deploy_n: int | float | Tensor,
+    tail_fraction: float = 1.0,
+    extrapolate_n: int | None = None,
+    validate: bool = True,
+) -> Advantages:
+    """TEA's influence on V_N, made flat below its vertex.
+
+    Formula: with mean mu_hat and standard deviation sigma_hat of the k = ceil(alpha m) largest rewards of the group,
+    z_i = (r_i - mu_hat) / sigma_hat, and ctilde_K as in `tea` but for K = `extrapolate_n` in the place of N,
+
+        u_i = (sigma_hat / alpha) (z'_i + ctilde_K / 2 z'_i^2),   z'_i = max(z_i, -1 / ctilde_K),
+        A_i = u_i - mean of u.
+
+    The parabola is TEA's, up to a constant. It falls below its vertex z = -1 / ctilde_K: there TEA pushes a rollout
+    down *because* it is better than another one. Here all rollouts below the vertex, those below the tail's threshold
+    too, get the same. Of all influences that do not fall with the reward and lie nowhere above that parabola, this is
+    the largest. K = 1 with alpha = 1 is `dr_grpo`; K = N extrapolates all the way.
+
+    Scale: mean scale, but it is no estimate of the gradient of V_N, not even where TEA's assumption holds: for N(mu,
+    sigma^2) rewards, alpha = 1 and many rollouts it expects Phi(t) + c_K phi(t) along mu and c_K Phi(t) along log
+    sigma with t = 1 / c_K, and V_N's gradient is 1 and c_N. What it gives up in direction it gains in noise. No
+    signal: where the k largest rewards are equal, or fewer than two scored rollouts fall in the tail, the whole group
+    gets zeros.
+
+    Args:
+        rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        tail_fraction: alpha in (0, 1], the share of the group that mean and standard deviation are taken of; k =
+            ceil(alpha M) must be at least 2.
+        extrapolate_n: K, from 1 to N: how far to extrapolate. None is N.
+        validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
+
+    Returns:
+        Advantages `[P, M]` in the units of the rewards; they do not fall with the reward, and sum to 0 per prompt.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor, or `deploy_n` or `extrapolate_n` not a number.
+        ValueError: If the rewards are not `[P, M]` or hold an infinity, fewer than two rollouts fall in the tail, an
+            option is out of range, or K is so small that V_K lies below the mean of the tail.
+
+    Warns:
+        UserWarning: If `deploy_n` <= M, where `max_at_k` is unbiased and needs no extrapolation.
+
+    Example:
+        >>> flat_tea(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), deploy_n=64)
+        tensor([[-2.3194, -2.3194,  5.4553, -0.8165]])
+
+    Reference:
+        Ours; the parabola is that of TEA, arXiv 2605.10716.
+    """
+    if validate:
+        check_rewards(rewards)
+        warn_unless_extrapolating(deploy_n, rewards)
+    check_tail(rewards, tail_fraction)
+    coefficient = _coefficient(deploy_n, extrapolate_n, tail_fraction, rewards, validate=validate)
+    relative = relative_rewards(rewards)
+    tail = tail_statistics(relative, tail_fraction=tail_fraction)
+    threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
+    linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, tail_fraction)
+    excess = torch.maximum(relative - threshold, -linear / (2 * quadratic))
+    influence = (excess * (linear + quadratic * excess)).where(std > 0, 0.0)
+    return finish(centred(influence), rewards)
+
+
+def _coefficient(
+    deploy_n: int | float | Tensor,
+    extrapolate_n: int | None,
+    tail_fraction: float,
+    rewards: Rewards,
+    *,
+    validate: bool,
+) -> float | Float[Tensor, "P 1"]:
+    """ctilde_K, at least 0, for all prompts or one for each; refuses K beyond N and K that extrapolates downwards."""
+    furthest = deploy_n if extrapolate_n is None else extrapolate_n
+    found = extrapolation_coefficient(per_prompt(furthest, rewards), tail_fraction, validate=validate)
+    smallest = float(deploy_n.min()) if isinstance(deploy_n, Tensor) and validate else deploy_n
+    if extrapolate_n is not None and not isinstance(smallest, Tensor) and extrapolate_n > smallest:
+        raise ValueError(f"extrapolate_n = {extrapolate_n} must lie between 1 and deploy_n = {smallest:g}")
+    lowest = float(found.min()) if isinstance(found, Tensor) and validate else found
+    if not isinstance(lowest, Tensor) and lowest < -1e-12:
+        raise ValueError(
+            f"V_K for K = {furthest} lies below the mean of the upper {tail_fraction} of the rewards, so there is "
+            "nothing to extrapolate: take a larger K or tail_fraction, or max_at_k with k = K"
+        )
+    return found.clamp(min=0.0).unsqueeze(1) if isinstance(found, Tensor) else max(found, 0.0)
