@@ -14,8 +14,8 @@ from tailgrad.estimators import bind
 GROUPS, SEED, DEPLOY_N = 10_000, 0, 128
 ESTIMATORS = {
     "dr_grpo": {},
-    "max_at_k, k = 4": {"k": 4},
-    "max_at_k, k = 16": {"k": 16},
+    "max_at_k, k = 4": {"k": 4, "baseline": "subset"},
+    "max_at_k, k = 16": {"k": 16, "baseline": "subset"},
     "tea": {"deploy_n": DEPLOY_N},
     "prefix_tea": {"deploy_n": DEPLOY_N},
 }

@@ -60,6 +60,7 @@ ROWS = [
     Row("rloo"),
     Row("max_at_k", {"k": 8}),
     Row("max_at_k", {"k": 1}),
+    Row("max_at_k", {"k": 5, "baseline": "subset"}),
     Row("max_at_k", {"k": 5, "baseline": "loo"}),
     Row("max_at_k", {"k": 5, "baseline": "none"}, offsets=False, zero_when_equal=False),
     Row("bon_max_mean"),

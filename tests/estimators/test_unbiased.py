@@ -24,6 +24,7 @@ ZERO_ONE = {row.name for row in ROWS if row.binary}
 UNBIASED: list[tuple[str, dict[str, Any], int]] = [
     ("rloo", {}, 1),
     ("bon_max_second", {}, M),
+    *(("max_at_k", {"k": k}, k) for k in range(1, M + 1)),
     *(("max_at_k", {"k": k, "baseline": "none"}, k) for k in range(1, M + 1)),
     *(("max_at_k", {"k": k, "baseline": "loo"}, k) for k in range(1, M)),
     *(("max_at_k", {"k": k, "baseline": "subset"}, k) for k in range(1, M + 1)),

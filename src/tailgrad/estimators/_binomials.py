@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 def binomial_ratio(top: Tensor, top_k: int, bottom: Tensor, bottom_k: int) -> Tensor:
-    """C(top, top_k) / C(bottom, bottom_k), broadcast; 0 where either has no subset."""
+    """C(top, top_k) / C(bottom, bottom_k), broadcast; 0 where either has no subset, and 1 at most."""
     log_top, log_bottom = _log_binomial(top, top_k, -math.inf), _log_binomial(bottom, bottom_k, math.inf)
-    return (log_top - log_bottom).exp()
+    return (log_top - log_bottom).clamp(max=0.0).exp()
 
 
 def _log_binomial(n: Tensor, k: int, no_subset: float) -> Tensor:

@@ -15,12 +15,12 @@ from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 Baseline = Literal["subset", "loo", "none"]
 
 
-def smallest_subset_group(*, k: int, baseline: Baseline = "subset") -> int:
+def smallest_subset_group(*, k: int, baseline: Baseline | None = None) -> int:
     """The fewest scored rollouts for which the baseline is defined."""
     check_k(k)
-    if baseline not in get_args(Baseline):
+    if baseline is not None and baseline not in get_args(Baseline):
         raise ValueError(f"unknown baseline {baseline!r}: choose one of {', '.join(get_args(Baseline))}")
-    return k + 1 if baseline == "loo" or (baseline == "subset" and k == 1) else k
+    return k + 1 if baseline == "loo" or (baseline != "none" and k == 1) else k
 
 
 @needs(smallest_subset_group)
@@ -29,7 +29,7 @@ def max_at_k(
     ratios: Ratios | None = None,
     *,
     k: int,
-    baseline: Baseline = "subset",
+    baseline: Baseline | None = None,
     validate: bool = True,
 ) -> Advantages:
     """Influence of each rollout on the U-statistic of the best of k.
@@ -42,24 +42,27 @@ def max_at_k(
         subset  C(m, k)^-1 sum over S containing i of (max_S r - max_{S minus i} r)
                 = s_i - (k / m) rho_{k-1}(r_-i), never negative; at k = 1 it is `loo`
 
-    At k = m the default is the largest reward minus the second largest, for the largest alone. With `ratios`, what
-    rollout i adds to a subset is multiplied by q_S, the product of the ratios of the other k - 1, as if the policy now
-    had drawn these; the baseline stays as it is:
+    The default is `loo` in groups of more than k rollouts, and in a group of k, where it is not defined, `subset`:
+    the largest reward minus the second largest, for the largest alone. With `ratios`, what rollout i adds to a subset
+    is multiplied by q_S, the product of the ratios of the other k - 1, as if the policy now had drawn these; the
+    baseline stays as it is:
 
         A_i + C(m, k)^-1 sum over S containing i of (q_S - 1) (max_S r - max_{S minus i} r)
 
-    Scale: mean scale. All three are unbiased for the gradient of V_k = E[max of k rollouts]; `subset` has the
-    least variance in practice. The paper prints k / (m - 1) in the `loo` baseline, which is not invariant to
-    a shift of the rewards; k / m is. Assumes nothing of the rewards. No signal: with `subset` and `loo` equal
-    rewards give zeros; a group with fewer scored rollouts than the baseline needs gives zeros.
+    Scale: mean scale. All three are unbiased for the gradient of V_k = E[max of k rollouts]. `loo` is exactly centred
+    and what the leave-two-out baseline of MaxPO comes to. On most rewards it has less noise than `subset` (m = 16,
+    k = 4: 11% less where they are Gaussian, 26% where half of them are 1, half 0), and up to 3% more for k near m or
+    where large rewards are rare. PKPO prints k / (m - 1) in `loo`, which is not invariant to a shift of the
+    rewards; k / m is. Assumes nothing of the rewards. No signal: with `subset` and `loo` equal rewards give zeros; a
+    group with fewer scored rollouts than the baseline needs gives zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
         ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`. Times its own ratio, which the loss
             has, the expected gradient is then exactly that of V_k at pi. The products grow noisy with k and with the
             spread of the ratios; divided by their mean over the group they are quieter and biased by about 1/m.
-        k: Size of the subsets, 1 <= k <= M (`loo`, and `subset` at k = 1: k <= M - 1).
-        baseline: "subset", "loo" or "none".
+        k: Size of the subsets, 1 <= k <= M (`loo`, and k = 1 but for `none`: k <= M - 1).
+        baseline: "subset", "loo" or "none"; None is `loo`, and `subset` in groups of k scored rollouts.
         validate: Check the rewards first, which waits for the device.
 
     Returns:
@@ -71,55 +74,77 @@ def max_at_k(
             baseline is unknown.
 
     Example:
+        >>> max_at_k(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), k=3)
+        tensor([[-2., -2.,  6., -2.]])
         >>> max_at_k(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), k=4)
         tensor([[0., 0., 8., 0.]])
 
     Reference:
-        PKPO, arXiv 2505.15201; max@k, arXiv 2510.23393.
+        PKPO, arXiv 2505.15201; max@k, arXiv 2510.23393; MaxPO, arXiv 2606.06080.
     """
     if validate:
         check_rewards(rewards)
         check_ratios(ratios, rewards)
     needed = smallest_subset_group(k=k, baseline=baseline)
     if needed > rewards.shape[1]:
+        given = "" if baseline is None else f" with baseline = {baseline!r}"
         raise ValueError(
-            f"k = {k} with baseline = {baseline!r} needs at least {needed} rollouts a group, got "
-            f"{rewards.shape[1]}: use a smaller k or more rollouts"
+            f"k = {k}{given} needs at least {needed} rollouts a group, got {rewards.shape[1]}: "
+            "use a smaller k or more rollouts"
         )
-    differences = baseline == "subset" and k > 1  # of sorted rewards, which an offset does not change
-    given = rewards.to(torch.float64) if differences else relative_rewards(rewards)
+    relative = relative_rewards(rewards)
     n = num_scored(rewards)
-    ascending, order = given.nan_to_num(nan=math.inf).sort(dim=1)  # unscored: last
+    ascending, order = relative.nan_to_num(nan=math.inf).sort(dim=1)  # unscored: last, and no gap before them
     ascending = ascending.nan_to_num(posinf=0.0)
-    if differences:
-        values = _subset_differences(ascending, n, k)  # already 0 where n < k
-    elif baseline == "none":
+    gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
+    if baseline == "none":
         largest = rewards.to(torch.float64).nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)
-        values = (k * (_best_with_own(ascending, n, k) + largest)).where(n >= needed, 0.0)
+        values = k * (largest - _short_of_largest(gaps, n, k))
+    elif baseline == "subset" and k > 1:
+        values = _added_to_subsets(gaps, n, k)
     else:
-        values = (k * (_best_with_own(ascending, n, k) - _best_of_others(ascending, n, k))).where(n >= needed, 0.0)
+        values = _above_the_others(gaps, n, k)  # 0 where n = k
+        if baseline is None:
+            values = values + (k * gaps).where((n == k) & (_below(gaps) == n - 1), 0.0)
     if ratios is not None:
         ranked = ratios_of_scored(ratios, rewards).gather(1, order)
-        values = values + _subset_corrections(ascending, ranked, n, k)
-    return finish(given.scatter(1, order, values), rewards)
+        values = values + _subset_corrections(gaps, ranked, n, k)
+    return finish(relative.scatter(1, order, values.where(n >= needed, 0.0)), rewards)
 
 
-def _subset_differences(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
-    """Mean, times n, over k-subsets of what rollout i adds, as a sum over gaps of the sorted rewards.
+# Gap j of the sorted rewards lies between the ranks j and j + 1; column j of `gaps` holds it. The largest of a set S
+# falls short of the group's largest by the gaps j >= all ranks of S, so a mean over subsets is a sum of the gaps, each
+# times the share of subsets below it. A `cumsum` holds the gaps below each rollout, the rest of the sum those above.
 
-    The i-th smallest adds the gap between ranks j and j + 1 (j < i) in the subsets whose other k - 1 members
-    all have rank <= j: C(j, k - 1) of C(n, k). All terms are >= 0, so nothing cancels.
+
+def _added_to_subsets(gaps: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
+    """Mean, times n, over k-subsets of what rollout i adds: a gap below it where the k - 1 others lie below the gap."""
+    return (n * gaps * binomial_ratio(_below(gaps), k - 1, n, k)).cumsum(dim=1)
+
+
+def _short_of_largest(gaps: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
+    """Mean over the k-subsets that hold rollout i of what their largest falls short of the group's."""
+    short = gaps * binomial_ratio(_below(gaps) - 1, k - 1, n - 1, k - 1)
+    return short.sum(dim=1, keepdim=True) - short.cumsum(dim=1)
+
+
+def _above_the_others(gaps: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
+    """Mean, times k, of the largest over k-subsets with rollout i, minus that over k-subsets without it.
+
+    Below a gap j under the rollout lie C(j, k) of the C(n - 1, k) subsets without it, and none with it; below one over
+    it C(j - 1, k) of these, and C(j - 1, k - 1) of the C(n - 1, k - 1) with it: the first share is (j - k) / (n - k)
+    of the second.
     """
-    gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
-    below = _ranks(ascending) - 1
-    return (n * gaps * binomial_ratio(below, k - 1, n, k)).cumsum(dim=1)
+    below = _below(gaps)
+    won = binomial_ratio(below, k, n - 1, k)
+    lost = binomial_ratio(below - 1, k - 1, n - 1, k - 1) * (n - below) / (n - k).clamp(min=1)
+    return k * ((gaps * (won + lost)).cumsum(dim=1) - (gaps * lost).sum(dim=1, keepdim=True))
 
 
 def _subset_corrections(
-    ascending: Float[Tensor, "P M"], ratios: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int
+    gaps: Float[Tensor, "P M"], ratios: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int
 ) -> Float[Tensor, "P M"]:
-    """`_subset_differences` with the products of the others' ratios, less that with products of ones."""
-    gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
+    """`_added_to_subsets` with the products of the others' ratios, less that with products of ones."""
     products = _products_below(ratios, n, k) - _products_below(torch.ones_like(ratios), n, k)
     return (k * gaps * products).cumsum(dim=1)
 
@@ -137,24 +162,6 @@ def _products_below(ratios: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: in
     return products
 
 
-def _best_with_own(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
-    """Mean of max(r_i, best of k - 1 others): own rank i is the best, or a rank j > i is."""
-    rank = _ranks(ascending)
-    own = binomial_ratio(rank - 1, k - 1, n - 1, k - 1) * ascending
-    if k == 1:
-        return own
-    above = binomial_ratio(rank - 2, k - 2, n - 1, k - 1) * ascending
-    return own + above.sum(dim=1, keepdim=True) - above.cumsum(dim=1)
-
-
-def _best_of_others(ascending: Float[Tensor, "P M"], n: Float[Tensor, "P 1"], k: int) -> Float[Tensor, "P M"]:
-    """rho_k without rollout i: the best has rank j < i, or j > i and then rank j - 1 among the others."""
-    rank = _ranks(ascending)
-    below = (binomial_ratio(rank - 1, k - 1, n - 1, k) * ascending).cumsum(dim=1)
-    above = binomial_ratio(rank - 2, k - 1, n - 1, k) * ascending
-    own = binomial_ratio(rank - 1, k - 1, n - 1, k) * ascending
-    return below - own + above.sum(dim=1, keepdim=True) - above.cumsum(dim=1)
-
-
-def _ranks(values: Float[Tensor, "P M"]) -> Float[Tensor, " M"]:
-    return torch.arange(1, values.shape[1] + 1, dtype=torch.float64, device=values.device)
+def _below(gaps: Float[Tensor, "P M"]) -> Float[Tensor, " M"]:
+    """How many rollouts of the sorted group lie below each gap."""
+    return torch.arange(gaps.shape[1], dtype=torch.float64, device=gaps.device)

@@ -76,7 +76,7 @@ def population_influence(rewards: Real[np.ndarray, "P n"], deploy_n: int) -> Flo
     from the other n - 1 responses, $\binom{c}{N-1} / \binom{n-1}{N-1}$ with c the number of them that are <= s; so the
     mean of influence times gradient of log-probability is unbiased for the gradient of V_N at every N <= n, with
     ties and at both ends. (The empirical F itself to the power N - 1 would be off by about N / 2n.) This is the
-    influence on the U-statistic of the best of N: `max_at_k` with k = N.
+    influence on the U-statistic of the best of N: `max_at_k` with k = N and `baseline="subset"`.
 
     Args:
         rewards: Rewards of n responses to each of P prompts; NaN where unscored.
@@ -100,7 +100,8 @@ def population_influence(rewards: Real[np.ndarray, "P n"], deploy_n: int) -> Flo
             f"deploy_n = {deploy_n} must lie between 2 and the {rewards.shape[1]} responses per prompt: beyond that "
             "the truth would be extrapolated. Take more responses per prompt, or a smaller N."
         )
-    return max_at_k(torch.from_numpy(np.array(rewards, dtype=np.float64)), k=deploy_n).numpy()
+    values = torch.from_numpy(np.array(rewards, dtype=np.float64))
+    return max_at_k(values, k=deploy_n, baseline="subset").numpy()
 
 
 def gradient_fidelity(

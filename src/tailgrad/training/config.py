@@ -61,7 +61,7 @@ class TailGRPOConfig(GRPOConfig):
     )
     reward_timeout: float | None = _option(None, "Most seconds of a call of a reward; longer is an error.")
     k: int | None = _option(None, "max_at_k, pass_at_k: size of the subsets, at most num_generations.")
-    baseline: str | None = _option(None, "max_at_k: none, loo or subset (default).")
+    baseline: str | None = _option(None, "max_at_k: none, subset or loo (default; subset where k is the whole group).")
     order: int | None = _option(None, "prefix_tea: order of the debiasing (default 2).")
     num_prefixes: int | None = _option(None, "prefix_tea: how many prefix sizes (default 4).")
     prefix_sizes: list[int] | None = field(default=None, metadata={"help": "prefix_tea: the prefix sizes themselves."})
