@@ -193,6 +193,15 @@ MUTATIONS = [
         (".clamp(max=0.0)", ""),
     ),
     *group(
+        "estimators/leave_two_out.py",
+        ("estimators/test_leave_two_out.py",),
+        ("left_out.sum(dim=1) - left_out.sum(dim=2)", "left_out.sum(dim=2) - left_out.sum(dim=1)"),
+        ("unscored[:, :, None] | unscored[:, None, :]", "unscored[:, None, :]"),
+        ("/ (rollouts - 1), rewards)", "/ rollouts, rewards)"),
+        ("rest + (rest >= torch", "rest + (rest > torch"),
+        ("_MOST_ENTRIES // (rollouts - 1)", "_MOST_ENTRIES // rollouts"),
+    ),
+    *group(
         "estimators/tea.py",
         ("estimators/test_tea.py",),
         ("nan_to_num(nan=math.inf)).clamp(min=0)", "nan_to_num(nan=math.inf))"),

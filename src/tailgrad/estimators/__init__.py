@@ -18,6 +18,7 @@ from tailgrad.estimators.dr_grpo import dr_grpo
 from tailgrad.estimators.f_grpo import f_grpo
 from tailgrad.estimators.flat_tea import flat_tea
 from tailgrad.estimators.grpo import grpo
+from tailgrad.estimators.leave_two_out import leave_two_out
 from tailgrad.estimators.max_at_k import max_at_k
 from tailgrad.estimators.max_rl import max_rl
 from tailgrad.estimators.pass_at_k import pass_at_k
@@ -44,6 +45,7 @@ __all__ = [
     "f_grpo",
     "flat_tea",
     "grpo",
+    "leave_two_out",
     "max_at_k",
     "max_rl",
     "parse_estimator",

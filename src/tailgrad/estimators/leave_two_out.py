@@ -1,0 +1,85 @@
+"""Leave-two-out (MaxPO): what an estimator gives a rollout, against what it gives the others in its absence."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tailgrad.estimators._groups import finish
+from tailgrad.types import Advantages, Rewards, check_rewards
+
+_MOST_ENTRIES = 2**24
+"""Rewards in a call of the estimator; a table that makes more is taken in parts."""
+
+
+def leave_two_out(estimate: Callable[[Tensor], Tensor]) -> Callable[..., Advantages]:
+    """An estimator with the leave-two-out baseline, which centres it and adds no bias.
+
+    Formula: with u^(-j) the advantages that the estimator gives to the m - 1 rollouts other than j,
+
+        A_i = 1 / (m - 1) sum over j != i of (u_i^(-j) - u_j^(-i)).
+
+    The first term is what rollout i gets in groups of m - 1, the second what the others get in the group without i. The
+    pairs cancel, so the advantages of a group sum to 0. On the mean scale where the estimator is, by itself: the first
+    terms are the mean of m estimates from groups of m - 1, and the second do not depend on response i.
+
+    Scale: that of the estimator. Unbiased for what the estimator is unbiased for; one that is biased keeps the bias it
+    has at m - 1 rollouts. It turns rewards as advantages (u_i = r_i) into `rloo`, and `max_at_k` with any
+    baseline into that with `loo`. It costs m times what the estimator costs. Assumes what the estimator assumes. No
+    signal: where the estimator gives 0 to every group without one rollout.
+
+    Args:
+        estimate: A function from rewards `[P, M]` to advantages `[P, M]`, such as `bind` returns. Its options may not
+            hold a number per prompt, because it is called with a table of `[P * M, M - 1]`. Bind `validate=False` for a
+            call that does not wait for the device.
+
+    Returns:
+        A function from rewards `[P, M]`, M >= 3, NaN where unscored, to advantages `[P, M]` in the units of those of
+        the estimator; with `validate=False` it does not check the rewards first.
+
+    Raises:
+        TypeError: By the function, if the rewards are not a real tensor.
+        ValueError: By the function, if the rewards are not `[P, M]` with M >= 3 or hold an infinity; and what the
+            estimator raises for groups of M - 1.
+
+    Example:
+        >>> from tailgrad.estimators import bind
+        >>> leave_two_out(bind("max_at_k", k=2, baseline="none"))(torch.tensor([[0.0, 1.0, 5.0, 3.0]]))
+        tensor([[-2.6667, -2.6667,  5.3333,  0.0000]])
+
+    Reference:
+        MaxPO, arXiv 2606.06080.
+    """
+
+    def estimate_leaving_two_out(rewards: Rewards, *, validate: bool = True) -> Advantages:
+        if validate:
+            check_rewards(rewards)
+        prompts, rollouts = rewards.shape
+        if rollouts < 3:
+            raise ValueError(f"leave_two_out needs at least 3 rollouts a group, got {rollouts}: use more rollouts")
+        rest = torch.arange(rollouts - 1, device=rewards.device).expand(rollouts, -1)
+        rest = rest + (rest >= torch.arange(rollouts, device=rewards.device)[:, None])  # row j: all but j
+        groups = rewards.to(torch.float64)[:, rest]
+        parts = torch.split(groups.flatten(0, 1), _rows_of_a_call(estimate, rollouts))
+        of_rest = torch.cat([estimate(part) for part in parts]).view(prompts, rollouts, rollouts - 1)
+        of_all = of_rest.new_zeros(prompts, rollouts, rollouts)
+        of_all = of_all.scatter(2, rest.expand_as(of_rest), of_rest)
+        # A group of n - 1 of M - 1 comes out times (M - 1) / (n - 1), so the sum over n - 1 pairs is divided by M - 1.
+        return finish(difference_of_pairs(of_all, rewards) / (rollouts - 1), rewards)
+
+    return estimate_leaving_two_out
+
+
+def difference_of_pairs(influence: Float[Tensor, "P M M"], rewards: Rewards) -> Float[Tensor, "P M"]:
+    """Sum over scored j of `influence[:, j, i]` minus that of `influence[:, i, j]`; the first index is left out."""
+    unscored = torch.isnan(rewards)
+    left_out = influence.masked_fill(unscored[:, :, None] | unscored[:, None, :], 0.0)
+    return left_out.sum(dim=1) - left_out.sum(dim=2) + 0.0  # no -0.0
+
+
+def _rows_of_a_call(estimate: Callable[[Tensor], Tensor], rollouts: int) -> int:
+    """How many groups the estimator gets at once: all, where what it gives to one depends on the others."""
+    if getattr(getattr(estimate, "func", estimate), "over_batch", False):
+        return 2**62
+    return max(1, _MOST_ENTRIES // (rollouts - 1))

@@ -1,0 +1,132 @@
+"""The leave-two-out wrapper against its definition, the estimators it is known to make, and enumerated expectations."""
+
+import importlib
+import math
+from typing import Any
+
+import pytest
+import torch
+from contract_rows import eighths
+from test_unbiased import LOGITS, REWARDS, all_tuples, gradient_of_v
+from torch import Tensor
+
+from tailgrad.estimators import advantages_ragged, bind, leave_two_out
+
+ESTIMATORS: list[tuple[str, dict[str, Any]]] = [
+    ("max_at_k", {"k": 3, "baseline": "none"}),
+    ("max_at_k", {"k": 2, "baseline": "subset"}),
+    ("tea", {"deploy_n": 64, "tail_fraction": 0.5}),
+    ("grpo", {}),
+    ("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),
+]
+
+
+def normal(prompts: int, rollouts: int) -> Tensor:
+    return torch.randn(prompts, rollouts, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+def by_definition(group: list[float], name: str, options: dict[str, Any]) -> list[float]:
+    """Pair by pair, for a group without unscored rollouts."""
+    m = len(group)
+    without = []
+    for j in range(m):
+        advantages = bind(name, **options)(torch.tensor([group[:j] + group[j + 1 :]], dtype=torch.float64))[0].tolist()
+        without.append([*advantages[:j], 0.0, *advantages[j:]])
+    return [sum(without[j][i] - without[i][j] for j in range(m) if j != i) / (m - 1) for i in range(m)]
+
+
+@pytest.mark.parametrize(("name", "options"), ESTIMATORS)
+def test_pair_by_pair(name: str, options: dict[str, Any]) -> None:
+    rewards = normal(3, 7)
+    rewards[1] = rewards[1].round()
+    rewards[2, [0, 4]] = math.nan
+    actual = leave_two_out(bind(name, **options))(rewards)
+    scored = rewards[2].isfinite()
+    expected = [by_definition(group, name, options) for group in rewards[:2].tolist()]
+    expected += [by_definition(rewards[2, scored].tolist(), name, options)]
+    torch.testing.assert_close(actual[:2], torch.tensor(expected[:2], dtype=torch.float64))
+    torch.testing.assert_close(actual[2, scored], torch.tensor(expected[2], dtype=torch.float64) * 7 / 5)
+    assert not actual[2, ~scored].any()
+    torch.testing.assert_close(actual.sum(1), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("baseline", ["none", "subset", "loo"])
+def test_makes_max_at_k_the_leave_one_out_one_whatever_its_baseline(baseline: str) -> None:
+    """All three differ by baselines that leave-two-out replaces, where groups of m - 1 have one."""
+    rewards = normal(20, 9)
+    rewards[3, 2] = math.nan
+    for k in range(1, 6):
+        actual = leave_two_out(bind("max_at_k", k=k, baseline=baseline))(rewards)
+        torch.testing.assert_close(actual, bind("max_at_k", k=k, baseline="loo")(rewards))
+
+
+def test_turns_rewards_into_rloo() -> None:
+    rewards = normal(20, 5)
+    torch.testing.assert_close(leave_two_out(lambda table: table)(rewards), bind("rloo")(rewards))
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_is_unbiased_where_the_estimator_is(k: int) -> None:
+    """Over all tuples of 5 rollouts: the mean scale stays, whatever the scale of a group of 4."""
+    probabilities, tuples = LOGITS.softmax(0), all_tuples(5)
+    scores = torch.eye(4, dtype=torch.float64)[tuples] - probabilities
+    weights = probabilities[tuples].prod(dim=1)[:, None]
+    for baseline in ("none", "subset")[: 1 + (k > 1)]:
+        advantages = leave_two_out(bind("max_at_k", k=k, baseline=baseline))(REWARDS[tuples])
+        expected = (weights * (advantages[:, :, None] * scores).mean(dim=1)).sum(dim=0)
+        torch.testing.assert_close(expected, gradient_of_v(k), rtol=0, atol=1e-12)
+
+
+def test_keeps_the_bias_of_a_group_that_is_one_smaller() -> None:
+    probabilities = LOGITS.softmax(0)
+    estimate = bind("tea", deploy_n=64, tail_fraction=0.5)
+
+    def expected(m: int, estimate: Any) -> Tensor:
+        tuples = all_tuples(m)
+        scores = torch.eye(4, dtype=torch.float64)[tuples] - probabilities
+        weights = probabilities[tuples].prod(dim=1)[:, None]
+        return (weights * (estimate(REWARDS[tuples])[:, :, None] * scores).mean(dim=1)).sum(dim=0)
+
+    torch.testing.assert_close(expected(6, leave_two_out(estimate)), expected(5, estimate), rtol=0, atol=1e-12)
+
+
+def test_a_large_table_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewards, calls = eighths(10, 8), []
+
+    def estimate(table: Tensor) -> Tensor:
+        calls.append(len(table))
+        return bind("rloo")(table)
+
+    whole = leave_two_out(estimate)(rewards)
+    module = importlib.import_module("tailgrad.estimators.leave_two_out")
+    monkeypatch.setattr(module, "_MOST_ENTRIES", 7 * 30)
+    assert torch.equal(leave_two_out(estimate)(rewards), whole)
+    assert calls == [80, 30, 30, 20]
+    assert leave_two_out(bind("cat_bon", deploy_n=8))(rewards).any(), "which looks at the whole batch"
+
+
+def test_dtype_device_and_empty_tables() -> None:
+    estimate = leave_two_out(bind("max_at_k", k=2, validate=False))
+    assert estimate(eighths(3)).dtype == torch.float32
+    assert estimate(torch.ones(2, 4, dtype=torch.int64)).dtype == torch.float32
+    assert estimate(torch.zeros(0, 5)).shape == (0, 5)
+    assert estimate(torch.zeros(3, 5, device="meta"), validate=False).shape == (3, 5)
+    assert not estimate(torch.full((2, 5), math.nan)).any()
+    assert torch.equal(estimate(eighths(3) + 1e4), estimate(eighths(3)))
+
+
+def test_in_a_flat_batch() -> None:
+    rewards, ids = normal(1, 9)[0], [0, 0, 0, 0, 1, 1, 1, 2, 2]
+    advantages = advantages_ragged(rewards, ids, leave_two_out(bind("max_at_k", k=2)))
+    torch.testing.assert_close(advantages[:4], bind("max_at_k", k=2)(rewards[None, :4])[0])
+    assert not advantages[7:].any(), "leaving two out of two leaves none"
+
+
+def test_wrong_rewards() -> None:
+    estimate = leave_two_out(bind("rloo"))
+    with pytest.raises(ValueError, match="needs at least 3 rollouts a group, got 2: use more rollouts"):
+        estimate(torch.zeros(4, 2))
+    with pytest.raises(ValueError, match=r"rewards\[1, 3\] is inf \(prompt 1, rollout 3\)"):
+        estimate(torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, math.inf]]))
+    with pytest.raises(ValueError, match="k = 4 needs at least 4 rollouts a group, got 3"):
+        leave_two_out(bind("max_at_k", k=4))(torch.zeros(2, 4))
