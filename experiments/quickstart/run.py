@@ -109,7 +109,7 @@ def tuning_grid(results: Path, artifacts: Path, estimators: tuple[str, ...], pro
         train=TRAIN,
         sample={"max_new_tokens": 40, "batch_size": 512},
         test_n=DEPLOY_N,
-        choose_n=256,
+        choose_n=128,
         processes=processes,
     )
 
