@@ -3,12 +3,15 @@
 import gzip
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tailgrad.grid import read_grid
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
 SCRIPTS = ["quickstart/run.py", "first-real-run/run.py"]
@@ -45,6 +48,21 @@ def test_both_estimators_are_tuned_with_equal_effort() -> None:
     ]
     assert run.best_setting(rows, "grpo") == (1e-3, 0.02)
     assert run.best_setting(rows, "tea") == (1e-4, 0.1)
+
+
+def test_the_grid_of_the_quickstart_starts_from_what_its_inputs_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    inputs = load("quickstart/inputs.py")
+    monkeypatch.setattr(inputs, "is_fitted", lambda folder: folder == tmp_path / "artifacts" / "base")
+    inputs.make_inputs(tmp_path / "artifacts")
+    shutil.copy(EXPERIMENTS / "quickstart" / "grid.yaml", tmp_path)
+    config = read_grid(tmp_path / "grid.yaml")
+    named = [*config.policies.values(), *(path for of_set in config.prompts.values() for path in of_set.values())]
+    (tmp_path / "artifacts" / "base").mkdir()
+    assert all((tmp_path / path).exists() for path in named)
+    assert (len(config.learning_rates), len(config.kl_weights), len(config.seeds)) == (4, 2, 5)
+    assert config.choose_kl_weight
 
 
 def test_the_real_prompts_are_split_without_overlap(tmp_path: Path) -> None:

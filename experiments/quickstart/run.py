@@ -1,157 +1,144 @@
-"""Estimators on the embedded task: tune all with equal effort, then compare over seeds on unseen prompts.
+"""GRPO against TEA on the embedded task: tune both with equal effort, then compare over seeds on unseen prompts.
 
-    python experiments/quickstart/run.py
+    python experiments/quickstart/run.py --out DIR
 
-1. Every estimator is trained at each learning rate and KL weight with the tuning seed, and judged by V_N on the
-   validation prompts.
-2. Each estimator, at its own best setting, is trained with the five final seeds and sampled on the test prompts, also
-   at steps in between.
+1. Every estimator is trained at each learning rate and KL weight with the tuning seeds, and judged by V_N at the
+   deployment N on the validation prompts.
+2. Each estimator, at its own best setting, is trained with the final seeds and sampled on the test prompts.
+3. The same again with four times the prompts in a step, which halves the noise of the gradient; and TEA once more
+   at GRPO's setting, since its own was chosen under more noise.
 
-Both are grids (`tailgrad grid`): an interrupted run goes on where it stopped, and every measurement is a row of
-`results/rows.parquet`, which is all that `report.py` reads.
+An interrupted run goes on where it stopped. Writes `tuning.json`, `frontier.png`, and reports as of
+`tailgrad curve` for 2 (`report`, `report-against-grpo`) and 3 (`large-batch-report-against-grpo` and
+`large-batch-swapped-report-against-grpo`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-from collections import defaultdict
-from dataclasses import replace
+import shutil
 from itertools import product
 from pathlib import Path
+from typing import Any
 
-from tailgrad.grid.choosing import v_n
-from tailgrad.grid.config import GridConfig
-from tailgrad.grid.results import Row, read_results
-from tailgrad.grid.run import run_grid
-from tailgrad.grid.trainings import Training, cells, choosing, key_of
-from tailgrad.quickstart.policy import is_fitted
-from tailgrad.quickstart.run import VERIFIER
-from tailgrad.quickstart.task import build_prompts
+import numpy as np
 
-HERE = Path(__file__).parent
-DEPLOY_N = 128
-ESTIMATORS = (
-    "grpo",
-    "max_at_k:k=4,baseline=loo",
-    "flat_tea",
-    "tea",
-    "rs_grpo:risk_beta=1,units=spread",
-    "max_at_k:k=8,baseline=loo",
-    "flat_tea:tail_fraction=0.5",
-    "flat_tea:extrapolate_n=16",
-    "cvar",
-    "prefix_tea",
-    "dr_grpo",
-    "flat_tea:tail_fraction=0.25",
-)
-LEARNING_RATES = (3e-4, 6e-4, 1.2e-3, 2.4e-3)
+from tailgrad.evaluation import Run, best_of_n, write_report
+from tailgrad.quickstart.config import QuickstartConfig
+from tailgrad.quickstart.run import quickstart
+from tailgrad.rollouts.table import read_table
+
+ESTIMATORS = ("grpo", "tea")
+LEARNING_RATES = (1e-4, 3e-4, 1e-3)
 KL_WEIGHTS = (0.02, 0.1)
-TUNING_SEED = 100
+TUNING_SEEDS = (100,)
 FINAL_SEEDS = (0, 1, 2, 3, 4)
-TRAIN = {
-    "max_steps": 100,
-    "max_completion_length": 40,
-    "advantage_scaling": "batch",
-    "lr_scheduler_type": "constant_with_warmup",
-    "warmup_steps": 5,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-}
+LARGE_BATCH = 32
+LARGE_BATCH_SEEDS = (0, 1, 2)
+SWAPPED_SEEDS = (0, 1)
+DEPLOY_N = 128
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--artifacts", type=Path, default=HERE / "artifacts", help="folder for models and tables")
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "rows.parquet", help="the results table")
-    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), help="only these (default: all)")
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(FINAL_SEEDS), help="final seeds; none: tune only")
-    parser.add_argument("--processes", type=int, default=2)
-    given = parser.parse_args()
-    make_inputs(given.artifacts)
-    config = tuning_grid(given.results, given.artifacts, tuple(given.estimators), given.processes)
-    run_grid(config)
-    for final in final_grids(config, tuple(given.seeds)) if given.seeds else ():
-        run_grid(final)
+    parser.add_argument("--out", type=Path, required=True, help="folder for models, tables and reports")
+    out = parser.parse_args().out
+    rows = tune(out)
+    (out / "tuning.json").write_text(json.dumps(rows, indent=1) + "\n")
+    draw_frontier(rows, out / "frontier")
+    for estimator in ESTIMATORS:
+        print(estimator, best_setting(rows, estimator))
+    best = {estimator: best_setting(rows, estimator) for estimator in ESTIMATORS}
+    runs = train(out, best, "final", FINAL_SEEDS)
+    write_report(runs, out / "report", m=16, deploy_n=DEPLOY_N)
+    report_against_grpo(runs, out / "report-against-grpo")
+    runs = train(out, best, "large-batch", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
+    report_against_grpo(runs, out / "large-batch-report-against-grpo")
+    swapped = train(out, {"tea": best["grpo"]}, "large-batch-swapped", SWAPPED_SEEDS, prompts_a_step=LARGE_BATCH)
+    grpo = [run for run in runs if run.name == "grpo"][: len(SWAPPED_SEEDS)]
+    report_against_grpo([*swapped, *grpo], out / "large-batch-swapped-report-against-grpo")
 
 
-def make_inputs(artifacts: Path) -> None:
-    """Write the prompts and fit the base policy, where they are not there."""
-    artifacts.mkdir(parents=True, exist_ok=True)
-    for split in ("train", "validation", "test"):
-        text = "".join(json.dumps(row) + "\n" for row in build_prompts(split))
-        (artifacts / f"{split}.jsonl").write_text(text)
-    if not is_fitted(artifacts / "base"):
-        subprocess.run([sys.executable, "-m", "tailgrad.quickstart.policy", str(artifacts / "base")], check=True)
+def report_against_grpo(runs: list[Run], folder: Path) -> None:
+    write_report(runs, folder, reference="grpo", m=16, deploy_n=DEPLOY_N)
+    print((folder / "curve.md").read_text())
 
 
-def tuning_grid(results: Path, artifacts: Path, estimators: tuple[str, ...], processes: int) -> GridConfig:
-    """Every estimator at every learning rate and KL weight, with one seed."""
-    return GridConfig(
-        results=results,
-        work=artifacts / "tune",
-        policies={"base": str((artifacts / "base").resolve())},
-        rewards={"verifier": VERIFIER},
-        prompts={
-            "task": {
-                use: str((artifacts / f"{split}.jsonl").resolve())
-                for use, split in {"train": "train", "choose": "validation", "test": "test"}.items()
-            }
-        },
-        estimators=estimators,
-        budgets=((16, DEPLOY_N),),
-        learning_rates=LEARNING_RATES,
-        kl_weights=KL_WEIGHTS,
-        seeds=(TUNING_SEED,),
-        train=TRAIN,
-        sample={"max_new_tokens": 40, "batch_size": 512},
-        test_n=DEPLOY_N,
-        choose_n=128,
-        processes=processes,
-    )
+def tune(out: Path) -> list[dict[str, Any]]:
+    """Train every estimator at every setting and return V_1, V_N and KL on the validation prompts, a row a run."""
+    rows = []
+    for learning_rate, beta in product(LEARNING_RATES, KL_WEIGHTS):
+        folder = out / "tuning" / f"lr{learning_rate:g}-beta{beta:g}"
+        config = settings(out, folder, learning_rate, beta, seeds=TUNING_SEEDS, split="validation", n=DEPLOY_N)
+        run_sharing_base(config, out / "base-validation.parquet")
+        for estimator, seed in product(ESTIMATORS, TUNING_SEEDS):
+            values = measure(folder / "rollouts" / f"{estimator}-seed{seed}.parquet")
+            rows.append({"estimator": estimator, "learning_rate": learning_rate, "beta": beta, "seed": seed} | values)
+    return rows
 
 
-def final_grids(tuning: GridConfig, seeds: tuple[int, ...]) -> list[GridConfig]:
-    """One grid for each pair of learning rate and KL weight that some estimator is best at."""
-    members = defaultdict(list)
-    for estimator, setting in best_settings(tuning, read_results(tuning.results)).items():
-        members[setting].append(estimator)
-    return [
-        replace(
-            tuning,
-            work=tuning.work.parent / "final" / f"lr{rate:g}-kl{weight:g}",
-            estimators=tuple(estimators),
-            learning_rates=(rate,),
-            kl_weights=(weight,),
-            seeds=seeds,
-            checkpoints=(25, 50),
-            checkpoint_n=DEPLOY_N,
-            test_n=1024,
-        )
-        for (rate, weight), estimators in members.items()
-    ]
+def settings(out: Path, folder: Path, learning_rate: float, beta: float, **changes: Any) -> QuickstartConfig:
+    fixed = {"deploy_n": DEPLOY_N, "estimators": ESTIMATORS, "base": str(out / "base")}
+    return QuickstartConfig(out=str(folder), learning_rate=learning_rate, beta=beta, **(fixed | changes))
 
 
-def best_settings(tuning: GridConfig, rows: list[Row]) -> dict[str, tuple[float, float]]:
-    """Learning rate and KL weight with the highest V_N on the validation prompts, by estimator."""
-    values = {
-        (training.estimator, training.learning_rate, training.kl_weight): float(v_n(row, DEPLOY_N).mean())
-        for training, row in tuning_rows(tuning, rows)
+def run_sharing_base(config: QuickstartConfig, shared: Path) -> None:
+    """Run a quickstart; the base policy's rollouts are the same in all of them and sampled only once."""
+    table = Path(config.out) / "rollouts" / "base.parquet"
+    if shared.exists() and not table.exists():
+        table.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shared, table)
+    quickstart(config)
+    shutil.copy(table, shared)
+
+
+def measure(path: Path) -> dict[str, float]:
+    run = Run.from_table("run", read_table(path))
+    v_1, v_n = best_of_n(run.rewards, [1, DEPLOY_N]).mean(axis=0)
+    return {"v_1": float(v_1), "v_n": float(v_n), "kl": float(np.mean(run.kl))}
+
+
+def best_setting(rows: list[dict[str, Any]], estimator: str) -> tuple[float, float]:
+    """Return the learning rate and the KL weight with the best mean V_N over the tuning seeds."""
+    means = {
+        setting: np.mean([row["v_n"] for row in rows if matches(row, estimator, *setting)])
+        for setting in product(LEARNING_RATES, KL_WEIGHTS)
     }
-    settings = list(product(tuning.learning_rates, tuning.kl_weights))
-    return {name: max(settings, key=lambda setting: values[name, *setting]) for name in tuning.estimators}
+    return max(means, key=lambda setting: means[setting])
 
 
-def tuning_rows(tuning: GridConfig, rows: list[Row]) -> list[tuple[Training, Row]]:
-    """The measurements that settings are chosen by, each with its training."""
-    found = {row["key"]: row for row in rows}
-    trainings = [
-        replace(cell, learning_rate=rate, seed=TUNING_SEED) for cell in cells(tuning) for rate in tuning.learning_rates
-    ]
-    return [(training, found[key_of(tuning, training, choosing(tuning, training)[0])]) for training in trainings]
+def matches(row: dict[str, Any], estimator: str, learning_rate: float, beta: float) -> bool:
+    return (row["estimator"], row["learning_rate"], row["beta"]) == (estimator, learning_rate, beta)
+
+
+def draw_frontier(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw V_N against KL for every tuning run: methods move at different speeds, so equal steps alone mislead."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    for estimator, marker in zip(ESTIMATORS, "os", strict=True):
+        points = sorted((row["kl"], row["v_n"]) for row in rows if row["estimator"] == estimator)
+        axes.plot(*zip(*points, strict=True), marker, label=estimator, alpha=0.8)
+    axes.set(xscale="log", xlabel="KL to the base policy (nats a response)", ylabel=f"V_{DEPLOY_N}, validation prompts")
+    axes.legend(frameon=False)
+    figure.savefig(path.with_suffix(".png"), dpi=160)
+    plt.close(figure)
+
+
+def train(
+    out: Path, chosen: dict[str, tuple[float, float]], part: str, seeds: tuple[int, ...], **changes: Any
+) -> list[Run]:
+    """Train estimators at their learning rates and KL weights; return the runs on the test prompts, base first."""
+    runs = []
+    for estimator, (learning_rate, beta) in chosen.items():
+        folder = out / part / estimator
+        config = settings(out, folder, learning_rate, beta, seeds=seeds, estimators=(estimator,), **changes)
+        run_sharing_base(config, out / "base-test.parquet")
+        tables = [("base", folder / "rollouts" / "base.parquet")] if not runs else []
+        tables += [(estimator, folder / "rollouts" / f"{estimator}-seed{seed}.parquet") for seed in seeds]
+        runs += [Run.from_table(name, read_table(path)) for name, path in tables]
+    return runs
 
 
 if __name__ == "__main__":

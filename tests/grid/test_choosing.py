@@ -46,6 +46,32 @@ def test_the_learning_rate_is_chosen_at_n_on_the_choosing_prompts(make_grid, mak
     assert {one.estimator for one in chosen_trainings(config, unfinished)} == {"tea", "rloo"}
 
 
+def test_the_kl_weight_is_chosen_with_the_learning_rate(make_grid, make_row) -> None:
+    config = make_grid(
+        estimators=["grpo", "tea", "rloo"], learning_rates=[0.03, 0.01], kl_weights=[0.0, 0.5], choose_kl_weight=True
+    )
+    values = {
+        "grpo": {(0.01, 0.5): 1.0, (0.01, 0.0): 2.0, (0.03, 0.5): 1.5, (0.03, 0.0): 0.0},
+        "tea": {(0.01, 0.5): 1.0, (0.01, 0.0): 2.0, (0.03, 0.5): 3.0, (0.03, 0.0): 2.5},
+        "rloo": {(0.01, 0.5): 0.0, (0.01, 0.0): 1.0, (0.03, 0.5): 1.0, (0.03, 0.0): 1.0},
+    }
+    assert len(trials(config)) == 3 * 4
+    rows = []
+    for one in trials(config):
+        (measurement,) = choosing(config, one)
+        reached = [[values[one.estimator][one.learning_rate, one.kl_weight]]] * 3
+        rows.append(make_row(config, one, measurement, reached, budgets=(16,)))
+    chosen = {one.estimator: (one.learning_rate, one.kl_weight) for one in chosen_trainings(config, rows)}
+    assert chosen == {"grpo": (0.01, 0.0), "tea": (0.03, 0.5), "rloo": (0.01, 0.0)}
+    assert len(chosen_trainings(config, rows)) == 3 * len(config.seeds)
+
+
+def test_of_equal_trials_the_one_that_moves_least(make_grid, make_row) -> None:
+    config = make_grid(estimators=["grpo"], learning_rates=[0.03, 0.01], kl_weights=[0.0, 0.5], choose_kl_weight=True)
+    rows = [make_row(config, one, *choosing(config, one), [[1.0]] * 3, budgets=(16,)) for one in trials(config)]
+    assert {(one.learning_rate, one.kl_weight) for one in chosen_trainings(config, rows)} == {(0.01, 0.5)}
+
+
 def test_one_learning_rate_needs_no_choice(make_grid) -> None:
     config = make_grid(learning_rates=[0.01])
     assert {one.learning_rate for one in chosen_trainings(config, [])} == {0.01}

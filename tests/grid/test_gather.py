@@ -63,6 +63,15 @@ def test_settings_are_the_products_and_who_scores(make_grid) -> None:
     assert "scored" not in Setting("a", "verifier", "tasks", 8, 16, 0.5, "verifier").title
 
 
+def test_methods_with_weights_of_their_own_are_one_setting(make_grid, fill) -> None:
+    config = make_grid(kl_weights=[0.0, 0.5], choose_kl_weight=True)
+    (setting,) = settings(config)
+    assert setting.title.endswith("KL weight chosen")
+    rows = fill(config, lambda one, *rest: draws(one, *rest) + (one.kl_weight - 0.25) * (one.estimator == "tea"), kl)
+    methods = gather(config, setting, rows)
+    assert {name: method.training.kl_weight for name, method in methods.items()} == {BASE: 0.0, "grpo": 0.5, "tea": 0.5}
+
+
 def test_values_are_those_of_the_rows(config, fill) -> None:
     methods = gather(config, settings(config)[0], fill(config, draws, kl))
     assert list(methods) == [BASE, "grpo", "tea", "rloo"]

@@ -107,6 +107,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"learning_rates": 0.001}, r"learning_rates is 0.001; it must be a list, such as \[0.001\]"),
     ({"kl_weights": [-0.1]}, "kl_weights has -0.1; each must be a number from 0"),
     ({"kl_weights": [float("inf")]}, "kl_weights has inf"),
+    ({"choose_kl_weight": "yes"}, "choose_kl_weight is 'yes'; it must be true or false"),
     ({"seeds": 3}, r"seeds is 3; it must be a list"),
     ({"seeds": [0.5]}, "a seed is 0.5"),
     ({"test_n": 0}, "test_n is 0; it must be a whole number, at least 1"),
@@ -264,6 +265,6 @@ def test_the_page_has_every_key_with_its_default_and_every_column() -> None:
         needed = entry.default is MISSING and entry.default_factory is MISSING
         assert (rows[entry.name] == "needed") == needed
         if isinstance(entry.default, int | str):
-            assert rows[entry.name] == str(entry.default)
+            assert rows[entry.name] == (str(entry.default).lower() if entry.default is False else str(entry.default))
     described = text[text.index("## The results table") : text.index("## The report")]
     assert set(re.findall(r"`(\w+)`", described)) >= set(COLUMNS)

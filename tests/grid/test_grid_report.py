@@ -44,6 +44,16 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"tailgrad.grid.report.{name}", lambda *arguments, **options: None)
 
 
+def test_a_chosen_kl_weight_stands_beside_the_rate(make_grid, fill, tmp_path: Path, undrawn) -> None:
+    config = make_grid(kl_weights=[0.5, 0.0], choose_kl_weight=True)
+    text = write_grid_report(config, fill(config, value, kl), tmp_path / "report")
+    assert text.count("## ") == 1
+    assert "; together with it a KL weight of 0.5, 0, the largest first" in text
+    table = [line for line in text.splitlines() if line.startswith("| tea ")]
+    assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "0.5", "2", "2.0"]
+    assert "over learning rates and KL weights, choosing prompts, seed 0" in text
+
+
 def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path) -> None:
     config = make_grid()
     text = write_grid_report(config, fill(config, value, kl), tmp_path / "report")

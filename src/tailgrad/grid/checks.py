@@ -153,6 +153,8 @@ def _check_numbers(config: GridConfig) -> None:
     for name in ("test_prompts", "processes", "per_device_train_batch_size"):
         if getattr(config, name) is not None:
             check_whole(name, getattr(config, name))
+    if not isinstance(config.choose_kl_weight, bool):
+        raise ValueError(f"choose_kl_weight is {config.choose_kl_weight!r}; it must be true or false.")
     for seed in config.seeds:
         check_whole("a seed", seed, least=0)
         if seed >= 2**32:

@@ -1,4 +1,4 @@
-"""Which learning rate each method is reported at."""
+"""Which learning rate, and which KL weight, each method is reported at."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from jaxtyping import Float
 
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.results import Row
-from tailgrad.grid.trainings import Training, cells, choosing, key_of
+from tailgrad.grid.trainings import Training, candidates, cells, choosing, key_of
 
 
 def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
-    """The trainings to report: every cell at its chosen learning rate, with all seeds; the first seed of all first.
+    """The trainings to report: every cell at its chosen trial, with all seeds; the first seed of all first.
 
-    Rates are compared by V_N on the choosing prompts with the first seed, at the training's N or, where fewer
+    Trials are compared by V_N on the choosing prompts with the first seed, at the training's N or, where fewer
     responses were sampled or the estimator knows no N, at the largest N that they allow of those in the grid.
 
     Args:
         config: The grid.
-        rows: Its results. A cell that lacks a choosing row is left out; with one learning rate it needs none.
+        rows: Its results. A cell that lacks a choosing row is left out; with one trial it needs none.
 
     Returns:
         Seeds times cells.
@@ -30,7 +30,7 @@ def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
     chosen = []
     for cell in cells(config):
         wanted = cell.deploy_n or max(deploy_n for m, deploy_n in config.budgets if m == cell.m)
-        tried = [replace(cell, learning_rate=rate, seed=config.seeds[0]) for rate in sorted(config.learning_rates)]
+        tried = candidates(config, cell)
         choices = [found.get(key_of(config, training, choosing(config, training)[0])) for training in tried]
         values = [v_n(row, wanted) for row in choices if row is not None]
         if len(tried) == 1:
@@ -41,14 +41,14 @@ def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
 
 
 def smallest_good(values: Float[np.ndarray, "R P"]) -> int:
-    """Return the place of the first rate that is no worse than the best by more than one paired standard error.
+    """Return the place of the first trial that is no worse than the best by more than one paired standard error.
 
     This is the one-standard-error rule: of settings that cannot be told apart the simplest, here the one that moves
-    the policy least. The best of many rates by its mean alone is often a large one that was lucky with one seed.
+    the policy least. The best of many by its mean alone is often a large learning rate that was lucky with one seed.
 
     Args:
-        values: What each rate reached on each prompt, the smallest rate first; a prompt with NaN at any rate is left
-            out. Without any prompt the first rate is taken.
+        values: What each trial reached on each prompt, what moves the policy least first; a prompt with NaN at any is
+            left out. Without any prompt the first one is taken.
 
     Returns:
         Index of a row.

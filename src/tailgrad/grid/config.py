@@ -24,6 +24,8 @@ class GridConfig:
         budgets: Pairs [m, N]: rollouts per prompt in training, responses per prompt at deployment.
         learning_rates: Tried with the first seed by every method, judged by V_N on `choose`; see `smallest_good`.
         kl_weights: `beta` of the trainings.
+        choose_kl_weight: Choose the KL weight of each method together with its learning rate, in the place of a
+            comparison at each weight.
         seeds: Training seeds.
         prompts_a_step: Prompts of an optimisation step, each with m rollouts.
         per_device_train_batch_size: Rollouts of one backward pass; a step takes as many passes as its rollouts need.
@@ -55,6 +57,7 @@ class GridConfig:
     learning_rates: tuple[float, ...]
     train: dict[str, Any]
     kl_weights: tuple[float, ...] = (0.0,)
+    choose_kl_weight: bool = False
     seeds: tuple[int, ...] = (0, 1, 2)
     prompts_a_step: int = 8
     per_device_train_batch_size: int | None = None
@@ -81,6 +84,11 @@ class GridConfig:
     def every_reward(self) -> dict[str, str]:
         """The rewards that are trained on and those that only score, by name."""
         return self.rewards | (self.also_score if isinstance(self.also_score, dict) else {})
+
+    @property
+    def tried(self) -> str:
+        """What is chosen for each method, in words."""
+        return "learning rates and KL weights" if self.choose_kl_weight else "learning rates"
 
     def passes(self, m: int) -> int:
         """Backward passes of an optimisation step with m rollouts per prompt."""

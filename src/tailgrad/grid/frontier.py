@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from tailgrad.evaluation.tables import aligned, decimals_of, interval_cell
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.gather import Method
 from tailgrad.grid.results import Row
-from tailgrad.grid.trainings import BASE, choosing, key_of
+from tailgrad.grid.trainings import BASE, candidates, choosing, key_of
 
 Points = tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"]]
 """KL of each seed at each of T points, mean over prompts, and V_N of each prompt there."""
@@ -104,10 +103,10 @@ def over_steps(methods: Mapping[str, Method], budget: int) -> dict[str, Points]:
 def over_rates(
     config: GridConfig, methods: Mapping[str, Method], rows: Mapping[str, Row], budget: int
 ) -> dict[str, Points]:
-    """Every method's points over the learning rates: first seed, last step, choosing prompts, by increasing KL."""
+    """Every method's points over what was tried for it: first seed, last step, choosing prompts, by increasing KL."""
     found = {}
     for name, method in methods.items():
-        tried = [replace(method.training, learning_rate=rate) for rate in config.learning_rates if name != BASE]
+        tried = candidates(config, method.training) if name != BASE else []
         keys = [key_of(config, training, choosing(config, training)[0]) for training in tried]
         measured = [rows[key] for key in keys if key in rows and budget in rows[key]["budgets"]]
         measured.sort(key=lambda row: float(np.mean(row["kl"])))

@@ -26,16 +26,17 @@ class Setting(NamedTuple):
     prompts: str
     m: int
     deploy_n: int
-    kl_weight: float
+    kl_weight: float | None  # None: chosen for each method
     scored_by: str
 
     @property
     def title(self) -> str:
         """A line for headings."""
         scored = "" if self.scored_by == self.reward else f", the best by it scored by {self.scored_by}"
+        weight = "chosen" if self.kl_weight is None else f"{self.kl_weight:g}"
         return (
             f"{self.policy} policy, {self.prompts} prompts, {self.reward} reward{scored}: "
-            f"m = {self.m}, N = {self.deploy_n}, KL weight {self.kl_weight:g}"
+            f"m = {self.m}, N = {self.deploy_n}, KL weight {weight}"
         )
 
 
@@ -71,7 +72,8 @@ class Method:
 
 def settings(config: GridConfig) -> list[Setting]:
     """Every comparison of the grid."""
-    found = product(config.policies, config.rewards, config.prompts, config.budgets, config.kl_weights)
+    weights: tuple[float | None, ...] = (None,) if config.choose_kl_weight else config.kl_weights
+    found = product(config.policies, config.rewards, config.prompts, config.budgets, weights)
     return [
         Setting(policy, reward, prompts, m, deploy_n, weight, scored_by)
         for policy, reward, prompts, (m, deploy_n), weight in found
@@ -135,9 +137,10 @@ def shared_budgets(methods: Mapping[str, Method], *, every_step: bool = False) -
 
 
 def _belongs(training: Training, setting: Setting) -> bool:
-    ours = (training.policy, training.reward, training.prompts, training.m, training.kl_weight)
-    theirs = (setting.policy, setting.reward, setting.prompts, setting.m, setting.kl_weight)
-    return ours == theirs and training.deploy_n in (None, setting.deploy_n)
+    ours = (training.policy, training.reward, training.prompts, training.m)
+    theirs = (setting.policy, setting.reward, setting.prompts, setting.m)
+    of_weight = setting.kl_weight in (None, training.kl_weight)
+    return ours == theirs and of_weight and training.deploy_n in (None, setting.deploy_n)
 
 
 def _steps(config: GridConfig, setting: Setting) -> tuple[int, ...]:

@@ -84,7 +84,7 @@ def _report_frontier(
         table = equal_kl_table(without_start(panels[title]), budget=budget, reference=config.reference)
         texts += [f"V_{budget} at equal KL, {title}; differences paired", table]
     if rates := over_rates(config, methods, rows, budget):
-        title = f"over learning rates, choosing prompts, seed {config.seeds[0]}"
+        title = f"over {config.tried}, choosing prompts, seed {config.seeds[0]}"
         panels[title] = rates
         table = equal_kl_table(rates, budget=budget, reference=config.reference, read=best_within_kl)
         texts += [f"V_{budget} of the best within a KL, {title}; differences paired", table]
@@ -95,15 +95,20 @@ def _report_frontier(
 
 def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
     """What each method was trained with."""
-    rows = [["method", "learning rate", "seeds", "training, minutes"]]
+    weight = ["KL weight"] if config.choose_kl_weight else []
+    rows = [["method", "learning rate", *weight, "seeds", "training, minutes"]]
     for name, method in methods.items():
         if name != BASE:
             seconds = [path[-1]["train_seconds"] for path in method.rows if path[-1]["train_seconds"] is not None]
             minutes = f"{np.mean(seconds) / 60:.1f}" if seconds else ""
-            rows.append([name, f"{method.training.learning_rate:g}", str(len(method.rows)), minutes])
+            chosen = [method.training.learning_rate, method.training.kl_weight][: 1 + len(weight)]
+            rows.append([name, *(f"{value:g}" for value in chosen), str(len(method.rows)), minutes])
     missing = [name for name in config.estimators if name not in methods]
     tried = ", ".join(f"{rate:g}" for rate in config.learning_rates)
     rule = f"Learning rates: of {tried} the smallest within one standard error of the best, on the choosing prompts"
+    if config.choose_kl_weight:
+        weights = ", ".join(f"{weight:g}" for weight in config.kl_weights)
+        rule += f"; together with it a KL weight of {weights}, the largest first"
     parts = [rule, aligned(rows)]
     if missing:
         parts.append(f"Not finished: {', '.join(missing)}.")

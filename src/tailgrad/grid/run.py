@@ -30,7 +30,7 @@ from tailgrad.grid.contents import (
 )
 from tailgrad.grid.preflight import check_start
 from tailgrad.grid.results import Row, append_result, read_results
-from tailgrad.grid.trainings import BASE, Measurement, Training, bases, choosing, key_of, testing, trials
+from tailgrad.grid.trainings import BASE, Measurement, Training, bases, cells, choosing, key_of, testing, trials
 from tailgrad.jobs import Job, events_beside, run_side_by_side
 from tailgrad.rewards.load import names_function
 from tailgrad.rollouts.generation import TRAINING_RECORD, read_record
@@ -75,8 +75,9 @@ def _run_stages(config: GridConfig) -> list[Row]:
 def _stages(config: GridConfig) -> Iterator[tuple[str, list[Work]]]:
     """The stages with all that belongs to them; the last one depends on what the one before has measured."""
     yield "1/3 starting policies", [(base, list(testing(config, base))) for base in bases(config)]
-    if len(config.learning_rates) > 1:
-        yield "2/3 learning rates", [(training, choosing(config, training)) for training in trials(config)]
+    tried = trials(config)
+    if len(tried) > len(cells(config)):
+        yield f"2/3 {config.tried}", [(training, choosing(config, training)) for training in tried]
     finals = chosen_trainings(config, read_results(config.results))
     yield "3/3 all seeds", [(training, list(testing(config, training))) for training in finals]
 

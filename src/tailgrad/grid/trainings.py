@@ -99,10 +99,11 @@ def shaping_of_trainings(config: GridConfig) -> dict[str, Any]:
 
 
 def cells(config: GridConfig) -> list[Training]:
-    """One training a cell of the grid, without learning rate and seed, each only once."""
+    """One training a cell of the grid, without what is chosen for it and without seed, each only once."""
     found: dict[Training, None] = {}
+    weights = config.kl_weights[:1] if config.choose_kl_weight else config.kl_weights
     for policy, reward, prompts, (m, deploy_n), weight, estimator in product(
-        config.policies, config.rewards, config.prompts, config.budgets, config.kl_weights, config.estimators
+        config.policies, config.rewards, config.prompts, config.budgets, weights, config.estimators
     ):
         known = "deploy_n" in accepted_options(parse_estimator(estimator)[0])
         found[Training(policy, reward, prompts, estimator, m, deploy_n if known else None, weight)] = None
@@ -110,9 +111,18 @@ def cells(config: GridConfig) -> list[Training]:
 
 
 def trials(config: GridConfig) -> list[Training]:
-    """Every cell at every learning rate, with the first seed."""
-    rates = config.learning_rates
-    return [replace(cell, learning_rate=rate, seed=config.seeds[0]) for cell in cells(config) for rate in rates]
+    """What every cell is chosen from."""
+    return [training for cell in cells(config) for training in candidates(config, cell)]
+
+
+def candidates(config: GridConfig, cell: Training) -> list[Training]:
+    """What one cell is chosen from, with the first seed: every learning rate, and every KL weight where that is chosen.
+
+    What moves the policy least comes first: small rates, and of one rate the largest weight.
+    """
+    weights = sorted(config.kl_weights, reverse=True) if config.choose_kl_weight else [cell.kl_weight]
+    pairs = product(sorted(config.learning_rates), weights)
+    return [replace(cell, learning_rate=rate, kl_weight=weight, seed=config.seeds[0]) for rate, weight in pairs]
 
 
 def bases(config: GridConfig) -> list[Training]:
@@ -121,7 +131,7 @@ def bases(config: GridConfig) -> list[Training]:
 
 
 def choosing(config: GridConfig, training: Training) -> list[Measurement]:
-    """What the learning rate is chosen by."""
+    """What learning rate and KL weight are chosen by."""
     return [Measurement("choose", config.steps, config.choose_n, training.reward)]
 
 
