@@ -10,7 +10,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
+from tailgrad.estimators import bind
 from tailgrad.grid import read_grid
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
@@ -22,6 +24,7 @@ def load(script: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look
     spec.loader.exec_module(module)
     return module
 
@@ -63,6 +66,33 @@ def test_the_grid_of_the_quickstart_starts_from_what_its_inputs_write(
     assert all((tmp_path / path).exists() for path in named)
     assert (len(config.learning_rates), len(config.kl_weights), len(config.seeds)) == (4, 2, 5)
     assert config.choose_kl_weight
+
+
+def test_zero_one_noise_finds_what_is_unbiased_to_be_so() -> None:
+    """RLOO has the size of the derivative of p; pass_at_n with the right prior has that of pass@N, and more signal."""
+    noise = load("zero_one/noise.py")
+    prompts = noise.populations()[1]
+    groups, p = noise.groups_of(8), prompts.rates
+    rloo = noise.measure(prompts, 128, bind("rloo")(groups), bind("rloo")(groups) ** 2)
+    truth = prompts.shares @ (128 * p * (1 - p) ** 128)
+    assert rloo.size == pytest.approx(prompts.shares @ (p * (1 - p)) / truth, rel=1e-6)
+    advantages = bind("pass_at_n", deploy_n=128, prior=(1.0, 9.0))(groups)
+    ours = noise.measure(prompts, 128, advantages, advantages**2)
+    assert ours.size == pytest.approx(1, rel=1e-3)
+    assert rloo.direction < ours.direction < 1
+    assert rloo.signal < ours.signal
+
+
+def test_zero_one_learning_takes_the_gradient_of_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    learn = load("zero_one/learn.py")
+    monkeypatch.setattr(learn, "PROMPTS", 6)
+    task = learn.Task(2, seed=0)
+    answers = torch.randint(learn.ANSWERS, (6, 4), generator=torch.Generator().manual_seed(0))
+    advantages = torch.randn(6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    weights = torch.full((learn.FEATURES,), 0.1, dtype=torch.float64, requires_grad=True)
+    (advantages * task.chances(weights).log().gather(1, answers)).mean().backward()
+    found = learn.gradient(task.features, task.chances(weights.detach()), answers, advantages)
+    torch.testing.assert_close(found, weights.grad)
 
 
 def test_the_real_prompts_are_split_without_overlap(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def test_deploy_n_and_tail_fraction_go_with_every_estimator(options) -> None:
     assert not {name for name, value in config.estimator_options().items() if value is not None}
 
 
+def test_levels_without_zero_are_taken(options) -> None:
+    config = TailGRPOConfig(**options(), estimator="pass_at_n", levels=[1.0, 2.0, 5.0], prior=[1.0, 16.0])
+    given = {name: value for name, value in config.estimator_options().items() if value is not None}
+    assert given == {"deploy_n": 128, "levels": [1.0, 2.0, 5.0], "prior": [1.0, 16.0]}
+
+
 def test_the_record_of_a_training(options) -> None:
     kwargs = {"enable_thinking": False}
     args = TailGRPOConfig(**options(), estimator="max_at_k", k=4, chat_template_kwargs=kwargs)
