@@ -16,7 +16,7 @@ from tailgrad.estimators import bind
 from tailgrad.grid import read_grid
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-SCRIPTS = ["quickstart/run.py", "first-real-run/run.py"]
+SCRIPTS = ["quickstart/run.py", "first-real-run/run.py", "arena/run.py", "arena/paper_protocol.py"]
 
 
 def load(script: str) -> ModuleType:

@@ -1,0 +1,65 @@
+"""Who competes: every estimator with its options, for a setting."""
+
+from __future__ import annotations
+
+from settings import Setting
+
+from tailgrad.estimators import parse_estimator, smallest_group
+
+GRADED = {
+    "grpo": "grpo",
+    "dr_grpo": "dr_grpo",
+    "max@2": "max_at_k:k=2,baseline=loo",
+    "max@4": "max_at_k:k=4,baseline=loo",
+    "max@8": "max_at_k:k=8,baseline=loo",
+    "max@m/2": "max_at_k:k={half},baseline=loo",
+    "max@m": "max_at_k:k={m}",
+    "rs_grpo 0.5": "rs_grpo:risk_beta=0.5,units=spread",
+    "rs_grpo 1": "rs_grpo:risk_beta=1,units=spread",
+    "rs_grpo 2": "rs_grpo:risk_beta=2,units=spread",
+    "cvar .25": "cvar:tail_fraction=0.25",
+    "cvar .5": "cvar:tail_fraction=0.5",
+    "tea .25": "tea:deploy_n={N},tail_fraction=0.25",
+    "tea .5": "tea:deploy_n={N},tail_fraction=0.5",
+    "tea 1 centred": "tea:deploy_n={N},tail_fraction=1,center=true",
+    "prefix_tea": "prefix_tea:deploy_n={N}",
+    "flat": "flat_tea:deploy_n={N}",
+    "flat K=2": "flat_tea:deploy_n={N},extrapolate_n=2",
+    "flat K=4": "flat_tea:deploy_n={N},extrapolate_n=4",
+    "flat K=16": "flat_tea:deploy_n={N},extrapolate_n=16",
+    "flat .5": "flat_tea:deploy_n={N},tail_fraction=0.5",
+    "flat .5 K=16": "flat_tea:deploy_n={N},tail_fraction=0.5,extrapolate_n=16",
+    "flat .25": "flat_tea:deploy_n={N},tail_fraction=0.25",
+    "flat l2o": "leave_two_out flat_tea:deploy_n={N}",
+    "flat by group": "flat_tea:deploy_n={N}",
+    "max@4 by group": "max_at_k:k=4,baseline=loo",
+}
+"""As `--estimators` takes them; {m}, {half} and {N} are those of the setting. "by group": scaled group by group."""
+BINARY = {
+    "pass_at_k 4": "pass_at_k:k=4",
+    "pass_at_k m/2": "pass_at_k:k={half}",
+    "bon_rl": "bon_rl:deploy_n={N}",
+    "max_rl": "max_rl",
+    "f_grpo": "f_grpo",
+    "pass_at_n": "pass_at_n:deploy_n={N}",
+}
+"""For 0/1 rewards alone."""
+LEAVE_TWO_OUT = "leave_two_out "
+"""Before an estimator: with that baseline, which costs m times as much; for m up to 16 here."""
+DEFAULT = "flat"
+"""The recommended default, chosen on the choosing half of the settings."""
+PEERS = ("max@2", "max@4", "max@8", "max@m/2", "max@m")
+"""What "the best max_at_k" is the best of."""
+
+
+def contenders_of(setting: Setting) -> dict[str, tuple[str, str]]:
+    """The estimators that can train with the setting's groups: name to text and scaling of the advantages."""
+    listed = GRADED | (BINARY if setting.shape == "success" else {})
+    found = {}
+    for name, template in listed.items():
+        text = template.format(m=setting.m, half=setting.m // 2, N=setting.deploy_n)
+        estimator, options = parse_estimator(text.removeprefix(LEAVE_TWO_OUT))
+        wrapped = text.startswith(LEAVE_TWO_OUT)
+        if smallest_group(estimator, **options) + wrapped <= setting.m and not (wrapped and setting.m > 16):
+            found[name] = text, "group" if name.endswith("by group") else "batch"
+    return found
