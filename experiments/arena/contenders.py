@@ -31,6 +31,10 @@ GRADED = {
     "flat .5 K=16": "flat_tea:deploy_n={N},tail_fraction=0.5,extrapolate_n=16",
     "flat .25": "flat_tea:deploy_n={N},tail_fraction=0.25",
     "flat l2o": "leave_two_out flat_tea:deploy_n={N}",
+    "flat .5 K=16 by group": "flat_tea:deploy_n={N},tail_fraction=0.5,extrapolate_n=16",
+    "flat K=16 by group": "flat_tea:deploy_n={N},extrapolate_n=16",
+    "rs_grpo 2 by group": "rs_grpo:risk_beta=2,units=spread",
+    "max@m/2 by group": "max_at_k:k={half},baseline=loo",
     "flat by group": "flat_tea:deploy_n={N}",
     "max@4 by group": "max_at_k:k=4,baseline=loo",
 }
