@@ -511,6 +511,30 @@ MUTATIONS = [
     ),
     *group(
         "training/seam.py",
+        ("training/test_off_policy_correction.py",),
+        ("scatter_(0, places, log_ratios)", "copy_(log_ratios)"),
+        ('estimated[batch["place"]]', 'estimated[: len(batch["place"])]'),
+        ("self._rewards_of_batch, self._estimated_at = self._gathered_rewards,", "self._estimated_at ="),
+        ("counted).sum(dim=1)", "counted).mean(dim=1)"),
+    ),
+    *group(
+        "training/trainer.py",
+        ("training/test_off_policy_correction.py",),
+        ("(log_ratios.view_as(rewards).exp(),)", "(log_ratios.view_as(rewards),)"),
+    ),
+    *group(
+        "training/config.py",
+        ("training/test_off_policy_correction.py",),
+        ("self.gradient_accumulation_steps % passes == 0", "passes == 1"),
+    ),
+    *group(
+        "estimators/flat_tea.py",
+        ("estimators/test_off_policy.py",),
+        ("tail_fraction=tail_fraction, weights=weights)", "tail_fraction=tail_fraction)"),
+        ("centred(influence, weights)", "centred(influence)"),
+    ),
+    *group(
+        "training/seam.py",
         ("training/test_resume.py",),
         ("for _ in range(self._epochs_behind)", "for _ in range(0)"),
         ("self._step = epochs, 0", "self._step = epochs, self._step"),

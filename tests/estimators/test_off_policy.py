@@ -14,7 +14,8 @@ import torch
 from test_tea import weighted_forecast
 from torch import Tensor
 
-from tailgrad.estimators import ESTIMATORS, max_at_k, takes_ratios, tea
+from tailgrad.estimators import ESTIMATORS, flat_tea, max_at_k, takes_ratios, tea
+from tailgrad.tails import expected_max_normal
 
 # Two of the four responses have equal rewards.
 REWARDS = torch.tensor([0.3, -1.0, 2.0, 0.3], dtype=torch.float64)
@@ -98,18 +99,35 @@ def test_tea_is_the_weight_derivative_of_the_forecast_at_the_ratios(m: int, alph
 
 
 @pytest.mark.parametrize("m", [9, 14, 20, 22, 31])
-def test_with_equal_ratios_tea_is_as_without_them(m: int) -> None:
+def test_with_equal_ratios_tea_and_its_flat_form_are_as_without_them(m: int) -> None:
     """Also with ties, unscored rollouts, alpha m not whole; and the scale of the ratios does not matter."""
     rewards = torch.randn(6, m, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rewards[1], rewards[2, [0, 7, 8]], rewards[3, 2:], rewards[4] = rewards[1].round(), math.nan, math.nan, math.nan
-    for options in ({}, {"tail_fraction": 0.5, "ddof": 1}, {"tail_fraction": 1.0, "center": True}):
-        plain = tea(rewards, deploy_n=64, **options)
-        torch.testing.assert_close(tea(rewards, torch.full_like(rewards, 0.3), deploy_n=64, **options), plain)
+    for estimate, options in (
+        *((tea, {}), (tea, {"tail_fraction": 0.5, "ddof": 1}), (tea, {"tail_fraction": 1.0, "center": True})),
+        *((flat_tea, {}), (flat_tea, {"tail_fraction": 0.3}), (flat_tea, {"extrapolate_n": 1})),
+    ):
+        plain = estimate(rewards, deploy_n=64, **options)
+        torch.testing.assert_close(estimate(rewards, torch.full_like(rewards, 0.3), deploy_n=64, **options), plain)
 
 
-def test_centring_is_by_the_ratios() -> None:
+def test_flat_tea_by_its_formula() -> None:
+    """The whole group: mean, standard deviation and centring with the shares in the ratios."""
+    rng = np.random.default_rng(0)
+    rewards, ratios = rng.normal(5, 2, 12), rng.lognormal(0, 0.5, 12)
+    weights, c = ratios / ratios.sum(), expected_max_normal(128)
+    mean = (weights * rewards).sum()
+    std = math.sqrt((weights * (rewards - mean) ** 2).sum())
+    z = np.maximum((rewards - mean) / std, -1 / c)
+    influence = std * (z + c / 2 * z**2)
+    advantages = flat_tea(torch.from_numpy(rewards)[None], torch.from_numpy(ratios)[None], deploy_n=128)
+    torch.testing.assert_close(advantages, torch.from_numpy(influence - (weights * influence).sum())[None])
+
+
+@pytest.mark.parametrize(("estimate", "options"), [(tea, {"center": True}), (flat_tea, {})])
+def test_centring_is_by_the_ratios(estimate: Any, options: dict[str, Any]) -> None:
     rewards, ratios = drawn_by_another(16, 4, 0.3)
-    advantages = tea(rewards, ratios, deploy_n=64, tail_fraction=0.5, center=True)
+    advantages = estimate(rewards, ratios, deploy_n=64, tail_fraction=0.5, **options)
     assert bool(advantages.any(dim=1).all())
     torch.testing.assert_close(
         (ratios * advantages).sum(dim=1), torch.zeros(4, dtype=torch.float64), rtol=0, atol=1e-12
@@ -143,6 +161,7 @@ ROWS = [
     (max_at_k, {"k": 4, "baseline": "loo"}),
     (tea, {"deploy_n": 128}),
     (tea, {"deploy_n": 128, "tail_fraction": 1.0, "center": True}),
+    (flat_tea, {"deploy_n": 128}),
 ]
 every_row = pytest.mark.parametrize(("estimate", "options"), ROWS)
 
@@ -194,4 +213,4 @@ def test_a_rollout_with_all_the_mass_leaves_no_tail() -> None:
 
 
 def test_which_estimators_take_ratios() -> None:
-    assert {name for name in ESTIMATORS if takes_ratios(name)} == {"tea", "max_at_k"}
+    assert {name for name in ESTIMATORS if takes_ratios(name)} == {"tea", "flat_tea", "max_at_k"}

@@ -317,13 +317,30 @@ class Recorder(TailGRPOTrainer):
             json.dump(seen, file)
         return output
 
-args = TailGRPOConfig(
+options = dict(
     output_dir=out, per_device_train_batch_size=4, num_generations=8, max_completion_length=6, max_steps=1, deploy_n=64,
     advantage_scaling="batch", report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, beta=0.05,
     save_strategy="no", disable_tqdm=True, steps_per_generation=2, ddp_backend="gloo",
 )
+args = TailGRPOConfig(**options)
 data = Dataset.from_list(build_prompts("train")[:8])
 Recorder(model=policy, reward_funcs=verifier, args=args, train_dataset=data).train()
+
+class Corrected(TailGRPOTrainer):
+    def estimate_advantages(self, rewards, num_generations, log_ratios=None):
+        self.log_ratios = log_ratios
+        return super().estimate_advantages(rewards, num_generations, log_ratios)
+
+    def compute_loss(self, model, inputs, **kwargs):
+        if self.log_ratios is not None:
+            own = self._log_ratios(inputs).tolist()
+            seen = [self.log_ratios.tolist(), self._estimated.tolist(), inputs["place"].tolist(), own]
+            with open(f"{out}/{self.accelerator.process_index}.corrected", "w") as file:
+                json.dump([*seen, inputs["advantages"].tolist()], file)
+        return super().compute_loss(model, inputs, **kwargs)
+
+options |= {"off_policy_correction": True, "num_iterations": 2, "max_steps": 3, "learning_rate": 1e-2}
+Corrected(policy, verifier, TailGRPOConfig(**options), data).train()
 
 def run(folder, checkpoint=None):
     args.output_dir, args.save_strategy, args.save_steps, args.max_steps = f"{out}/{folder}", "steps", 2, 6
@@ -358,3 +375,11 @@ def test_two_processes_give_the_advantages_of_one_and_are_resumed(policy, tmp_pa
     together = torch.tensor(seen[0]["advantages"] + seen[1]["advantages"])
     torch.testing.assert_close(together, expected.flatten().float(), rtol=1e-6, atol=0)
     assert [(tmp_path / f"{rank}.same").read_text() for rank in (0, 1)] == ["True", "True"]
+    ratios, estimated = json.loads((tmp_path / "0.corrected").read_text())[:2]
+    assert any(ratios)
+    for rank in (0, 1):
+        *of_all, places, own, advantages = json.loads((tmp_path / f"{rank}.corrected").read_text())
+        assert of_all == [ratios, estimated]
+        assert {place // 8 for place in places} == {rank}, "a group of eight lies on each process"
+        assert [ratios[place] for place in places] == pytest.approx(own, abs=1e-6)
+        assert [estimated[place] for place in places] == advantages

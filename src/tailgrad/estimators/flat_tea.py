@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.estimators._groups import centred, finish, needs, per_prompt, relative_rewards
+from tailgrad.estimators._ratios import check_ratios, group_weights
 from tailgrad.estimators.tea import (
     check_tail,
     influence_polynomial,
@@ -13,7 +14,7 @@ from tailgrad.estimators.tea import (
 )
 from tailgrad.tails.constants import extrapolation_coefficient
 from tailgrad.tails.statistics import tail_statistics
-from tailgrad.types import Advantages, Rewards, check_rewards
+from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
 
 def smallest_flat_group(*, tail_fraction: float = 1.0, **others: object) -> int:
@@ -24,6 +25,7 @@ def smallest_flat_group(*, tail_fraction: float = 1.0, **others: object) -> int:
 @needs(smallest_flat_group)
 def flat_tea(
     rewards: Rewards,
+    ratios: Ratios | None = None,
     *,
     deploy_n: int | float | Tensor,
     tail_fraction: float = 1.0,
@@ -41,7 +43,8 @@ def flat_tea(
     The parabola is TEA's, up to a constant. It falls below its vertex z = -1 / ctilde_K: there TEA pushes a rollout
     down *because* it is better than another one. Here all rollouts below the vertex, those below the tail's threshold
     too, get the same. Of all influences that do not fall with the reward and lie nowhere above that parabola, this is
-    the largest. K = 1 with alpha = 1 is `dr_grpo`; K = N extrapolates all the way.
+    the largest. K = 1 with alpha = 1 is `dr_grpo`; K = N extrapolates all the way. With `ratios` all means are those
+    of rollouts whose masses are their shares in the ratios of the group, as in `tea`.
 
     Scale: mean scale, but it is no estimate of the gradient of V_N, not even where TEA's assumption holds: for N(mu,
     sigma^2) rewards, alpha = 1 and many rollouts it expects Phi(t) + c_K phi(t) along mu and c_K Phi(t) along log
@@ -51,6 +54,7 @@ def flat_tea(
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
+        ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`; the loss multiplies by each one's own.
         deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of the group that mean and standard deviation are taken of; k =
             ceil(alpha M) must be at least 2.
@@ -58,7 +62,8 @@ def flat_tea(
         validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
 
     Returns:
-        Advantages `[P, M]` in the units of the rewards; they do not fall with the reward, and sum to 0 per prompt.
+        Advantages `[P, M]` in the units of the rewards; they do not fall with the reward, and sum to 0 per prompt
+            (with `ratios`: times these).
 
     Raises:
         TypeError: If `rewards` is not a real tensor, or `deploy_n` or `extrapolate_n` not a number.
@@ -77,16 +82,18 @@ def flat_tea(
     """
     if validate:
         check_rewards(rewards)
+        check_ratios(ratios, rewards)
         warn_unless_extrapolating(deploy_n, rewards)
     check_tail(rewards, tail_fraction)
     coefficient = _coefficient(deploy_n, extrapolate_n, tail_fraction, rewards, validate=validate)
     relative = relative_rewards(rewards)
-    tail = tail_statistics(relative, tail_fraction=tail_fraction)
+    weights = None if ratios is None else group_weights(ratios, rewards)
+    tail = tail_statistics(relative, tail_fraction=tail_fraction, weights=weights)
     threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
     linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, tail_fraction)
     excess = torch.maximum(relative - threshold, -linear / (2 * quadratic))
     influence = (excess * (linear + quadratic * excess)).where(std > 0, 0.0)
-    return finish(centred(influence), rewards)
+    return finish(centred(influence, weights), rewards)
 
 
 def _coefficient(

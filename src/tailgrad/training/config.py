@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from trl import GRPOConfig
 
-from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary
+from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary, takes_ratios
 from tailgrad.training.advantages import FORECAST_TAIL, SCALINGS
 from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
@@ -54,6 +54,9 @@ class TailGRPOConfig(GRPOConfig):
     advantage_scaling: str = _option(
         "none",
         "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch).",
+    )
+    off_policy_correction: bool = _option(
+        False, "max_at_k, tea, flat_tea: advantages at the policy now before each further step on the same rollouts."
     )
     save_at_steps: list[int] | None = field(
         default=None,
@@ -103,6 +106,22 @@ class TailGRPOConfig(GRPOConfig):
             )
         worst = self.levels[0] if self.levels else 0.0
         bind(self.estimator, **self.estimator_options())(torch.full((1, self.num_generations), worst))
+        if self.off_policy_correction:
+            self._check_correction()
+
+    def _check_correction(self) -> None:
+        """Refuse a correction that the estimator has no form for, and one of rollouts that serve one step only."""
+        if not takes_ratios(self.estimator):
+            raise ValueError(
+                f"off_policy_correction has no form for estimator = {self.estimator!r}; choose one of "
+                f"{', '.join(filter(takes_ratios, ESTIMATORS))}, or leave it out."
+            )
+        passes = self.steps_per_generation * self.num_iterations
+        if self.gradient_accumulation_steps % passes == 0:
+            raise ValueError(
+                f"off_policy_correction has nothing to correct: rollouts serve {passes} backward passes, a step takes "
+                f"{self.gradient_accumulation_steps}, so each has its own. Leave it out, or use --num_iterations 2."
+            )
 
     def estimator_options(self) -> dict[str, Any]:
         """Return the options to give the estimator; None stands for its default."""

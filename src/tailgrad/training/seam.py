@@ -5,6 +5,9 @@ keeps the rewards that `_calculate_rewards` gathers over all processes, and repl
 process's slice in the returned batch, all of them in the log of completions. Where the host calls
 `_transform_advantages` (proposed in TRL's pull request 7298), the seam uses that and replaces nothing by itself.
 
+With `corrects_old_rollouts` it also puts new advantages in the place of the old ones before each further step on the
+same rollouts: those of the estimator at the ratios of the policy now to the one that drew them.
+
 Once per training the seam looks whether the loss was computed from our advantages, so that a new TRL that takes them
 from elsewhere fails at the first step. It also winds the host's order of prompts forward when a training is resumed.
 """
@@ -12,8 +15,9 @@ from elsewhere fails at the first step. It also winds the host's order of prompt
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+import torch
 import trl
 from jaxtyping import Float
 from torch import Tensor
@@ -24,6 +28,13 @@ if TYPE_CHECKING:
     from trl import GRPOTrainer as _Host
 else:
     _Host = object
+
+
+_MODEL_INPUTS: Final = (
+    *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles"),
+    *("image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
+)
+"""What the host hands to the model beside the tokens, where a batch has it."""
 
 
 class _ReadBatch(dict[str, Any]):
@@ -47,9 +58,23 @@ class AdvantageSeam(_Host):
     _estimated: Tensor
     _awaited: Tensor | None = None
     _loss_is_ours: bool = False
+    corrects_old_rollouts: bool = False
+    _rewards_of_batch: Tensor | None = None
+    _estimated_at: int = -1
 
-    def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
-        """Return the advantages of all processes' rollouts, given their rewards (NaN where not scored)."""
+    def estimate_advantages(
+        self,
+        rewards_per_func: Float[Tensor, "B F"],
+        num_generations: int,
+        log_ratios: Float[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, " B"]:
+        """Return the advantages of all processes' rollouts.
+
+        Args:
+            rewards_per_func: Their rewards, NaN where not scored.
+            num_generations: Rollouts of a group.
+            log_ratios: log pi(y) - log mu(y) of rollouts that an older policy mu drew; None for the policy's own.
+        """
         raise NotImplementedError
 
     def record_metric(self, name: str, value: float) -> None:
@@ -73,9 +98,44 @@ class AdvantageSeam(_Host):
             advantages = self._our_advantages().to(output["advantages"])
             output["advantages"] = advantages[start : start + len(inputs)]
             self._rewrite_log(advantages)
+        if self.model.training and self.corrects_old_rollouts:
+            self._rewards_of_batch, self._estimated_at = self._gathered_rewards, self.state.global_step
+            output["place"] = torch.arange(start, start + len(inputs), device=output["advantages"].device)
         if self.model.training and not self._loss_is_ours:
             self._awaited = self._estimated[start : start + len(inputs)].to(output["advantages"])
         return output
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        drawn_now = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        if self.corrects_old_rollouts and self.model.training and not drawn_now:
+            self._correct_advantages(self._buffered_inputs)
+        return super()._prepare_inputs(generation_batch)
+
+    def _correct_advantages(self, batches: list[dict[str, Any]]) -> None:
+        """Put the advantages at the policy now in the place of those before, once for each step."""
+        if self.state.global_step == self._estimated_at or self._rewards_of_batch is None:
+            return
+        places = torch.cat([batch["place"] for batch in batches])
+        log_ratios = torch.cat([self._log_ratios(batch) for batch in batches])
+        places, log_ratios = self.accelerator.gather(places), self.accelerator.gather(log_ratios)
+        ordered = torch.empty_like(log_ratios).scatter_(0, places, log_ratios)
+        estimated = self.estimate_advantages(self._rewards_of_batch, self.num_generations, ordered)
+        for batch in batches:
+            batch["advantages"] = estimated[batch["place"]].to(batch["advantages"])
+        self._awaited = torch.cat([batch["advantages"] for batch in batches])
+        self._estimated_at = self.state.global_step
+
+    @torch.no_grad()
+    def _log_ratios(self, batch: dict[str, Any]) -> Float[Tensor, " B"]:
+        """Log of each rollout's probability now over that when it was drawn: a forward pass without gradient."""
+        tokens = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        others = {name: batch.get(name) for name in _MODEL_INPUTS}
+        now, _, _ = self._get_per_token_logps_and_entropies(
+            self.model, tokens, attention, batch["completion_ids"].size(1), **others
+        )
+        counted = batch["completion_mask"] * batch.get("tool_mask", 1)
+        return ((now - batch["old_per_token_logps"]) * counted).sum(dim=1)
 
     def start_after(self, epochs: int) -> None:
         """Begin a training, with so many epochs behind it, at fresh rollouts."""

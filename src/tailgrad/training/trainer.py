@@ -77,7 +77,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     ) -> None:
         self.started_from = model if isinstance(model, str) else _name_of(model)
         config = config_of(args, self.started_from)
-        self._estimate: Callable[[Tensor], Tensor] = bind(config.estimator, **config.estimator_options())
+        self._estimate: Callable[..., Tensor] = bind(config.estimator, **config.estimator_options())
         self._smallest_group = smallest_group(config.estimator, **config.estimator_options())
         self._adapter = peft_config.to_dict() if peft_config is not None else None  # before peft fills it in
         self.schedule = Schedule.of(config, train_dataset)
@@ -102,6 +102,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
+        self.corrects_old_rollouts = self.args.off_policy_correction
         self.generation = generation_of(self)
         make_savable(self.model.generation_config)
         if self.args.save_at_steps:
@@ -153,13 +154,21 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             )
         return output
 
-    def estimate_advantages(self, rewards_per_func: Float[Tensor, "B F"], num_generations: int) -> Float[Tensor, " B"]:
+    def estimate_advantages(
+        self,
+        rewards_per_func: Float[Tensor, "B F"],
+        num_generations: int,
+        log_ratios: Float[Tensor, " B"] | None = None,
+    ) -> Float[Tensor, " B"]:
         """Sum the rewards, estimate and scale the advantages, and log what is worth watching."""
         rewards = sum_rewards(rewards_per_func, self.reward_weights, num_generations)
         rounding = differ_by_rounding(rewards_per_func, self.reward_weights, num_generations)
         estimable = num_generations >= self._smallest_group  # always in training; an evaluation may draw fewer
-        raw = self._estimate(rewards) if estimable else torch.zeros_like(rewards)
+        ratios = () if log_ratios is None else (log_ratios.view_as(rewards).exp(),)
+        raw = self._estimate(rewards, *ratios) if estimable else torch.zeros_like(rewards)
         advantages = scale_advantages(raw, self.args.advantage_scaling, rounding)
+        if log_ratios is not None:  # the rollouts are logged already
+            return advantages.flatten()
         metrics = advantage_metrics(
             rewards,
             advantages,

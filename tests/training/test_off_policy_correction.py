@@ -1,0 +1,113 @@
+"""Advantages at the policy now, before each further step on the same rollouts; each test runs a real trainer."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tailgrad.estimators import bind
+from tailgrad.quickstart.task import verifier
+from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
+
+
+class Watching(TailGRPOTrainer):
+    """Keeps what the loss was computed from, and the log-probabilities of the policy at that time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.passes: list[dict[str, Tensor]] = []
+        self.rewards: list[Tensor] = []
+        super().__init__(*args, **kwargs)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        if self.model.training:
+            self.rewards.append(self._gathered_rewards[:, 0].clone())
+        return output
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        if self.model.training:
+            kept = {name: inputs[name].clone() for name in ("place", "advantages") if name in inputs}
+            self.passes.append(kept | {"now": log_probabilities(self.model, inputs)})
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+
+def log_probabilities(model: Any, batch: dict[str, Any]) -> Tensor:
+    """log pi of each response, summed over its tokens, from the model's logits."""
+    tokens = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    with torch.no_grad():
+        logits = model(input_ids=tokens, attention_mask=attention).logits
+    each = logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])[:, -batch["completion_ids"].shape[1] :, 0]
+    return (each * batch["completion_mask"]).sum(dim=1)
+
+
+def trained(policy: Any, prompts: Any, args: TailGRPOConfig, **kwargs: Any) -> Watching:
+    trainer = Watching(str(policy), verifier, args, prompts, **kwargs)
+    trainer.train()
+    return trainer
+
+
+def in_order(passes: list[dict[str, Tensor]], name: str) -> Tensor:
+    """What the passes over one batch of rollouts had, in the order in which the rollouts were drawn."""
+    places = torch.cat([kept["place"] for kept in passes])
+    assert sorted(places.tolist()) == list(range(16))
+    return torch.cat([kept[name] for kept in passes])[places.argsort()]
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("max_at_k", {"k": 4}), ("tea", {"deploy_n": 64}), ("flat_tea", {})],
+)
+def test_a_further_iteration_has_the_advantages_of_the_policy_then(policy, prompts, options, name, own) -> None:
+    args = TailGRPOConfig(**options(num_iterations=3, max_steps=6), estimator=name, **own, off_policy_correction=True)
+    trainer = trained(policy, prompts, args)
+    estimate = bind(name, **args.estimator_options())
+    assert (len(trainer.rewards), len(trainer.passes)) == (2, 6)
+    for batch, rewards in enumerate(trainer.rewards):
+        first, *further = trainer.passes[3 * batch : 3 * batch + 3]
+        drawn_at = in_order([first], "now")
+        assert torch.equal(in_order([first], "advantages"), estimate(rewards.view(2, 8)).flatten())
+        for kept in further:
+            ratios = (in_order([kept], "now") - drawn_at).exp().view(2, 8)
+            assert ratios.std() > 0.01
+            expected = estimate(rewards.view(2, 8), ratios).flatten()
+            torch.testing.assert_close(in_order([kept], "advantages"), expected, rtol=1e-3, atol=1e-4)
+            assert not torch.allclose(expected, estimate(rewards.view(2, 8)).flatten(), rtol=1e-2, atol=1e-3)
+
+
+def test_each_step_on_a_part_of_the_rollouts_has_the_advantages_of_its_policy(policy, prompts, options) -> None:
+    """Four steps take four rollouts each, of groups that lie across them; an evaluation comes between."""
+    changes = {"per_device_train_batch_size": 4, "steps_per_generation": 4, "max_steps": 4, "eval_strategy": "steps"}
+    changes |= {"eval_steps": 2, "per_device_eval_batch_size": 8, "advantage_scaling": "batch"}
+    args = TailGRPOConfig(**options(**changes), estimator="max_at_k", k=4, off_policy_correction=True)
+    trainer = trained(policy, prompts, args, eval_dataset=prompts.select(range(1)))
+    [rewards] = trainer.rewards
+    assert len(trainer.passes) == 4
+    plain = bind("max_at_k", k=4)(rewards.view(2, 8)).flatten()
+    scaled = plain / plain.square().mean().sqrt()
+    away = [(kept["advantages"] - scaled[kept["place"]]).abs().max().item() for kept in trainer.passes]
+    assert away[0] < 1e-6 < 1e-3 < min(away[1:])
+
+
+def test_without_it_the_advantages_stay(policy, prompts, options) -> None:
+    args = TailGRPOConfig(**options(num_iterations=2, max_steps=2), estimator="max_at_k", k=4)
+    first, second = trained(policy, prompts, args).passes
+    assert torch.equal(first["advantages"], second["advantages"])
+    assert "place" not in first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"estimator": "grpo"}, r"no form for estimator = 'grpo'; choose one of .*tea.*, max_at_k"),
+        ({"num_iterations": 1}, "nothing to correct: rollouts serve 1 backward passes, a step takes 1"),
+        ({"gradient_accumulation_steps": 4}, "nothing to correct: rollouts serve 4 backward passes, a step takes 4"),
+    ],
+)
+def test_what_cannot_be_corrected_is_refused(options, changes, message) -> None:
+    given = {"estimator": "max_at_k", "k": 4 if "estimator" not in changes else None, "num_iterations": 2}
+    if "gradient_accumulation_steps" in changes:
+        changes |= {"steps_per_generation": 2}
+    with pytest.raises(ValueError, match=message):
+        TailGRPOConfig(**options(), off_policy_correction=True, **given | changes)
