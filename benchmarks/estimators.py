@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "flat_tea": {"deploy_n": 2048},
     "prefix_tea": {"deploy_n": 2048},
     "max_at_k": {"k": 8},
+    "order_grad": {"k": 8, "top": 2},
     "bon_rl": {"deploy_n": 2048},
     "cat_bon": {"deploy_n": 2048},
     "pass_at_k": {"k": 8},

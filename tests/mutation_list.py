@@ -187,6 +187,16 @@ MUTATIONS = [
         ("centred(advantages, weights)", "centred(advantages)"),
     ),
     *group(
+        "estimators/order_grad.py",
+        ("estimators/test_order_grad.py",),
+        ("(gaps * (won + lost)).cumsum", "(gaps * won).cumsum"),
+        ("* (g - under) / rest", "* g / rest"),
+        ("* (n - g - others) / rest", "* (n - g) / rest"),
+        ("_log_choose(log_factorial, g - 1, under)", "_log_choose(log_factorial, g, under)"),
+        ("return k * below / (last - first + 1)", "return k * below"),
+        ("k + 1 - max(1, math.ceil(quantile * k - 1e-9))", "k - max(1, math.ceil(quantile * k - 1e-9)) or 1"),
+    ),
+    *group(
         "estimators/_binomials.py",
         ("estimators/test_max_at_k.py",),
         ("torch.lgamma(n + 1) - math.lgamma(k + 1)", "torch.lgamma(n + 1)"),

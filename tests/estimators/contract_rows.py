@@ -63,6 +63,8 @@ ROWS = [
     Row("max_at_k", {"k": 5, "baseline": "subset"}),
     Row("max_at_k", {"k": 5, "baseline": "loo"}),
     Row("max_at_k", {"k": 5, "baseline": "none"}, offsets=False, zero_when_equal=False),
+    Row("order_grad", {"k": 8, "top": 3}),
+    Row("order_grad", {"k": 6, "quantile": 0.75}),
     Row("bon_max_mean"),
     Row("bon_max_second"),
     Row("bon_rl", {"deploy_n": 128}),

@@ -12,7 +12,7 @@ REWARDS = torch.tensor([[0.0, 1.0, 5.0, 2.0, 3.0, 7.0, 4.0, 6.0]])
 
 def test_names() -> None:
     names = (
-        "tea prefix_tea flat_tea cvar grpo dr_grpo rloo max_at_k bon_max_mean bon_max_second bon_rl cat_bon "
+        "tea prefix_tea flat_tea cvar grpo dr_grpo rloo max_at_k order_grad bon_max_mean bon_max_second bon_rl cat_bon "
         "pass_at_k pass_at_n"
     )
     assert list(ESTIMATORS) == [*names.split(), "max_rl", "f_grpo", "rs_grpo", "qae"]
@@ -120,7 +120,7 @@ def test_an_estimator_can_be_written_in_a_word(text: str, name: str, options: di
         ("max_at_k:4", "'4' is not option=value"),
         ("max_at_k:k=", "'k=' is not option=value"),
         ("max_at_k:k=4,k=5", "'k=5' is given twice"),
-        ("grpo:k=4", "grpo takes no option 'k', .*belongs to max_at_k, pass_at_k"),
+        ("grpo:k=4", "grpo takes no option 'k', .*belongs to max_at_k, order_grad, pass_at_k"),
         ("max_at_k:k=four", "k must be of type int, got 'four'"),
         ("max_at_k:k=4.5", "k must be of type int, got '4.5'"),
         ("tea:tail_fraction=true", "tail_fraction must be of type int or float, got 'true'"),
@@ -144,6 +144,7 @@ def test_what_is_wrong_with_a_written_estimator_is_said(text: str, message: str)
 WRONG: dict[object, list[object]] = {
     int: [2.5, "2", True],
     float: ["0.5", True, [0.5]],
+    float | None: ["0.5", True, [0.5]],
     bool: [1, "yes"],
     Sequence[float] | None: [4.5, ["4.5"]],
 }

@@ -25,6 +25,8 @@ UNBIASED: list[tuple[str, dict[str, Any], int]] = [
     ("rloo", {}, 1),
     ("bon_max_second", {}, M),
     *(("max_at_k", {"k": k}, k) for k in range(1, M + 1)),
+    *(("order_grad", {"k": k, "top": 1}, k) for k in range(1, M)),
+    *(("order_grad", {"k": k, "top": k}, 1) for k in range(1, M)),
     *(("max_at_k", {"k": k, "baseline": "none"}, k) for k in range(1, M + 1)),
     *(("max_at_k", {"k": k, "baseline": "loo"}, k) for k in range(1, M)),
     *(("max_at_k", {"k": k, "baseline": "subset"}, k) for k in range(1, M + 1)),

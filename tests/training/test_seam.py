@@ -66,6 +66,7 @@ def test_grpo_ends_with_bitwise_the_weights_of_trl(policy, prompts, options, rew
 REQUIRED = {
     "prefix_tea": {"tail_fraction": 0.5},
     "max_at_k": {"k": 4},
+    "order_grad": {"k": 4, "top": 2},
     "pass_at_k": {"k": 3},
     "rs_grpo": {"risk_beta": 1.0},
 }

@@ -21,6 +21,7 @@ from tailgrad.estimators.grpo import grpo
 from tailgrad.estimators.leave_two_out import leave_two_out
 from tailgrad.estimators.max_at_k import max_at_k
 from tailgrad.estimators.max_rl import max_rl
+from tailgrad.estimators.order_grad import order_grad
 from tailgrad.estimators.pass_at_k import pass_at_k
 from tailgrad.estimators.pass_at_n import pass_at_n
 from tailgrad.estimators.prefix_tea import prefix_tea
@@ -48,6 +49,7 @@ __all__ = [
     "leave_two_out",
     "max_at_k",
     "max_rl",
+    "order_grad",
     "parse_estimator",
     "pass_at_k",
     "pass_at_n",
@@ -70,6 +72,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "dr_grpo": dr_grpo,
     "rloo": rloo,
     "max_at_k": max_at_k,
+    "order_grad": order_grad,
     "bon_max_mean": bon_max_mean,
     "bon_max_second": bon_max_second,
     "bon_rl": bon_rl,

@@ -63,7 +63,8 @@ class TailGRPOConfig(GRPOConfig):
         metadata={"help": "Checkpoints after these steps are saved and kept; of all others only the newest stays."},
     )
     reward_timeout: float | None = _option(None, "Most seconds of a call of a reward; longer is an error.")
-    k: int | None = _option(None, "max_at_k, pass_at_k: size of the subsets, at most num_generations.")
+    k: int | None = _option(None, "max_at_k, order_grad, pass_at_k: size of the subsets, at most num_generations.")
+    top: int | None = _option(None, "order_grad: the mean of so many largest of k rollouts.")
     baseline: str | None = _option(None, "max_at_k: none, subset or loo (default; subset where k is the whole group).")
     order: int | None = _option(None, "prefix_tea: order of the debiasing (default 2).")
     num_prefixes: int | None = _option(None, "prefix_tea: how many prefix sizes (default 4).")
@@ -87,7 +88,9 @@ class TailGRPOConfig(GRPOConfig):
         default=None, metadata={"help": "pass_at_n: a and b of the Beta prior (default: fitted to the batch)."}
     )
     gamma: float | None = _option(None, "f_grpo: power of the share of failures in the group (default 1).")
-    quantile: float | None = _option(None, "qae: the quantile of the group that is the baseline (default 0.4).")
+    quantile: float | None = _option(
+        None, "qae: the quantile of the group that is the baseline (default 0.4); order_grad: of k rollouts."
+    )
 
     def __post_init__(self) -> None:
         """Choose device and batches, check TRL's options, then ours."""
