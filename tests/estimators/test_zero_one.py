@@ -112,6 +112,14 @@ def test_pass_at_n_is_unbiased_over_batches_whose_prior_is_unknown() -> None:
     np.testing.assert_allclose(estimate, truth, rtol=1e-10)
 
 
+def test_one_deploy_n_a_prompt() -> None:
+    budgets = [2, 64, 1e9, 512.5]
+    groups = every_group()[1:5]
+    together = pass_at_n(groups, deploy_n=torch.tensor(budgets, dtype=torch.float64), prior=(0.5, 4.0))
+    alone = [pass_at_n(groups[[i]], deploy_n=n, prior=(0.5, 4.0)) for i, n in enumerate(budgets)]
+    torch.testing.assert_close(together, torch.cat(alone))
+
+
 def test_a_large_batch_finds_the_prior() -> None:
     """Weights of one to four successes of 16, within a fifth of those of the prior that made the batch."""
     generator = np.random.default_rng(0)

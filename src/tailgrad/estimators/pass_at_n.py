@@ -87,28 +87,32 @@ def pass_at_n(
     for lower, upper in pairwise(steps):
         success = (values > (lower + upper) / 2).to(torch.float64).masked_fill(torch.isnan(values), math.nan)
         n = num_scored(success)
-        weight = _mean_weight(torch.nansum(success, dim=1, keepdim=True), n, budget, prior)
-        advantages = advantages + (upper - lower) * weight * centred(success) * n / (n - 1).clamp(min=1)
+        weight = _mean_weight(success, budget, prior) * (n / (n - 1).clamp(min=1))
+        advantages = advantages + (upper - lower) * weight * centred(success)
     return finish(advantages, rewards)
 
 
 def _mean_weight(
-    successes: Float[Tensor, "P 1"],
-    scored: Float[Tensor, "P 1"],
-    deploy_n: int | float | Tensor,
-    prior: Sequence[float] | None,
+    success: Float[Tensor, "P M"], deploy_n: int | float | Tensor, prior: Sequence[float] | None
 ) -> Float[Tensor, "P 1"]:
     """E[N (1 - p)^(N-1)] given the successes of the prompt and, where no prior is given, of all prompts."""
-    s, f = successes.unsqueeze(2), (scored - successes).unsqueeze(2)
-    a, b = _priors(prior, successes)
-    n = deploy_n.to(torch.float64).view(-1, 1, 1) if isinstance(deploy_n, Tensor) else deploy_n
-    all_of_them = torch.lgamma(a + b + s + f)
-    failures = torch.lgamma(b + f)
-    log_chance = torch.lgamma(a + s) + failures - all_of_them
+    a, b = _priors(prior, success)
+    counts = torch.arange(success.shape[1] + 1, dtype=success.dtype, device=success.device).view(-1, 1, 1)
+    s, f = ((success == outcome).sum(dim=1) for outcome in (1, 0))
+    log_chance = torch.lgamma(a + counts)[s] + torch.lgamma(b + counts)[f] - torch.lgamma(a + b + counts)[s + f]
     log_chance = log_chance - (torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b))
     share = log_chance.sum(dim=0).flatten().softmax(dim=0).view(log_chance.shape[1:])
-    log_weight = torch.lgamma(b + f + n - 1) - failures + all_of_them - torch.lgamma(a + b + s + f + n - 1)
-    return (n * log_weight.exp() * share).sum(dim=(1, 2)).unsqueeze(1)
+    log_weight = _log_growth(b + counts, f, deploy_n) - _log_growth(a + b + counts, s + f, deploy_n)
+    n = deploy_n.to(success.dtype).unsqueeze(1) if isinstance(deploy_n, Tensor) else deploy_n
+    return n * (log_weight.exp() * share).sum(dim=(1, 2)).unsqueeze(1)
+
+
+def _log_growth(x: Tensor, row: Tensor, deploy_n: int | float | Tensor) -> Tensor:
+    """Logarithm of Gamma(x + N - 1) / Gamma(x) at one row of x per prompt, from a table of all if N is one number."""
+    if isinstance(deploy_n, Tensor):
+        n = deploy_n.to(x.dtype).view(-1, 1, 1)
+        return torch.lgamma(x[row] + n - 1) - torch.lgamma(x)[row]
+    return (torch.lgamma(x + deploy_n - 1) - torch.lgamma(x))[row]
 
 
 def _priors(prior: Sequence[float] | None, like: Tensor) -> tuple[Float[Tensor, "A 1"], Float[Tensor, " B"]]:
