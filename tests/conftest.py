@@ -20,7 +20,13 @@ jaxtyping.install_import_hook(["tailgrad.estimators", "tailgrad.tails", "tailgra
 SLOW = (
     *("training/", "documentation/test_commands", "quickstart/test_run", "quickstart/test_base_policy", "cli/"),
     *("grid/test_grid_run", "grid/test_grid_report", "grid/test_preflight", "test_experiments", "test_recipes"),
-    *("test_jobs", "test_small_instruct", "test_arena", "estimators/test_add_an_estimator", "rewards/test_reward_model"),
+    *(
+        "test_jobs",
+        "test_small_instruct",
+        "test_arena",
+        "estimators/test_add_an_estimator",
+        "rewards/test_reward_model",
+    ),
     *("rollouts/test_gradients", "rollouts/test_interruption", "rollouts/test_table_memory", "rollouts/test_prompts"),
     *("rollouts/test_train_and_sample", "rollouts/test_sample", "estimators/test_contract.py::test_compile"),
 )
