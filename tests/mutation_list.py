@@ -366,6 +366,17 @@ MUTATIONS = [
         ("exponent - exponent.nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)", "exponent"),
     ),
     *group(
+        "estimators/entropic.py",
+        ("estimators/test_entropic.py",),
+        ("_DIVERGENCE = math.log(2)", "_DIVERGENCE = 0.69"),
+        ("_HALVINGS, _NEWTON_STEPS = 10, 4", "_HALVINGS, _NEWTON_STEPS = 4, 2"),
+        ("reachable = n > 2 *", "reachable = n > 3 *"),
+        ("weight.sum(dim=1, keepdim=True) - weight) / (n - 1)", "weight.sum(dim=1, keepdim=True)) / n"),
+        ("beta * mean - (total / n).log()", "beta * mean - total.log()"),
+        ("(n >= smallest_entropic_group(), 0.0)", "(n >= 1, 0.0)"),
+        ("math.log(8 * _DIVERGENCE) / 2", "math.log(8 * _DIVERGENCE)"),
+    ),
+    *group(
         "estimators/qae.py",
         ("estimators/test_peers.py",),
         ("torch.floor(quantile * n + 1e-9)", "torch.ceil(quantile * n - 1)"),

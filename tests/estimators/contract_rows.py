@@ -81,6 +81,7 @@ ROWS = [
     Row("rs_grpo", {"risk_beta": 2.0}, scales="none"),
     Row("rs_grpo", {"risk_beta": -0.5}, scales="none"),
     Row("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),
+    Row("entropic", scales="invariant"),
     Row("qae", scales="invariant"),
     Row("qae", {"quantile": 0.75, "eps": 1e-3}, scales="invariant"),
 ]

@@ -15,7 +15,7 @@ def test_names() -> None:
         "tea prefix_tea flat_tea cvar grpo dr_grpo rloo max_at_k order_grad bon_max_mean bon_max_second bon_rl cat_bon "
         "pass_at_k pass_at_n"
     )
-    assert list(ESTIMATORS) == [*names.split(), "max_rl", "f_grpo", "rs_grpo", "qae"]
+    assert list(ESTIMATORS) == [*names.split(), "max_rl", "f_grpo", "rs_grpo", "entropic", "qae"]
     assert all(estimator.__name__ == name for name, estimator in ESTIMATORS.items())
 
 

@@ -49,6 +49,7 @@ BIASED: list[tuple[str, dict[str, Any]]] = [
     ("f_grpo", {}),
     ("rs_grpo", {"risk_beta": 1.0}),
     ("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),
+    ("entropic", {}),
     ("qae", {}),
 ]
 

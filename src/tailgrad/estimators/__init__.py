@@ -15,6 +15,7 @@ from tailgrad.estimators.bon_rl import bon_rl
 from tailgrad.estimators.cat_bon import cat_bon
 from tailgrad.estimators.cvar import cvar
 from tailgrad.estimators.dr_grpo import dr_grpo
+from tailgrad.estimators.entropic import entropic
 from tailgrad.estimators.f_grpo import f_grpo
 from tailgrad.estimators.flat_tea import flat_tea
 from tailgrad.estimators.grpo import grpo
@@ -43,6 +44,7 @@ __all__ = [
     "cat_bon",
     "cvar",
     "dr_grpo",
+    "entropic",
     "f_grpo",
     "flat_tea",
     "grpo",
@@ -82,6 +84,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "max_rl": max_rl,
     "f_grpo": f_grpo,
     "rs_grpo": rs_grpo,
+    "entropic": entropic,
     "qae": qae,
 }
 """Every estimator by its plain name."""
