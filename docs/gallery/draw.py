@@ -32,6 +32,7 @@ GROUP_SIZES = (8, 16, 32, 64, 128)
 GROUPS = 40_000
 PREFIX_ENTRIES = 2**24  # fewer groups for prefix_tea, whose work grows with m^2
 SEED = 0
+SHOWN = ("k", "top", "risk_beta", "tail_fraction")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Entry:
     @property
     def label(self) -> str:
         """Its name with the option that matters."""
-        shown = [f"{key}={value}" for key, value in self.options.items() if key in ("k", "risk_beta")]
+        shown = [f"{key}={value}" for key, value in self.options.items() if key in SHOWN]
         return f"{self.name} {', '.join(shown)}".strip()
 
     def advantages(self, rewards: Tensor) -> Tensor:
@@ -55,23 +56,28 @@ class Entry:
 
 ENTRIES = [
     Entry("tea", {"deploy_n": DEPLOY_N}),
+    Entry("tea", {"deploy_n": DEPLOY_N, "tail_fraction": 1.0, "center": True}),
     Entry("flat_tea", {"deploy_n": DEPLOY_N}),
+    Entry("flat_tea", {"deploy_n": DEPLOY_N, "tail_fraction": 0.25}),
     Entry("prefix_tea", {"deploy_n": DEPLOY_N}),
     Entry("cvar"),
     Entry("max_at_k", {"k": 4}),
     Entry("max_at_k", {"k": 8}),
+    Entry("order_grad", {"k": 8, "top": 2}),
     Entry("bon_max_second"),
     Entry("bon_max_mean"),
     Entry("bon_rl", {"deploy_n": DEPLOY_N}),
     Entry("cat_bon", {"deploy_n": DEPLOY_N}),
-    Entry("rs_grpo", {"risk_beta": 2.0}),
+    Entry("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),
+    Entry("rs_grpo", {"risk_beta": 2.0, "units": "spread"}),
+    Entry("entropic"),
     Entry("rloo"),
     Entry("dr_grpo"),
     Entry("grpo"),
     Entry("qae"),
     Entry("pass_at_k", {"k": 4}, binary=True),
 ]
-NO_SCALE = {"grpo", "qae", "cat_bon", "pass_at_k"}
+NO_SCALE = {"grpo", "qae", "cat_bon", "pass_at_k", "entropic"}
 TRUTH = torch.tensor([1.0, expected_max_normal(DEPLOY_N)], dtype=torch.float64)  # dV/dmu, dV/dlog sigma
 SCORE_NORMS = torch.tensor([1.0, math.sqrt(2.0)], dtype=torch.float64)  # of the scores R and R^2 - 1
 
@@ -115,13 +121,13 @@ def draw_shapes(path: Path) -> None:
     """Advantage against reward for one group of 16, an estimator a panel."""
     rewards = torch.linspace(0, 1, 34, dtype=torch.float64)[1:-1:2]  # 16 evenly spaced quantiles
     rewards = (math.sqrt(2) * torch.erfinv(2 * rewards - 1))[None]
-    figure, axes = plt.subplots(3, 5, figsize=(12, 6.6), layout="constrained", sharex=True)
+    figure, axes = plt.subplots(3, 7, figsize=(15, 6.6), layout="constrained", sharex=True)
     for axis, entry in zip(axes.flat, ENTRIES, strict=True):
         values = entry.advantages(rewards)[0]
         axis.axhline(0, color="#BBBBBB", linewidth=0.8)
         axis.vlines(rewards[0], 0, values, color="#0072B2", linewidth=1)
         axis.plot(rewards[0], values, "o", color="#0072B2", markersize=4)
-        axis.set_title(entry.label, fontsize=10, loc="left")
+        axis.set_title(entry.label, fontsize=9, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("reward")
     figure.supylabel("advantage")
@@ -147,7 +153,7 @@ def draw_lines(path: Path, rows: dict[str, list[dict[str, float]]], panels: list
     for axis, panel in zip(np.ravel(axes), panels, strict=True):
         for i, (label, points) in enumerate(rows.items()):
             m, values = zip(*((point["m"], point[panel.quantity]) for point in points), strict=True)
-            style = {"color": colours[i % 10], "linestyle": "-" if i < 10 else (0, (2, 1.5))}
+            style = {"color": colours[i % 10], "linestyle": ["-", (0, (2, 1.5))][i // 10]}
             axis.plot(m, values, marker="o", markersize=3, linewidth=1.5, label=label, **style)
         axis.set_title(panel.title, loc="left", fontsize=11)
         axis.set(xlabel="rollouts per prompt, m", xscale="log", xticks=GROUP_SIZES, ylim=panel.limits)

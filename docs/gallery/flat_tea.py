@@ -27,7 +27,7 @@ DEPLOY_N, SEED, ROLLOUTS = 128, 0, 2**20
 ORDERS = ((1.0, 8), (1.0, 16), (1.0, 128), (1.0, 10**9), (0.75, 8), (0.5, 128), (0.25, 128))
 SIMULATED = (
     ["dr_grpo", "max_at_k:k=4", "max_at_k:k=8", "rs_grpo:units=spread,risk_beta=1"]
-    + ["cvar", "tea:center=true", "tea:tail_fraction=1,center=true"]
+    + ["entropic", "cvar", "tea:center=true", "tea:tail_fraction=1,center=true"]
     + [f"flat_tea:tail_fraction={alpha:g},extrapolate_n={k}" for alpha, k in ORDERS if k <= DEPLOY_N]
 )
 PANELS = {
@@ -43,6 +43,7 @@ PANELS = {
         "max@8": "max_at_k:k=8",
         "rs_grpo, 1 / sd": "rs_grpo:units=spread,risk_beta=1",
         "rs_grpo, 2 / sd": "rs_grpo:units=spread,risk_beta=2",
+        "entropic": "entropic",
     },
     "what they lie between": {
         r"flat TEA, $\alpha$ = 1": "flat_tea",

@@ -43,7 +43,8 @@ Advantages = Callable[[Tensor], Tensor]
 
 def library(m: int) -> dict[str, Advantages]:
     """The library's estimators, by what one writes on a command line."""
-    names = ["grpo", "dr_grpo", "rs_grpo:units=spread,risk_beta=1", "rs_grpo:units=spread,risk_beta=2", "cvar"]
+    names = ["grpo", "dr_grpo", "rs_grpo:units=spread,risk_beta=1", "rs_grpo:units=spread,risk_beta=2"]
+    names += ["entropic", "cvar"]
     names += [f"max_at_k:k={k}" for k in sorted({2, 3, 4, 8, m})]
     names += ["tea", "tea:tail_fraction=1,center=true"]
     names += [f"flat_tea:tail_fraction={a:g},extrapolate_n={k}" for a in (1, 0.75, 0.5, 0.25) for k in (8, 16, 128)]
