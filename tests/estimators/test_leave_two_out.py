@@ -11,6 +11,7 @@ from test_unbiased import LOGITS, REWARDS, all_tuples, gradient_of_v
 from torch import Tensor
 
 from tailgrad.estimators import advantages_ragged, bind, leave_two_out
+from tailgrad.tails import expected_max_normal
 
 ESTIMATORS: list[tuple[str, dict[str, Any]]] = [
     ("max_at_k", {"k": 3, "baseline": "none"}),
@@ -88,6 +89,30 @@ def test_keeps_the_bias_of_a_group_that_is_one_smaller() -> None:
         return (weights * (estimate(REWARDS[tuples])[:, :, None] * scores).mean(dim=1)).sum(dim=0)
 
     torch.testing.assert_close(expected(6, leave_two_out(estimate)), expected(5, estimate), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "alone", "leaving"),
+    [
+        ("tea", {"tail_fraction": 1.0}, 2.37, 3.51),
+        ("tea", {"tail_fraction": 1.0, "center": True}, 3.64, 3.64),
+        ("flat_tea", {}, 3.27, 3.26),
+        ("flat_tea", {"tail_fraction": 0.5}, 3.18, 3.21),
+    ],
+)
+def test_what_it_gains_on_gaussian_rewards(name: str, options: dict[str, Any], alone: float, leaving: float) -> None:
+    """Expected gradient along that of V_128 over the noise of one group, in units where both scores have variance 1."""
+    rewards = normal(20_000, 16)
+    scores = torch.stack([rewards, (rewards**2 - 1) / math.sqrt(2)])
+    truth = torch.tensor([1.0, expected_max_normal(128) / math.sqrt(2)], dtype=torch.float64)
+
+    def signal(advantages: Tensor) -> float:
+        along = (advantages * scores).mean(dim=(1, 2)) @ truth / truth.norm()
+        return float(along / (advantages**2).mean().sqrt() * math.sqrt(16))
+
+    estimate = bind(name, deploy_n=128, validate=False, **options)
+    assert signal(estimate(rewards)) == pytest.approx(alone, abs=0.006)
+    assert signal(leave_two_out(estimate)(rewards)) == pytest.approx(leaving, abs=0.006)
 
 
 def test_a_large_table_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
