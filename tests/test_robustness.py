@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from tailgrad.estimators import dr_grpo, flat_tea, max_at_k
@@ -61,6 +63,27 @@ def test_every_shape_rises_and_is_standardised(modules: dict[str, ModuleType]) -
         assert shape.rewards.mean().item() == pytest.approx(0, abs=1e-9)
 
 
+def test_scores_of_a_location_and_scale_family(modules: dict[str, ModuleType]) -> None:
+    """For the Gaussian they are the latent ones; for t3, the slope of SciPy's log density, and variance one."""
+    shapes = modules["shapes"]
+    gauss = shapes.Shape("gaussian", 128)
+    torch.testing.assert_close(gauss.own_scores, gauss.latent_scores, rtol=0, atol=0.02)
+    for name, log_density in {"student t3": stats.t(3).logpdf, "lognormal": stats.lognorm(1).logpdf}.items():
+        shape, u = shapes.Shape(name, 128), (np.arange(shapes.ATOMS) + 0.5) / shapes.ATOMS
+        x = shapes.SHAPES[name](u)
+        slope = (log_density(x * (1 + 1e-6)) - log_density(x * (1 - 1e-6))) / (2e-6 * x)
+        np.testing.assert_allclose(shapes.SLOPES[name](x), slope, rtol=1e-4, atol=1e-4)
+        covariance = shape.own_scores @ shape.own_scores.T / shapes.ATOMS
+        torch.testing.assert_close(covariance, torch.eye(2, dtype=torch.float64), rtol=0, atol=1e-9)
+    mixed = shapes.SHAPES["10 % at +4 sd"](np.linspace(0.01, 0.99, 50))
+    log_mixture = np.log(
+        0.1 * stats.norm.pdf(mixed[:, None] + [-1e-5, 1e-5], 4, 0.5)
+        + 0.9 * stats.norm.pdf(mixed[:, None] + [-1e-5, 1e-5])
+    )
+    slope = (log_mixture[:, 1] - log_mixture[:, 0]) / 2e-5
+    np.testing.assert_allclose(shapes.SLOPES["10 % at +4 sd"](mixed), slope, rtol=1e-4, atol=1e-4)
+
+
 def test_what_is_explained_leaves_the_noise_out(modules: dict[str, ModuleType]) -> None:
     bins = torch.arange(20_000) % 50
     signal = torch.linspace(-1, 1, 50, dtype=torch.float64)[bins]
@@ -101,7 +124,7 @@ def test_variants_reduce_to_what_they_vary(modules: dict[str, ModuleType]) -> No
 def test_the_page_follows_from_the_rows(modules: dict[str, ModuleType]) -> None:
     with (FOLDER / "results" / "robustness.csv").open() as file:
         rows = [
-            {key: value if key in ("shape", "estimator") else float(value) for key, value in row.items()}
+            {key: value if key in ("shape", "estimator") else float(value) for key, value in row.items() if value}
             for row in csv.DictReader(file)
         ]
     assert modules["run"].tables(rows) in (FOLDER / "README.md").read_text()

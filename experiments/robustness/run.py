@@ -23,7 +23,6 @@ HERE = Path(__file__).parent
 MARKERS = "<!-- tables: written by run.py -->", "<!-- end of the tables -->"
 DEPLOY_N, GROUP_SIZES, SEED = 128, (8, 16, 64), 0
 ROLLOUTS, BLOCKS = 2**17, 8
-SCORES = (lambda y: y, lambda y: (y**2 - 1) / math.sqrt(2))
 COLUMNS = {
     "dr_grpo": "dr_grpo",
     "grpo": "grpo",
@@ -77,15 +76,12 @@ def variants(history: Tensor) -> dict[str, Advantages]:
 
 
 def measure(shape: Shape, index: Tensor, advantages: Tensor) -> dict[str, float]:
-    """Direction and signal in all that rewards can do, and where the policy moves a latent mean and spread."""
-    m = index.shape[1]
+    """Direction and signal in all that rewards can do, and where the policy moves a mean and a spread."""
     flat, a = index.reshape(-1), advantages.reshape(-1)
-    psi, y = shape.influence[flat], shape.latent[flat]
-    noise = a.square().mean().sqrt() / math.sqrt(m)
+    psi = shape.influence[flat]
+    noise = a.square().mean().sqrt() / math.sqrt(index.shape[1])
     along = (a * psi).mean() / psi.square().mean().sqrt()
-    truth = torch.stack([(shape.influence * score(shape.latent)).mean() for score in SCORES])
-    found = torch.stack([(a * score(y)).mean() for score in SCORES])
-    gain = found @ truth / truth.norm()
+    gain, found = gain_along(shape.latent_scores, shape, flat, a)
     numbers = {
         "direction": along / spread_explained(a, shape.bins[flat]),
         "signal": along / noise,
@@ -93,7 +89,16 @@ def measure(shape: Shape, index: Tensor, advantages: Tensor) -> dict[str, float]
         "latent_signal": gain / noise,
         "latent_mean_signal": found[0] / noise,
     }
+    if shape.own_scores is not None:
+        numbers["own_signal"] = gain_along(shape.own_scores, shape, flat, a)[0] / noise
     return {name: number.nan_to_num(nan=0.0).item() for name, number in numbers.items()}  # 0 where all advantages are
+
+
+def gain_along(scores: Tensor, shape: Shape, flat: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+    """Expected gradient along that of V_N, and the expected gradient, for a policy with two orthonormal scores."""
+    truth = scores @ shape.influence / len(shape.influence)
+    found = scores[:, flat] @ a / len(a)
+    return found @ truth / truth.norm(), found
 
 
 def spread_explained(a: Tensor, bins: Tensor) -> Tensor:
@@ -129,11 +134,11 @@ def rows() -> list[dict[str, float | str]]:
     return found
 
 
-def by_shape(found: list[dict[str, float | str]], m: int) -> list[str]:
-    """Signal where the policy moves a latent mean and spread: a shape a line, an estimator a column."""
-    at = {(row["shape"], row["estimator"]): row["latent_signal"] for row in found if row["m"] == m}
+def by_shape(found: list[dict[str, float | str]], key: str, m: int) -> list[str]:
+    """One kind of signal: a shape a line, an estimator a column."""
+    at = {(row["shape"], row["estimator"]): row[key] for row in found if row["m"] == m and row.get(key)}
     lines = ["| rewards | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for shape in SHAPES:
+    for shape in dict.fromkeys(shape for shape, _ in at):
         values = [at[shape, text] for text in COLUMNS]
         cells = [f"**{value:.2f}**" if value == max(values) else f"{value:.2f}" for value in values]
         lines.append(f"| {shape} | " + " | ".join(cells) + " |")
@@ -163,10 +168,19 @@ def summary(found: list[dict[str, float | str]], *, of_library: bool) -> list[st
 
 def tables(found: list[dict[str, float | str]]) -> str:
     """All that README.md shows."""
-    error = max(row["latent_signal_error"] for row in found if row["m"] == 16 and row["estimator"] in COLUMNS)
+    shown = [row for row in found if row["m"] == 16 and row["estimator"] in COLUMNS]
+    error = max(row[key] for row in shown for key in ("latent_signal_error", "own_signal_error") if row.get(key))
     return "\n".join(
         [
-            *(f"Signal of one group of 16, standard errors at most {error:.2f}:", "", *by_shape(found, 16), ""),
+            *(
+                f"Signal of one group of 16, standard errors at most {error:.2f}:",
+                "",
+                *by_shape(found, "latent_signal", 16),
+                "",
+            ),
+            *("Where the policy moves the mean and spread of the reward itself:", ""),
+            *(*by_shape(found, "own_signal", 16), "", "The same, in groups of 64:", ""),
+            *(*by_shape(found, "own_signal", 64), ""),
             *("Mean and worst share of the best signal:", "", *summary(found, of_library=True), ""),
             *("The variants of `flat_tea`, as shares of the same:", "", *summary(found, of_library=False)),
         ]
@@ -177,7 +191,7 @@ def main() -> None:
     """Measure, and write the numbers and the page's tables."""
     found = rows()
     with (HERE / "results" / "robustness.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(found[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, list(max(found, key=len)), lineterminator="\n")
         writer.writeheader()
         writer.writerows(found)
     page = HERE / "README.md"

@@ -38,6 +38,34 @@ SHAPES: dict[str, Quantile] = {
 """The reward at each rank u of the latent Gaussian; the rewards are standardised afterwards."""
 
 
+def orthonormal(scores: Tensor) -> Tensor:
+    """Scores `[2, ATOMS]` of the same policy, with variance one and no covariance."""
+    covariance = scores @ scores.T / scores.shape[1]
+    return torch.linalg.solve_triangular(torch.linalg.cholesky(covariance), scores, upper=False)
+
+
+def mixture_slope(share: float, mean: float, sd: float, other_mean: float = 0.0, other_sd: float = 1.0) -> Quantile:
+    """Slope of the log density of the same mixture."""
+
+    def slope(x: np.ndarray) -> np.ndarray:
+        one = share * stats.norm.pdf(x, mean, sd)
+        other = (1 - share) * stats.norm.pdf(x, other_mean, other_sd)
+        return (one * (mean - x) / sd**2 + other * (other_mean - x) / other_sd**2) / (one + other)
+
+    return slope
+
+
+SLOPES: dict[str, Quantile] = {
+    "gaussian": lambda x: -x,
+    "lognormal": lambda x: -(1 + np.log(x)) / x,
+    "student t3": lambda x: -4 * x / (3 + x * x),
+    "10 % at +4 sd": mixture_slope(0.1, 4.0, 0.5),
+    "10 % at -4 sd": mixture_slope(0.1, -4.0, 0.5),
+    "two halves": mixture_slope(0.5, 2.0, 0.5, -2.0, 0.5),
+}
+"""f' / f of the shapes whose density f has a slope everywhere, at a reward before it is standardised."""
+
+
 class Shape:
     """Rewards of `ATOMS` equally likely values, standardised; their latent Gaussian and their influence on V_N."""
 
@@ -51,6 +79,12 @@ class Shape:
         self.influence = torch.cat([torch.zeros(1), steps.cumsum(0)])
         self.influence = self.influence - self.influence.mean()
         self.latent = torch.tensor(stats.norm.ppf(u))
+        self.latent_scores = torch.stack([self.latent, (self.latent**2 - 1) / 2**0.5])
+        self.own_scores = None
+        if name in SLOPES:
+            slope = torch.tensor(SLOPES[name](values.numpy()))
+            scores = torch.stack([-slope, -1 - slope * values])
+            self.own_scores = orthonormal(scores - scores.mean(1, keepdim=True))
         self.bins = self._bins()
 
     def _bins(self) -> Tensor:
