@@ -49,7 +49,7 @@ def test_settings_are_split_into_like_halves(modules: dict[str, ModuleType]) -> 
     settings = modules["settings"].all_settings()
     assert len({one.name for one in settings}) == len({one.seed for one in settings}) == len(settings)
     for world, binary in itertools.product(("bandit", "sequence"), (False, True)):
-        halves = [one.half for one in settings if one.world == world and (one.shape == "success") == binary]
+        halves = [one.part for one in settings if one.world == world and (one.shape == "success") == binary]
         assert abs(halves.count("choosing") - halves.count("reporting")) <= 1
     bandits = [one for one in settings if one.world == "bandit"]
     assert {min(one.m * one.batch for one in bandits), max(one.m * one.batch for one in bandits)} == {128, 4096}
@@ -64,7 +64,7 @@ def test_every_contender_has_the_same_effort_and_can_train(modules: dict[str, Mo
         assert schedule.seeds >= 5
         assert (len(schedule.learning_rates), len(schedule.kl_weights)) == (4, 2)
         contenders = modules["contenders"].contenders_of(one)
-        assert {"grpo", "dr_grpo", "max@2", "max@m", modules["contenders"].DEFAULT} <= set(contenders)
+        assert {"grpo", "max@2", "max@m", "flat", modules["contenders"].DEFAULT} <= set(contenders)
         plain = [parse(text.removeprefix("leave_two_out ")) for text, _ in contenders.values()]
         assert all(smallest_group(name, **options) <= one.m for name, options in plain)
 
@@ -150,28 +150,33 @@ def test_the_whole_arena_at_a_tiny_size(
     small: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plain = [
-        setting(small, name="00-bandit-gaussian-m4-N8", half="choosing"),
-        setting(small, name="01-bandit-success-m4-N8", half="reporting", shape="success"),
-        setting(small, name="02-sequence-tied-m4-N8", half="reporting", world="sequence", shape="tied"),
+        setting(small, name="00-bandit-gaussian-m4-N8", part="choosing"),
+        setting(small, name="01-bandit-success-m4-N8", part="reporting", shape="success"),
+        setting(small, name="02-sequence-tied-m4-N8", part="reporting", world="sequence", shape="tied"),
     ]
     schedule = small["training"].Schedule(2, (0.02, 0.1), (0.0, 0.1), (0, 2, 4))
     for module in ("run", "rows"):
         monkeypatch.setattr(small[module], "schedule_of", lambda _: schedule)
     monkeypatch.setattr(small["run"], "all_settings", lambda: plain)
-    asked = ["grpo", "max@2", "max@m", small["contenders"].DEFAULT]
+    asked = ["grpo", "max@2", "max@m", "flat", small["contenders"].DEFAULT]
     command = ["run.py", "--out", str(tmp_path / "out"), "--traces", str(tmp_path / "traces")]
     monkeypatch.setattr(sys, "argv", [*command, "--contenders", *asked])
     small["run"].main()
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert made >= {"chosen.parquet", "paths.parquet", "settings.json", "leaderboard.md", "overview.png", "paths.png"}
     table = (tmp_path / "out" / "leaderboard.md").read_text()
-    assert "Reporting half, sequence, graded rewards: equal KL (1 settings)" in table
+    assert "Reporting settings, sequences, graded rewards: equal KL (1 settings)" in table
     monkeypatch.setattr(sys, "argv", [*command[:3], "--report_only"])
     small["run"].main()
     assert (tmp_path / "out" / "leaderboard.md").read_text() == table
     results = small["leaderboard"].read_results(tmp_path / "out")
     assert results.reference(plain[0].name, "KL 1", "best max@k") in ("max@2", "max@m")
-    assert set(results.against(plain[0].name, "KL 1", "grpo")) == {*asked, "max@m/2"}  # k = 2
+    assert set(results.against(plain[0].name, "KL 1", "grpo")) == {
+        *asked,
+        "max@m/2",
+        "best max@k",
+        "best flat",
+    }  # m / 2 = 2
 
 
 def test_the_papers_protocol_at_a_tiny_size(small: dict[str, ModuleType], tmp_path: Path) -> None:
@@ -181,3 +186,12 @@ def test_the_papers_protocol_at_a_tiny_size(small: dict[str, ModuleType], tmp_pa
     table = paper.protocol_table(one, tmp_path)
     assert table.count("| grpo ") == len(schedule.kl_weights)
     assert {scaling for _, scaling in paper.competitors(one).values()} == {"none"}
+
+
+def test_the_default_is_the_best_of_the_choosing_settings(modules: dict[str, ModuleType]) -> None:
+    results = modules["leaderboard"].read_results(FOLDER / "results")
+    graded = modules["report"].settings_of(results, "choosing", None, False)
+    assert len(graded) == 24
+    scores = modules["leaderboard"].scores(results, graded)
+    fixed = [name for name in scores if not name.startswith("best ")]
+    assert fixed[0] == modules["contenders"].DEFAULT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from settings import Setting
+from settings import PARTS, Setting
 
 from tailgrad.estimators import parse_estimator, smallest_group
 
@@ -48,12 +48,22 @@ BINARY = {
     "pass_at_n": "pass_at_n:deploy_n={N}",
 }
 """For 0/1 rewards alone."""
+FIRST_PASS = ("prefix_tea", "flat K=2")
+"""Trained in the first thirteen choosing bandits alone: far from the front, or dear."""
+BANDITS = ("rs_grpo 0.5", "cvar .5", "tea .5", "flat K=4", "flat .25", "flat l2o")
+"""Trained in the choosing bandits alone."""
+CHOOSING = (*FIRST_PASS, *BANDITS, "flat .5 K=16 by group", "flat K=16 by group")
+"""Trained in the choosing half alone."""
 LEAVE_TWO_OUT = "leave_two_out "
 """Before an estimator: with that baseline, which costs m times as much; for m up to 16 here."""
-DEFAULT = "flat"
+DEFAULT = "flat by group"
 """The recommended default, chosen on the choosing half of the settings."""
 PEERS = ("max@2", "max@4", "max@8", "max@m/2", "max@m")
 """What "the best max_at_k" is the best of."""
+FLATS = ("flat", "flat K=16", "flat .5", "flat .5 K=16")
+"""What "the best flat TEA" is the best of."""
+FRESH = ("grpo", *PEERS, *FLATS, DEFAULT, "rs_grpo 2", "tea 1 centred", "tea .25")
+"""Trained in the fresh settings."""
 
 
 def contenders_of(setting: Setting) -> dict[str, tuple[str, str]]:
@@ -61,9 +71,22 @@ def contenders_of(setting: Setting) -> dict[str, tuple[str, str]]:
     listed = GRADED | (BINARY if setting.shape == "success" else {})
     found = {}
     for name, template in listed.items():
+        if not _competes(name, setting):
+            continue
         text = template.format(m=setting.m, half=setting.m // 2, N=setting.deploy_n)
         estimator, options = parse_estimator(text.removeprefix(LEAVE_TWO_OUT))
         wrapped = text.startswith(LEAVE_TWO_OUT)
         if smallest_group(estimator, **options) + wrapped <= setting.m and not (wrapped and setting.m > 16):
             found[name] = text, "group" if name.endswith("by group") else "batch"
     return found
+
+
+def _competes(name: str, setting: Setting) -> bool:
+    """Whether a contender was still in the race for this setting."""
+    if setting.part == PARTS[2]:
+        return name in FRESH
+    if setting.part == PARTS[1]:
+        return name not in CHOOSING
+    if setting.world == "sequence":
+        return name not in (*FIRST_PASS, *BANDITS)
+    return name not in FIRST_PASS or setting.seed < 125

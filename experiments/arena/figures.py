@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from leaderboard import BEST_MAX, GRPO, Results, equal_kl
-from rows import BASE, STEPS, criteria_of
+from leaderboard import GRPO, Results, equal_kl
+from rows import BASE, STEPS
 
 from tailgrad.evaluation.figures import drawing, styles_of
 
-_LIMIT = 0.5
+_LIMIT = 50.0
+_PART_COLOURS = {"choosing": "#B0B0B0", "reporting": "#0072B2", "fresh": "#D55E00"}
 
 
 def short(setting: str) -> str:
@@ -18,29 +19,33 @@ def short(setting: str) -> str:
     return setting.replace("bandit-", "").replace("sequence-", "seq ").replace("-", " ")
 
 
-def draw_overview(results: Results, names: list[str], stem: Path) -> None:
-    """Every contender in every setting: its difference to GRPO over GRPO's gain; a dot where it is clear of 0."""
-    settings = sorted(results.settings, key=lambda s: (results.settings[s]["half"], s))
-    with drawing(stem, (3.0 + 0.34 * len(settings), 2.4 + 0.48 * len(names))) as (figure, _):
+def draw_overview(results: Results, settings: list[str], stem: Path) -> None:
+    """Every contender in every setting: its difference to GRPO in percent of a unit; a dot where it is clear of 0."""
+    names = list(dict.fromkeys(name for setting in settings for name in results.names(setting) if name != GRPO))
+    panels_of = {"KL 2": "within 2 nats", STEPS: "after equal steps"}
+    with drawing(stem, (3.4 + 0.29 * len(settings), 1.8 + 0.38 * len(names))) as (figure, _):
         panels = figure.subplots(2, 1, sharex=True)
-        for panel, title in zip(panels, ("KL 2", STEPS), strict=True):
-            shares, clear = np.full((2, len(names), len(settings)), np.nan)
+        for panel, (criterion, title) in zip(panels, panels_of.items(), strict=True):
+            percents, clear = np.full((2, len(names), len(settings)), np.nan)
             for column, setting in enumerate(settings):
-                found = results.against(setting, title, GRPO)
-                gain = results.gain(setting, title) or np.nan
-                for row, name in enumerate(names):
-                    if name in found:
-                        mean, low, high = found[name]
-                        shares[row, column], clear[row, column] = mean / gain, low > 0 or high < 0
-            image = panel.imshow(shares, cmap="PuOr_r", vmin=-_LIMIT, vmax=_LIMIT, aspect="auto")
+                for name, (mean, low, high) in results.against(setting, criterion, GRPO).items():
+                    if name != GRPO:
+                        percents[names.index(name), column] = 100 * mean / results.unit(setting)
+                        clear[names.index(name), column] = low > 0 or high < 0
+            image = panel.imshow(percents, cmap="PuOr_r", vmin=-_LIMIT, vmax=_LIMIT, aspect="auto")
             rows, columns = np.nonzero(clear == 1)
             panel.plot(columns, rows, ".", color="black", markersize=3.5)
-            panel.axvline(sum(results.settings[s]["half"] == "choosing" for s in settings) - 0.5, color="black")
-            panel.set_yticks(range(len(names)), names, fontsize=8)
-            panel.set_xticks(range(len(settings)), [short(s) for s in settings], rotation=90, fontsize=8)
-            panel.set_title("within 2 nats" if title != STEPS else "after equal steps")
+            panel.set_yticks(range(len(names)), names, fontsize=7.5)
+            panel.set_xticks(range(len(settings)), [_label(results, s) for s in settings], rotation=90, fontsize=7.5)
+            panel.set_title(title)
             panel.grid(False)
-        figure.colorbar(image, ax=panels, extend="both", label="difference to GRPO / GRPO's gain", shrink=0.5)
+        label = "difference to GRPO, % of GRPO's gain within the largest KL"
+        figure.colorbar(image, ax=panels, extend="both", label=label, shrink=0.5)
+
+
+def _label(results: Results, setting: str) -> str:
+    cosine = results.settings[setting]["cosine"]
+    return short(setting) + ("" if cosine is None else f" ({cosine:.2f})")
 
 
 def draw_paths(results: Results, names: list[str], settings: list[str], stem: Path) -> None:
@@ -54,19 +59,19 @@ def draw_paths(results: Results, names: list[str], settings: list[str], stem: Pa
             kl = [0.0, *(float(criterion.split()[1]) for criterion in criteria)]
             base = results.values(setting, BASE, STEPS).mean()
             for name in [GRPO, *names]:
-                if name != BEST_MAX and name not in results.names(setting):
+                if name not in results.names(setting):
                     continue
-                who = [results.reference(setting, criterion, name) for criterion in criteria]
-                reached = [results.values(setting, one, at).mean() for one, at in zip(who, criteria, strict=True)]
+                reached = [results.values(setting, name, criterion).mean() for criterion in criteria]
                 panel.plot(kl, [base, *reached], marker="o", markersize=3.5, label=name, **styles[name])
             panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
-            panel.set_xticks(kl)
-            panel.set_title(short(setting), fontsize=9.5)
+            panel.set_xticks(kl, [f"{value:g}" for value in kl])
+            panel.set_title(_label(results, setting), fontsize=9.5)
         for panel in panels[len(settings) :]:
             panel.axis("off")
         figure.supxlabel("KL to the base policy, at most (nats per response; square root axis)", fontsize=10)
         figure.supylabel("$V_N$, in units of the base policy's spread", fontsize=10)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+        lines = {line.get_label(): line for panel in panels for line in panel.get_lines()}
+        figure.legend([*lines.values()], [*lines], loc="outside upper center", ncols=6, frameon=False)
 
 
 def draw_movability(results: Results, names: list[str], stem: Path, criterion: str = "KL 2") -> None:
@@ -77,15 +82,13 @@ def draw_movability(results: Results, names: list[str], stem: Path, criterion: s
         for panel, name in zip(panels, names, strict=True):
             panel.axhline(0.0, color="#888888", linewidth=1)
             for setting in known:
-                who = results.reference(setting, criterion, name)
                 found, row = results.against(setting, criterion, GRPO), results.settings[setting]
-                if who not in found or criterion not in criteria_of(row["world"]):
+                if name not in found:
                     continue
-                gain = results.gain(setting, criterion) or np.nan
-                mean, low, high = (value / gain for value in found[who])
-                colour = "#0072B2" if row["half"] == "reporting" else "#B0B0B0"
+                mean, low, high = (100 * value / results.unit(setting) for value in found[name])
+                colour = _PART_COLOURS[row["part"]]
                 panel.plot([row["cosine"]] * 2, [low, high], color=colour, linewidth=1.2)
                 panel.plot([row["cosine"]], [mean], "o", color=colour, markersize=4)
             panel.set_title(name)
             panel.set_xlabel("cosine of the mean's gradient with $V_N$'s")
-        panels[0].set_ylabel("difference to GRPO / GRPO's gain")
+        panels[0].set_ylabel("within 2 nats: difference to GRPO,\n% of GRPO's gain within 4 nats")

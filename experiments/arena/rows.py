@@ -55,11 +55,13 @@ def make_rows(settings: list[Setting], traces: Path, out: Path) -> None:
             chosen += _rows(setting, name, dict(zip(criteria_of(setting.world), choices, strict=True)), pairs)
             paths += _paths(setting, name, trace, v_1, pairs)
     out.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(chosen, _CHOSEN), out / "chosen.parquet", compression="zstd")
-    pq.write_table(pa.Table.from_pylist(paths, _PATHS), out / "paths.parquet", compression="zstd")
+    for name, rows, schema in (("chosen", chosen, _CHOSEN), ("paths", paths, _PATHS)):
+        pq.write_table(pa.Table.from_pylist(rows, schema), out / f"{name}.parquet", **_SMALL)
     (out / "settings.json").write_text(json.dumps(described, indent=1) + "\n")
 
 
+_SMALL: dict[str, Any] = {"compression": "zstd", "compression_level": 19, "use_dictionary": ["setting", "contender"]}
+_SMALL |= {"use_byte_stream_split": ["values.list.element"]}
 _VALUES = pa.list_(pa.float32())
 _KEYS = [("setting", pa.string()), ("contender", pa.string())]
 _PAIR = [("learning_rate", pa.float32()), ("kl_weight", pa.float32())]
@@ -96,7 +98,7 @@ def _paths(
 
 
 def _short(values: np.ndarray) -> np.ndarray:
-    """Rounded to the 16,384th part of the power of two above the largest: small files."""
-    unit = np.exp2(np.ceil(np.log2(max(np.abs(values).max(), 1e-6))) - 14)
+    """Rounded to the 4,096th part of the power of two above the largest: small files."""
+    unit = np.exp2(np.ceil(np.log2(max(np.abs(values).max(), 1e-6))) - 12)
     found: np.ndarray = np.round(values / unit) * unit
     return found

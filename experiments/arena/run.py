@@ -14,7 +14,7 @@ import torch
 from contenders import contenders_of
 from report import write_report
 from rows import make_rows
-from settings import HALVES, all_settings
+from settings import PARTS, all_settings
 
 from training import schedule_of, train_missing
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for rows, tables and figures")
     parser.add_argument("--traces", type=Path, default=HERE / "artifacts", help="folder of what was trained")
-    parser.add_argument("--halves", nargs="+", choices=HALVES, default=HALVES)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--settings", nargs="+", help="only these, by the start of their names")
     parser.add_argument("--contenders", nargs="+", help="only these")
     parser.add_argument("--report_only", action="store_true", help="train nothing, read the rows in --out")
@@ -38,7 +38,7 @@ def main() -> None:
 def train_and_choose(options: argparse.Namespace) -> None:
     """Train what is missing, and write the rows of everything that was trained."""
     torch.set_grad_enabled(False)
-    chosen = [s for s in all_settings() if s.half in options.halves]
+    chosen = [s for s in all_settings() if s.part in options.parts]
     if options.settings:
         chosen = [s for s in chosen if s.name.startswith(tuple(options.settings))]
     for setting in chosen:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 SEED = 13
-HALVES = ("choosing", "reporting")
+PARTS = ("choosing", "reporting", "fresh")
+"""Two halves of one draw, and a second draw that was made when contenders, choice and tables were fixed."""
 SHAPES = {"gaussian": 8, "exponential": 6, "skewed_left": 6} | dict.fromkeys(
     ("uniform", "student_t3", "capped", "mixture", "tied"), 4
 )
@@ -33,15 +34,21 @@ class Setting:
     scale_sd: float = 0.0
     """Standard deviation over prompts of the logarithm of the rewards' scale."""
     seed: int = 0
-    half: str = ""
+    part: str = ""
 
 
 def all_settings() -> list[Setting]:
     """Every setting: 40 graded bandits, 6 with 0/1 rewards; 8 graded sequence tasks, 4 with 0/1 rewards.
 
-    Settings of the same world and shape go to the halves in turn, in an order drawn from the seed.
+    Settings of the same world and shape go to the halves in turn, in an order drawn from the seed. Of a second draw the
+    settings in the reporting half's places are the fresh ones.
     """
-    generator = np.random.default_rng(SEED)
+    again = [replace(one, name=f"f{one.name}", part=PARTS[2]) for one in _draw(SEED + 1, 200) if one.part == PARTS[1]]
+    return [*_draw(SEED, 100), *again]
+
+
+def _draw(seed: int, first: int) -> list[Setting]:
+    generator = np.random.default_rng(seed)
     drawn = [*_graded(generator), *_binary(), *_sequences(), *_binary_sequences()]
     found: list[Setting] = []
     for kind in dict.fromkeys((setting.world, setting.shape) for setting in drawn):
@@ -49,7 +56,7 @@ def all_settings() -> list[Setting]:
         for index in generator.permutation(len(members)):
             setting, place = members[index], len(found)
             name = f"{place:02d}-{setting.world}-{setting.shape}-m{setting.m}-N{setting.deploy_n}"
-            found.append(replace(setting, name=name, seed=100 + place, half=HALVES[place % 2]))
+            found.append(replace(setting, name=name, seed=first + place, part=PARTS[place % 2]))
     return found
 
 
