@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,14 @@ from tailgrad.estimators import bind
 from tailgrad.grid import read_grid
 
 EXPERIMENTS = Path(__file__).resolve().parent.parent / "experiments"
-SCRIPTS = ["quickstart/run.py", "first-real-run/run.py", "arena/run.py", "arena/paper_protocol.py"]
+SCRIPTS = [
+    "quickstart/run.py",
+    "first-real-run/run.py",
+    "arena/run.py",
+    "arena/paper_protocol.py",
+    "off-policy/run.py",
+    "off-policy/language_model.py",
+]
 
 
 def load(script: str) -> ModuleType:
@@ -138,3 +146,13 @@ def test_a_verifier_part_by_hand() -> None:
     assert parts["wording"] == pytest.approx(4 / 7)
     assert parts["balance"] == pytest.approx(2.718281828459045 ** -((0.42 / 0.25) ** 2))
     assert (parts["novelty"], parts["variety"], parts["form"]) == (1.0, 1.0, 1.0)
+
+
+def test_the_small_policies_v_n_is_exact() -> None:
+    off_policy = load("off-policy/run.py")
+    probabilities, rewards = torch.tensor([[[0.5, 0.2, 0.3]]]), torch.tensor([[[1.0, 3.0, 2.0]]])
+    expected = sum(
+        float(probabilities[0, 0, list(drawn)].prod() * rewards[0, 0, list(drawn)].max())
+        for drawn in product(range(3), repeat=4)
+    )
+    assert off_policy.best_of(4, probabilities, rewards).tolist() == pytest.approx([expected])
