@@ -32,7 +32,8 @@ ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}
 ROOMS["training"] = ROOMS["rollouts"] | {"rollouts"}
 ROOMS["jobs"] = BASE
 ROOMS["serving"] = ROOMS["integrations"] = ROOMS["training"] | {"training"}
-ROOMS["quickstart"] = ROOMS["grid"] = ROOMS["serving"] | {"jobs"}
+ROOMS["grid"] = ROOMS["serving"] | {"jobs"}
+ROOMS["quickstart"] = ROOMS["grid"] | {"grid"}
 ROOMS["cli"] = set(ROOMS)
 
 # What the core may import from elsewhere; figures alone draw, and load matplotlib only when they do.

@@ -29,15 +29,16 @@ def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: P
     printed = capsys.readouterr().out
     assert "Best of the first" in printed
     report = json.loads((out / "report" / "curve.json").read_text())
-    assert {"base", "grpo", "tea"} == {run["name"] for run in report["runs"]}
-    assert (out / "report" / "curve.png").stat().st_size > 10_000
+    assert {"base", "grpo", "tea", "flat_tea"} == {run["name"] for run in report["runs"]}
+    for figure in ("curve.png", "frontier.png"):
+        assert (out / "report" / figure).stat().st_size > 10_000
 
     kept = {path: path.stat().st_mtime_ns for path in out.glob("rollouts/*.parquet")}
     shutil.rmtree(out / "models" / "tea-seed0")
     next(out.glob("rollouts/tea*.parquet")).unlink()
     assert main(command) == 0
     unchanged = [path for path, written in kept.items() if path.stat().st_mtime_ns == written]
-    assert len(unchanged) == 2
+    assert len(unchanged) == 6
 
     assert main([*command[:-1], "8"]) == 2
     assert "with other settings (n)" in capsys.readouterr().err

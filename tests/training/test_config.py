@@ -14,7 +14,7 @@ from tailgrad.training.record import training_record
     ("changes", "message"),
     [
         ({"estimator": "tae"}, "did you mean 'tea'"),
-        ({"num_generations": 4}, "tail_fraction = 2/4"),
+        ({"estimator": "tea", "num_generations": 4}, "tail_fraction = 2/4"),
         ({"estimator": "max_at_k"}, "needs the option k"),
         ({"estimator": "max_at_k", "k": 9}, "k = 9"),
         ({"deploy_n": 0}, "deploy_n"),
@@ -37,6 +37,19 @@ def test_levels_without_zero_are_taken(options) -> None:
     config = TailGRPOConfig(**options(), estimator="pass_at_n", levels=[1.0, 2.0, 5.0], prior=[1.0, 16.0])
     given = {name: value for name, value in config.estimator_options().items() if value is not None}
     assert given == {"deploy_n": 128, "levels": [1.0, 2.0, 5.0], "prior": [1.0, 16.0]}
+
+
+@pytest.mark.parametrize(
+    ("own", "scaling"),
+    [
+        ({}, "group"),
+        ({"estimator": "tea"}, "none"),
+        ({"advantage_scaling": "none"}, "none"),
+        ({"estimator": "grpo"}, "none"),
+    ],
+)
+def test_flat_tea_alone_is_scaled_by_group_unless_said(options, own, scaling) -> None:
+    assert TailGRPOConfig(**options(), **own).scaling == scaling
 
 
 def test_the_record_of_a_training(options) -> None:

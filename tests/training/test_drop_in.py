@@ -29,7 +29,8 @@ def test_arguments_by_position_and_trls_own_configuration(policy, prompts, optio
     args = GRPOConfig(**options(max_steps=1))
     kept = args.to_dict()
     trainer = TailGRPOTrainer(str(policy), verifier, args, prompts)
-    assert "estimator='tea', deploy_n=128" in caplog.text
+    assert "estimator='flat_tea', deploy_n=128" in caplog.text
+    assert trainer.args.scaling == "group"
     assert isinstance(trainer.args, TailGRPOConfig)
     assert {name: trainer.args.to_dict()[name] for name in kept} == kept
     trainer.train()
@@ -58,7 +59,7 @@ def test_without_a_configuration_it_is_the_default_one(policy, prompts, tmp_path
     trainer = TailGRPOTrainer(str(policy), verifier, None, prompts)
     assert trainer.args.output_dir == f"{policy.name}-TailGRPO"
     assert (trainer.args.estimator, trainer.args.num_generations, trainer.args.per_device_train_batch_size) == (
-        "tea",
+        "flat_tea",
         8,
         8,
     )
@@ -83,7 +84,8 @@ def test_what_is_no_configuration_is_refused(policy, prompts) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drawn", "own"), [(1, {}), (4, {}), (2, {"estimator": "max_at_k", "k": 4}), (2, {"estimator": "prefix_tea"})]
+    ("drawn", "own"),
+    [(1, {}), (4, {"estimator": "tea"}), (2, {"estimator": "max_at_k", "k": 4}), (2, {"estimator": "prefix_tea"})],
 )
 def test_an_evaluation_may_draw_fewer_than_the_estimator_needs(policy, prompts, options, caplog, drawn, own) -> None:
     changes = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": drawn, "num_generations": 16}

@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
     add(
         "--estimators",
         nargs="+",
-        default=["tea", "prefix_tea", "cvar", "dr_grpo", "grpo"],
+        default=["flat_tea", "tea", "prefix_tea", "cvar", "dr_grpo", "grpo"],
         metavar="NAME[:OPTION=VALUE,...]",
         help="estimators, options after a colon: max_at_k:k=4 (default tea prefix_tea cvar dr_grpo grpo)",
     )

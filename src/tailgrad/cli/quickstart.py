@@ -11,8 +11,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "quickstart",
         help="train a tiny policy for best-of-128 with 16 rollouts per prompt, and draw the curves",
-        description="Fits a tiny policy to an embedded task, post-trains it with GRPO and TEA side by side, samples "
-        "held-out prompts, and draws the best-of-N curves. A few minutes on two cores. An interrupted run goes on.",
+        description="Fits a tiny policy to an embedded task, post-trains it with GRPO, TEA and flat TEA side by "
+        "side, samples held-out prompts, and draws the best-of-N curves, and V_N against KL to the "
+        "first policy. Several minutes on two cores. An interrupted run goes on.",
     )
     parser.add_argument(
         "--out", default="tailgrad-quickstart", help="folder for models, tables and figures (default %(default)s)"
@@ -21,9 +22,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--estimators",
         nargs="+",
-        default=["grpo", "tea"],
+        default=["grpo", "tea", "flat_tea"],
         metavar="NAME[:OPTION=VALUE,...]",
-        help="estimators to train with, options after a colon: max_at_k:k=4 (default grpo tea)",
+        help="estimators to train with, options after a colon: max_at_k:k=4 (default grpo tea flat_tea)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="training seeds (default 0)")
     parser.add_argument("--steps", type=int, help="optimisation steps (default 100)")

@@ -83,9 +83,10 @@ def flat_tea(
     if validate:
         check_rewards(rewards)
         check_ratios(ratios, rewards)
-        warn_unless_extrapolating(deploy_n, rewards)
     check_tail(rewards, tail_fraction)
     coefficient = _coefficient(deploy_n, extrapolate_n, tail_fraction, rewards, validate=validate)
+    if validate:
+        warn_unless_extrapolating(deploy_n, rewards)
     relative = relative_rewards(rewards)
     weights = None if ratios is None else group_weights(ratios, rewards)
     tail = tail_statistics(relative, tail_fraction=tail_fraction, weights=weights)

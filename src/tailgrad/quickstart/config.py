@@ -39,7 +39,7 @@ class QuickstartConfig:
 
     out: str = "tailgrad-quickstart"
     base: str | None = None
-    estimators: tuple[str, ...] = ("grpo", "tea")
+    estimators: tuple[str, ...] = ("grpo", "tea", "flat_tea")
     seeds: tuple[int, ...] = (0,)
     steps: int = 100
     prompts_a_step: int = 8

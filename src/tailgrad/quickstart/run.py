@@ -1,16 +1,20 @@
-"""`tailgrad quickstart`: fit a tiny policy, post-train it with GRPO and TEA side by side, and draw what it bought."""
+"""`tailgrad quickstart`: fit a tiny policy, post-train it with several estimators, and draw what that bought."""
 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from tailgrad._version import __version__
 from tailgrad.estimators import parse_estimator
 from tailgrad.evaluation import Comparison, Run, write_report
 from tailgrad.files import locked, replacing
+from tailgrad.grid.frontier import Points, equal_kl_table, save_frontier, without_start
 from tailgrad.identity import model_sha256
 from tailgrad.jobs import Job, flags, run_side_by_side
 from tailgrad.quickstart.config import QuickstartConfig
@@ -50,28 +54,57 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
     base = Path(config.base).expanduser() if config.base else out / "base"
     run_side_by_side(_fitting_jobs(out, base), processes=1)
     _claim(out, _settings(config) | {"base_sha256": model_sha256(base)})
-    runs = [(estimator, seed) for seed in config.seeds for estimator in config.estimators]
+    trained = [(estimator, seed) for seed in config.seeds for estimator in config.estimators]
     print(
         f"2/4  Training, m = {config.num_generations} rollouts per prompt, for best-of-{config.deploy_n}",
         flush=True,
     )
-    run_side_by_side(_training_jobs(out, base, prompts["train"], runs, config), processes=config.processes)
+    run_side_by_side(_training_jobs(out, base, prompts["train"], trained, config), processes=config.processes)
     print(f"3/4  Sampling {config.n} responses to each of {SPLITS[config.split]} held-out prompts", flush=True)
-    models = {"base": base} | {_label(*run): out / "models" / _label(*run) for run in runs}
+    models = {"base": base} | {_label(*run): out / "models" / _label(*run) for run in trained}
+    halfway = {
+        f"{label}-half": models[label] / f"checkpoint-{config.steps // 2}" for label in models if label != "base"
+    }
+    models |= halfway if config.steps > 1 else {}
     run_side_by_side(_sampling_jobs(out, models, prompts[config.split], base, config), processes=config.processes)
     print("4/4  Curves", flush=True)
     tables = {label: read_table(_table_path(out, label)) for label in models}
+    runs = {label: Run.from_table(label.split("-seed")[0], table) for label, table in tables.items()}
     comparison = write_report(
-        [Run.from_table(label.split("-seed")[0], table) for label, table in tables.items()],
+        [run for label, run in runs.items() if label not in halfway],
         out / "report",
         m=config.num_generations,
         deploy_n=config.deploy_n,
     )
     print((out / "report" / "curve.md").read_text())
-    trained = tables[_label(config.estimators[-1], config.seeds[0])]
-    print(show_examples(tables["base"], trained, config.estimators[-1], config.deploy_n))
-    print(f"Figure, table and JSON: {out / 'report' / 'curve'}.{{png,svg,md,json}}")
+    if config.steps > 1:
+        print(_at_equal_kl(runs, config, out / "report" / "frontier"))
+    last = tables[_label(config.estimators[-1], config.seeds[0])]
+    print(show_examples(tables["base"], last, config.estimators[-1], config.deploy_n))
+    print(f"Figures, table and JSON: {out / 'report'}{os.sep}{{curve,frontier}}.{{png,svg}}, curve.{{md,json}}")
     return comparison
+
+
+def _at_equal_kl(runs: dict[str, Run], config: QuickstartConfig, stem: Path) -> str:
+    """Draw V_N against KL, halfway and at the end, and give its table at equal KL: methods move at different speeds."""
+    budget = min(config.deploy_n, config.n)
+
+    def path(label: str) -> list[tuple[float, np.ndarray]]:
+        members = (runs["base"], runs[f"{label}-half"], runs[label])
+        return [(float(np.mean(np.asarray(run.kl))), run.best_of_n([budget])[:, 0]) for run in members]
+
+    points: dict[str, Points] = {}
+    for estimator in config.estimators:
+        paths = [path(_label(estimator, seed)) for seed in config.seeds]
+        kl = np.array([[moved for moved, _ in steps] for steps in paths])
+        points[estimator] = kl, np.stack([np.stack([v_n for _, v_n in steps], axis=1) for steps in paths])
+    save_frontier(
+        {"Held-out prompts: start, halfway, end": points}, stem, budget=budget, reference=config.estimators[0]
+    )
+    table = equal_kl_table(without_start(points), budget=budget, reference=config.estimators[0])
+    text = f"V_{budget} at equal KL (nats per response), between halfway and the end of training\n\n{table}\n"
+    stem.with_suffix(".md").write_text(text, encoding="utf-8")
+    return text
 
 
 def show_examples(base: RolloutTable, trained: RolloutTable, name: str, deploy_n: int) -> str:
@@ -163,6 +196,7 @@ def _training_jobs(
             "logging_steps": 1,
             "save_steps": SAVE_STEPS,
             "save_total_limit": 2,
+            "save_at_steps": [config.steps // 2] if config.steps > 1 else None,
             "resume_from_checkpoint": "last",
             "report_to": "none",
             "use_cpu": "true",

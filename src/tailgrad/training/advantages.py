@@ -13,6 +13,12 @@ from tailgrad.tails import gaussian_tail_forecast, tail_statistics
 
 SCALINGS: Final = ("none", "group", "batch")
 """How advantages may be scaled; see `scale_advantages`."""
+SCALED_BY_GROUP: Final = ("flat_tea",)
+"""Estimators whose advantages are scaled in each group unless another scaling is asked for.
+
+The size of the steps is then GRPO's, so that its learning rates and KL weights carry over, and prompts whose rewards
+spread more do not count for more.
+"""
 FORECAST_TAIL: Final = 0.25
 """The tail fraction of the logged forecast where none is set."""
 

@@ -11,7 +11,7 @@ import torch
 from trl import GRPOConfig
 
 from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary, takes_ratios
-from tailgrad.training.advantages import FORECAST_TAIL, SCALINGS
+from tailgrad.training.advantages import FORECAST_TAIL, SCALED_BY_GROUP, SCALINGS
 from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ class TailGRPOConfig(GRPOConfig):
     )
 
     estimator: str = _option(
-        "tea", "Estimator of the advantages: " + "; ".join(f"{name} ({summary(name)})" for name in ESTIMATORS) + "."
+        "flat_tea",
+        "Estimator of the advantages: " + "; ".join(f"{name} ({summary(name)})" for name in ESTIMATORS) + ".",
     )
     deploy_n: int = _option(128, "N: how many responses the best is taken of at deployment.")
     tail_fraction: float | None = _option(
@@ -51,9 +52,10 @@ class TailGRPOConfig(GRPOConfig):
         "alpha: the share of a group that counts as its upper tail (default: the estimator's own, "
         f"and {FORECAST_TAIL} for the logged forecast).",
     )
-    advantage_scaling: str = _option(
-        "none",
-        "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch).",
+    advantage_scaling: str | None = _option(
+        None,
+        "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch). Default: "
+        f"group for {' and '.join(SCALED_BY_GROUP)}, none for the others.",
     )
     off_policy_correction: bool = _option(
         False, "max_at_k, tea, flat_tea: advantages at the policy now before each further step on the same rollouts."
@@ -103,7 +105,7 @@ class TailGRPOConfig(GRPOConfig):
 
     def check(self) -> None:
         """Refuse an unknown estimator or scaling, and options out of range for `num_generations`."""
-        if self.advantage_scaling not in SCALINGS:
+        if self.scaling not in SCALINGS:
             raise ValueError(
                 f"advantage_scaling = {self.advantage_scaling!r} is unknown; choose one of {', '.join(SCALINGS)}."
             )
@@ -125,6 +127,11 @@ class TailGRPOConfig(GRPOConfig):
                 f"off_policy_correction has nothing to correct: rollouts serve {passes} backward passes, a step takes "
                 f"{self.gradient_accumulation_steps}, so each has its own. Leave it out, or use --num_iterations 2."
             )
+
+    @property
+    def scaling(self) -> str:
+        """How advantages are scaled: `advantage_scaling`, or the estimator's own scaling where that is None."""
+        return self.advantage_scaling or ("group" if self.estimator in SCALED_BY_GROUP else "none")
 
     def estimator_options(self) -> dict[str, Any]:
         """Return the options to give the estimator; None stands for its default."""

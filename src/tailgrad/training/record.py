@@ -39,7 +39,7 @@ def training_record(args: TailGRPOConfig, generation: dict[str, Any]) -> dict[st
         "tailgrad_version": __version__,
         "estimator": args.estimator,
         "options": {name: value for name, value in args.estimator_options().items() if value is not None},
-        "advantage_scaling": args.advantage_scaling,
+        "advantage_scaling": args.scaling,
         "num_generations": args.num_generations,
         "prompts_a_step": rollouts_a_step(args) / args.num_generations,
         "beta": args.beta,

@@ -51,7 +51,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
 
             from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 
-            args = TailGRPOConfig(output_dir="policy", num_generations=16, estimator="tea", deploy_n=128)
+            args = TailGRPOConfig(output_dir="policy", num_generations=16, estimator="flat_tea", deploy_n=128)
             trainer = TailGRPOTrainer(model="Qwen/Qwen3-0.6B", reward_funcs=reward, args=args, train_dataset=dataset)
             trainer.train()
     """
@@ -166,7 +166,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         estimable = num_generations >= self._smallest_group  # always in training; an evaluation may draw fewer
         ratios = () if log_ratios is None else (log_ratios.view_as(rewards).exp(),)
         raw = self._estimate(rewards, *ratios) if estimable else torch.zeros_like(rewards)
-        advantages = scale_advantages(raw, self.args.advantage_scaling, rounding)
+        advantages = scale_advantages(raw, self.args.scaling, rounding)
         if log_ratios is not None:  # the rollouts are logged already
             return advantages.flatten()
         metrics = advantage_metrics(
