@@ -78,7 +78,7 @@ def test_the_grid_of_the_quickstart_starts_from_what_its_inputs_write(
 
 def test_zero_one_noise_finds_what_is_unbiased_to_be_so() -> None:
     """RLOO has the size of the derivative of p; pass_at_n with the right prior has that of pass@N, and more signal."""
-    noise = load("zero_one/noise.py")
+    noise = load("zero-one/noise.py")
     prompts = noise.populations()[1]
     groups, p = noise.groups_of(8), prompts.rates
     rloo = noise.measure(prompts, 128, bind("rloo")(groups), bind("rloo")(groups) ** 2)
@@ -92,7 +92,7 @@ def test_zero_one_noise_finds_what_is_unbiased_to_be_so() -> None:
 
 
 def test_zero_one_learning_takes_the_gradient_of_log_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
-    learn = load("zero_one/learn.py")
+    learn = load("zero-one/learn.py")
     monkeypatch.setattr(learn, "PROMPTS", 6)
     task = learn.Task(2, seed=0)
     answers = torch.randint(learn.ANSWERS, (6, 4), generator=torch.Generator().manual_seed(0))

@@ -1,6 +1,6 @@
 """Direction and signal of the estimators of 0/1 rewards, against the exact gradient of mean pass@N.
 
-    python experiments/zero_one/noise.py
+    python experiments/zero-one/noise.py
 
 Every prompt has one parameter of its own, the logit of its success rate p, so a gradient is a function of p and the
 truth is N p (1 - p)^N. What an estimator gives to a group depends on its successes s alone, so its expectation is a sum

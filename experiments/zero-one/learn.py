@@ -1,6 +1,6 @@
 """Training on 0/1 rewards: a linear model shared by all prompts, exact pass@N, equal steps.
 
-    python experiments/zero_one/learn.py
+    python experiments/zero-one/learn.py
 
 Each of 512 prompts has 16 answers, the first of them right, and a feature vector for each answer; the logits are a
 fixed part plus one linear function of the features. Prompts of one topic are about as hard as each other, and their
