@@ -209,6 +209,10 @@ MUTATIONS = [
         ("unscored[:, :, None] | unscored[:, None, :]", "unscored[:, None, :]"),
         ("/ (rollouts - 1), rewards)", "/ rollouts, rewards)"),
         ("rest + (rest >= torch", "rest + (rest > torch"),
+        (".masked_fill(torch.isnan(rewards)[:, :, None], torch.nan)", ""),
+        ("over_batch(marked) if", "marked if"),
+        ("smallest(**options) + 1", "smallest(**options)"),
+        ('table=lambda: _one_more("smallest_table", estimate)', "table=None"),
         ("_MOST_ENTRIES // (rollouts - 1)", "_MOST_ENTRIES // rollouts"),
     ),
     *group(

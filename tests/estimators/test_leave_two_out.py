@@ -147,6 +147,29 @@ def test_in_a_flat_batch() -> None:
     assert not advantages[7:].any(), "leaving two out of two leaves none"
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "smallest"),
+    [
+        ("cat_bon", {"deploy_n": 64}, 3),
+        ("max_at_k", {"k": 1, "baseline": "none", "validate": False}, 3),
+        ("max_at_k", {"k": 4, "baseline": "none"}, 5),
+        ("prefix_tea", {"deploy_n": 64, "prefix_sizes": [8, 12, 16]}, 13),
+    ],
+)
+def test_in_a_flat_batch_each_group_gets_what_it_gets_alone(name: str, options: dict[str, Any], smallest: int) -> None:
+    """Also where all groups are too small, for which the estimator would have no table."""
+    estimate, sizes = leave_two_out(bind(name, **options)), (5, 15, 2, 14)
+    rewards, ids = normal(1, sum(sizes))[0], torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
+    advantages = advantages_ragged(rewards, ids, estimate)
+    for group, size in enumerate(sizes):
+        own = rewards[ids == group]
+        alone = advantages_ragged(own, [0] * size, estimate)
+        torch.testing.assert_close(advantages[ids == group], alone)
+        assert bool(alone.any()) == (size >= smallest)
+        if size >= 14 and name != "prefix_tea":  # which takes tables of 17 or more
+            torch.testing.assert_close(alone, estimate(own[None])[0])
+
+
 def test_wrong_rewards() -> None:
     estimate = leave_two_out(bind("rloo"))
     with pytest.raises(ValueError, match="needs at least 3 rollouts a group, got 2: use more rollouts"):

@@ -1,12 +1,14 @@
 """Leave-two-out (MaxPO): what an estimator gives a rollout, against what it gives the others in its absence."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish
+from tailgrad.estimators._groups import finish, needs, num_scored, over_batch
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 _MOST_ENTRIES = 2**24
@@ -27,7 +29,7 @@ def leave_two_out(estimate: Callable[[Tensor], Tensor]) -> Callable[..., Advanta
     Scale: that of the estimator. Unbiased for what the estimator is unbiased for; one that is biased keeps the bias it
     has at m - 1 rollouts. It turns rewards as advantages (u_i = r_i) into `rloo`, and `max_at_k` with any
     baseline into that with `loo`. It costs m times what the estimator costs. Assumes what the estimator assumes. No
-    signal: where the estimator gives 0 to every group without one rollout.
+    signal: where the estimator gives 0 to every group without one rollout, and where fewer than three are scored.
 
     Args:
         estimate: A function from rewards `[P, M]` to advantages `[P, M]`, such as `bind` returns. Its options may not
@@ -60,15 +62,18 @@ def leave_two_out(estimate: Callable[[Tensor], Tensor]) -> Callable[..., Advanta
             raise ValueError(f"leave_two_out needs at least 3 rollouts a group, got {rollouts}: use more rollouts")
         rest = torch.arange(rollouts - 1, device=rewards.device).expand(rollouts, -1)
         rest = rest + (rest >= torch.arange(rollouts, device=rewards.device)[:, None])  # row j: all but j
-        groups = rewards.to(torch.float64)[:, rest]
+        groups = rewards.to(torch.float64)[:, rest].masked_fill(torch.isnan(rewards)[:, :, None], torch.nan)
         parts = torch.split(groups.flatten(0, 1), _rows_of_a_call(estimate, rollouts))
         of_rest = torch.cat([estimate(part) for part in parts]).view(prompts, rollouts, rollouts - 1)
         of_all = of_rest.new_zeros(prompts, rollouts, rollouts)
         of_all = of_all.scatter(2, rest.expand_as(of_rest), of_rest)
         # A group of n - 1 of M - 1 comes out times (M - 1) / (n - 1), so the sum over n - 1 pairs is divided by M - 1.
-        return finish(difference_of_pairs(of_all, rewards) / (rollouts - 1), rewards)
+        advantages = difference_of_pairs(of_all, rewards) / (rollouts - 1)
+        return finish(advantages.where(num_scored(rewards) >= smallest, 0.0), rewards)
 
-    return estimate_leaving_two_out
+    smallest = _one_more("smallest_group", estimate)
+    marked = needs(lambda: smallest, table=lambda: _one_more("smallest_table", estimate))(estimate_leaving_two_out)
+    return over_batch(marked) if _looks_at_the_batch(estimate) else marked
 
 
 def difference_of_pairs(influence: Float[Tensor, "P M M"], rewards: Rewards) -> Float[Tensor, "P M"]:
@@ -78,8 +83,23 @@ def difference_of_pairs(influence: Float[Tensor, "P M M"], rewards: Rewards) -> 
     return left_out.sum(dim=1) - left_out.sum(dim=2) + 0.0  # no -0.0
 
 
+def _one_more(mark: str, estimate: Callable[[Tensor], Tensor]) -> int:
+    """One rollout more than the estimator says by its mark that it needs, but at least 3."""
+    function, options = _function_and_options(estimate)
+    smallest: Callable[..., int] | None = getattr(function, mark, None)
+    return 3 if smallest is None else max(3, smallest(**options) + 1)
+
+
+def _looks_at_the_batch(estimate: Callable[[Tensor], Tensor]) -> bool:
+    return getattr(_function_and_options(estimate)[0], "over_batch", False)
+
+
+def _function_and_options(estimate: Callable[[Tensor], Tensor]) -> tuple[Callable[..., Tensor], dict[str, Any]]:
+    if not isinstance(estimate, partial):
+        return estimate, {}
+    return estimate.func, {name: option for name, option in estimate.keywords.items() if name != "validate"}
+
+
 def _rows_of_a_call(estimate: Callable[[Tensor], Tensor], rollouts: int) -> int:
     """How many groups the estimator gets at once: all, where what it gives to one depends on the others."""
-    if getattr(getattr(estimate, "func", estimate), "over_batch", False):
-        return 2**62
-    return max(1, _MOST_ENTRIES // (rollouts - 1))
+    return 2**62 if _looks_at_the_batch(estimate) else max(1, _MOST_ENTRIES // (rollouts - 1))
