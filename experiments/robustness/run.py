@@ -27,6 +27,7 @@ COLUMNS = {
     "dr_grpo": "dr_grpo",
     "grpo": "grpo",
     "rs_grpo:units=spread,risk_beta=1": "rs_grpo 1 / sd",
+    "entropic": "entropic",
     "max_at_k:k=4": "max@4",
     "max_at_k:k=8": "max@8",
     "tea": "tea .25",
