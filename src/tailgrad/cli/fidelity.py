@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         default=["flat_tea", "tea", "prefix_tea", "cvar", "dr_grpo", "grpo"],
         metavar="NAME[:OPTION=VALUE,...]",
-        help="estimators, options after a colon: max_at_k:k=4 (default tea prefix_tea cvar dr_grpo grpo)",
+        help="estimators, options after a colon: max_at_k:k=4 (default flat_tea tea prefix_tea cvar dr_grpo grpo)",
     )
     add("--m", nargs="+", type=int, default=[16], help="rollouts per prompt in training (default 16)")
     add("--deploy_n", nargs="+", type=int, default=[128], help="N, at most half of the pool's responses (default 128)")

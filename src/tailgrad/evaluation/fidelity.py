@@ -13,7 +13,7 @@ from tailgrad.evaluation._fidelity_measures import agreement, inner_products, me
 from tailgrad.evaluation.intervals import Interval
 from tailgrad.types import check_rewards
 
-WITHOUT_SCALE = frozenset({"grpo", "f_grpo", "pass_at_k", "qae", "cat_bon"})
+WITHOUT_SCALE = frozenset({"grpo", "f_grpo", "pass_at_k", "qae", "cat_bon", "entropic"})
 """Estimators that divide by a standard deviation: the norm of their gradient means nothing."""
 
 

@@ -184,7 +184,7 @@ def _training_jobs(
             "deploy_n": config.deploy_n,
             **own,
             "num_generations": config.num_generations,
-            "advantage_scaling": "batch",
+            "advantage_scaling": "group",
             "beta": config.beta,
             "learning_rate": config.learning_rate,
             "lr_scheduler_type": "constant_with_warmup",

@@ -16,8 +16,7 @@ SCALINGS: Final = ("none", "group", "batch")
 SCALED_BY_GROUP: Final = ("flat_tea",)
 """Estimators whose advantages are scaled in each group unless another scaling is asked for.
 
-The size of the steps is then GRPO's, so that its learning rates and KL weights carry over, and prompts whose rewards
-spread more do not count for more.
+Advantages are then as large as GRPO's, and prompts whose rewards spread more do not count for more.
 """
 FORECAST_TAIL: Final = 0.25
 """The tail fraction of the logged forecast where none is set."""
