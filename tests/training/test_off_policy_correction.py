@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import AutoModelForCausalLM
 
 from tailgrad.estimators import bind
 from tailgrad.quickstart.task import verifier
@@ -57,7 +58,7 @@ def in_order(passes: list[dict[str, Tensor]], name: str) -> Tensor:
 
 @pytest.mark.parametrize(
     ("name", "own"),
-    [("max_at_k", {"k": 4}), ("tea", {"deploy_n": 64}), ("flat_tea", {})],
+    [("max_at_k", {"k": 4}), ("tea", {"deploy_n": 64}), ("flat_tea", {"advantage_scaling": "none"})],
 )
 def test_a_further_iteration_has_the_advantages_of_the_policy_then(policy, prompts, options, name, own) -> None:
     args = TailGRPOConfig(**options(num_iterations=3, max_steps=6), estimator=name, **own, off_policy_correction=True)
@@ -90,6 +91,93 @@ def test_each_step_on_a_part_of_the_rollouts_has_the_advantages_of_its_policy(po
     assert away[0] < 1e-6 < 1e-3 < min(away[1:])
 
 
+def test_all_backward_passes_of_a_step_have_the_advantages_of_its_policy(policy, prompts, options) -> None:
+    """Two passes of eight rollouts make a step; without a backward pass between, they share the advantages."""
+    changes = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_iterations": 2}
+    args = TailGRPOConfig(**options(**changes), estimator="max_at_k", k=4, off_policy_correction=True)
+    trainer = trained(policy, prompts, args)
+    [rewards], passes = trainer.rewards, trainer.passes
+    assert len(passes) == 4
+    estimate = bind("max_at_k", k=4)
+    assert torch.equal(in_order(passes[:2], "advantages"), estimate(rewards.view(2, 8)).flatten())
+    ratios = (in_order(passes[2:], "now") - in_order(passes[:2], "now")).exp().view(2, 8)
+    assert ratios.std() > 0.01
+    expected = estimate(rewards.view(2, 8), ratios).flatten()
+    torch.testing.assert_close(in_order(passes[2:], "advantages"), expected, rtol=1e-3, atol=1e-4)
+
+
+def corrected(policy: Any, prompts: Any, options: Any, log_ratios: Tensor, **own: Any) -> tuple[Tensor, Tensor]:
+    """Advantages of two groups at these log-ratios, and of the same rewards without."""
+    args = TailGRPOConfig(**options(num_iterations=2), off_policy_correction=True, **own)
+    rewards = torch.randn(16, 1, generator=torch.Generator().manual_seed(0))
+    trainer = TailGRPOTrainer(str(policy), verifier, args, prompts)
+    at_ratios = trainer.estimate_advantages(rewards, 8, log_ratios)
+    return at_ratios.view(2, 8), trainer.estimate_advantages(rewards, 8).view(2, 8)
+
+
+def test_ratios_far_from_one_neither_overflow_nor_vanish(policy, prompts, options) -> None:
+    log_ratios = torch.full((16,), -200.0)
+    log_ratios[0] = 100.0
+    advantages, plain = corrected(policy, prompts, options, log_ratios, estimator="flat_tea")
+    assert advantages.isfinite().all()
+    torch.testing.assert_close(advantages[1], plain[1], msg="ratios that are all equal change no advantage")
+
+
+@pytest.mark.parametrize("scaling", ["none", "group", "batch"])
+def test_the_scale_is_that_of_the_rollouts_when_drawn(policy, prompts, options, scaling) -> None:
+    """So a response whose ratio is large does not silence the other groups of the batch."""
+    log_ratios = torch.zeros(16)
+    log_ratios[3] = 10.0
+    own = {"estimator": "max_at_k", "k": 4, "advantage_scaling": scaling}
+    advantages, plain = corrected(policy, prompts, options, log_ratios, **own)
+    torch.testing.assert_close(advantages[1], plain[1])
+    rewards = torch.randn(16, generator=torch.Generator().manual_seed(0)).view(2, 8)
+    raw = bind("max_at_k", k=4)(rewards)
+    by_ratios = bind("max_at_k", k=4)(rewards, log_ratios.view(2, 8).exp())
+    torch.testing.assert_close(advantages / plain, by_ratios / raw)
+
+
+def test_log_ratios_of_bfloat16_are_summed_in_double(policy, prompts, options, monkeypatch) -> None:
+    """1 + 1/256 is 1 in bfloat16."""
+    args = TailGRPOConfig(**options(num_iterations=2), estimator="flat_tea", off_policy_correction=True)
+    trainer = TailGRPOTrainer(str(policy), verifier, args, prompts)
+    then = torch.full((2, 257), -1.0, dtype=torch.bfloat16)
+    monkeypatch.setattr(
+        trainer, "_get_per_token_logps_and_entropies", lambda *_, **__: (then + 1 / 256, None, None), raising=True
+    )
+    ones = torch.ones(2, 257, dtype=torch.int64)
+    batch = {f"{part}_{kind}": ones for part in ("prompt", "completion") for kind in ("ids", "mask")}
+    assert trainer._log_ratios(batch | {"old_per_token_logps": then}).tolist() == [257 / 256] * 2
+
+
+def test_a_forward_pass_without_gradient_is_not_checkpointed(policy, prompts, options) -> None:
+    class Looking(Watching):
+        def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+            checkpointed = any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+            looked.append((torch.is_grad_enabled(), checkpointed))
+            return super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+
+    looked: list[tuple[bool, bool]] = []
+    own = options(num_iterations=2, gradient_checkpointing=True)
+    args = TailGRPOConfig(**own, estimator="flat_tea", off_policy_correction=True)
+    Looking(str(policy), verifier, args, prompts).train()
+    assert looked.count((True, True)) == 2, "the losses"
+    assert set(looked) == {(True, True), (False, False)}
+
+
+@pytest.mark.parametrize("layers", [True, False])
+def test_dropout_is_refused(policy, prompts, options, layers) -> None:
+    """In layers, or a rate that the attention applies by itself."""
+    model = AutoModelForCausalLM.from_pretrained(policy)
+    if layers:
+        model.add_module("noise", torch.nn.Dropout(0.05))
+    else:
+        next(model.children()).attention_dropout = 0.05
+    args = TailGRPOConfig(**options(num_iterations=2), estimator="flat_tea", off_policy_correction=True)
+    with pytest.raises(ValueError, match=r"dropout \(0.05\) makes noise: set --disable_dropout true, --lora_dropout 0"):
+        TailGRPOTrainer(model, verifier, args, prompts)
+
+
 def test_without_it_the_advantages_stay(policy, prompts, options) -> None:
     args = TailGRPOConfig(**options(num_iterations=2, max_steps=2), estimator="max_at_k", k=4)
     first, second = trained(policy, prompts, args).passes
@@ -103,6 +191,7 @@ def test_without_it_the_advantages_stay(policy, prompts, options) -> None:
         ({"estimator": "grpo"}, r"no form for estimator = 'grpo'; choose one of .*tea.*, max_at_k"),
         ({"num_iterations": 1}, "nothing to correct: rollouts serve 1 backward passes, a step takes 1"),
         ({"gradient_accumulation_steps": 4}, "nothing to correct: rollouts serve 4 backward passes, a step takes 4"),
+        ({"mask_truncated_completions": True}, "no ratio of a response that mask_truncated_completions leaves out"),
     ],
 )
 def test_what_cannot_be_corrected_is_refused(options, changes, message) -> None:

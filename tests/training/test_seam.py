@@ -321,7 +321,7 @@ class Recorder(TailGRPOTrainer):
 options = dict(
     output_dir=out, per_device_train_batch_size=4, num_generations=8, max_completion_length=6, max_steps=1, deploy_n=64,
     advantage_scaling="batch", report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False, beta=0.05,
-    save_strategy="no", disable_tqdm=True, steps_per_generation=2, ddp_backend="gloo",
+    save_strategy="no", disable_tqdm=True, steps_per_generation=2, ddp_backend="gloo", estimator="tea",
 )
 args = TailGRPOConfig(**options)
 data = Dataset.from_list(build_prompts("train")[:8])

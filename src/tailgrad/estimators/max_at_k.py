@@ -58,9 +58,10 @@ def max_at_k(
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
-        ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`. Times its own ratio, which the loss
-            has, the expected gradient is then exactly that of V_k at pi. The products grow noisy with k and with the
-            spread of the ratios; divided by their mean over the group they are quieter and biased by about 1/m.
+        ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`. In a loss that multiplies each whole
+            response by its own ratio, unclipped, the expected gradient is then exactly that of V_k at pi. The products
+            grow noisy with k and with the spread of the ratios; divided by their mean over the group they are quieter
+            and biased by about 1/m.
         k: Size of the subsets, 1 <= k <= M (`loo`, and k = 1 but for `none`: k <= M - 1).
         baseline: "subset", "loo" or "none"; None is `loo`, and `subset` in groups of k scored rollouts.
         validate: Check the rewards first, which waits for the device.

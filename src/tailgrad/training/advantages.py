@@ -79,7 +79,11 @@ def differ_by_rounding(
 
 
 def scale_advantages(
-    advantages: Float[Tensor, "P M"], scaling: str, rounding: Bool[Tensor, "P 1"]
+    advantages: Float[Tensor, "P M"],
+    scaling: str,
+    rounding: Bool[Tensor, "P 1"],
+    *,
+    as_those: Float[Tensor, "P M"] | None = None,
 ) -> Float[Tensor, "P M"]:
     """Scale advantages to root mean square one: not at all, in each group, or in the whole batch.
 
@@ -91,6 +95,7 @@ def scale_advantages(
         advantages: Advantages `[P, M]`.
         scaling: `"none"`, `"group"` (each group by its own root mean square) or `"batch"` (all by that of the batch).
         rounding: Which groups' rewards differ by rounding alone, from `differ_by_rounding`.
+        as_those: Other advantages of the same rollouts: those asked for are multiplied by what scales these.
 
     Returns:
         Advantages `[P, M]`.
@@ -110,7 +115,7 @@ def scale_advantages(
     if scaling == "none":
         return advantages
     advantages = advantages.masked_fill(rounding, 0.0)
-    squares = advantages.double().square()
+    squares = (advantages if as_those is None else as_those.masked_fill(rounding, 0.0)).double().square()
     mean_square = squares.mean(dim=1, keepdim=True) if scaling == "group" else squares.mean()
     return (advantages / mean_square.sqrt()).where(mean_square > 0, 0.0).to(advantages.dtype)
 

@@ -58,7 +58,9 @@ class TailGRPOConfig(GRPOConfig):
         f"group for {' and '.join(SCALED_BY_GROUP)}, none for the others.",
     )
     off_policy_correction: bool = _option(
-        False, "max_at_k, tea, flat_tea: advantages at the policy now before each further step on the same rollouts."
+        False,
+        "max_at_k, tea, flat_tea: advantages at the policy now before each further step on the same rollouts. Not "
+        "unbiased: the loss's own ratios are per token and clipped. Takes a policy without dropout.",
     )
     save_at_steps: list[int] | None = field(
         default=None,
@@ -120,6 +122,11 @@ class TailGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"off_policy_correction has no form for estimator = {self.estimator!r}; choose one of "
                 f"{', '.join(filter(takes_ratios, ESTIMATORS))}, or leave it out."
+            )
+        if self.mask_truncated_completions:
+            raise ValueError(
+                "off_policy_correction has no ratio of a response that mask_truncated_completions leaves out: use one "
+                "of the two."
             )
         passes = self.steps_per_generation * self.num_iterations
         if self.gradient_accumulation_steps % passes == 0:

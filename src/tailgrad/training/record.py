@@ -82,6 +82,13 @@ def generation_of(trainer: GRPOTrainer) -> dict[str, Any]:
     return shaping(own, explicit)
 
 
+def dropout_of(model: torch.nn.Module) -> float:
+    """Return the largest rate of dropout in a model, in layers of its own or in its attention; 0 for none."""
+    rates = [part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)]
+    rates += [getattr(part, "attention_dropout", 0.0) for part in model.modules()]
+    return max((float(rate) for rate in rates if isinstance(rate, int | float)), default=0.0)
+
+
 def make_savable(config: Any) -> None:
     """Make a policy's own generation config one that transformers saves, and not after hours of training refuses to.
 
@@ -120,7 +127,7 @@ def _refusal(config: Any) -> str | None:
 
 
 def _say_dropout(model: Any) -> None:
-    rate = max((part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)), default=0.0)
+    rate = dropout_of(model)
     if rate > 0:
         logger.warning(
             "The responses of this training are generated with dropout (%g), as TRL does, and `tailgrad sample` "

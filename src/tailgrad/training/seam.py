@@ -21,6 +21,7 @@ import torch
 import trl
 from jaxtyping import Float
 from torch import Tensor
+from trl.models.utils import disable_gradient_checkpointing
 
 from tailgrad.rollouts.prompts import tokenize_prompts
 
@@ -131,11 +132,12 @@ class AdvantageSeam(_Host):
         tokens = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         others = {name: batch.get(name) for name in _MODEL_INPUTS}
-        now, _, _ = self._get_per_token_logps_and_entropies(
-            self.model, tokens, attention, batch["completion_ids"].size(1), **others
-        )
+        with disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):  # as the host
+            now, _, _ = self._get_per_token_logps_and_entropies(
+                self.model, tokens, attention, batch["completion_ids"].size(1), **others
+            )
         counted = batch["completion_mask"] * batch.get("tool_mask", 1)
-        return ((now - batch["old_per_token_logps"]) * counted).sum(dim=1)
+        return ((now.double() - batch["old_per_token_logps"].double()) * counted).sum(dim=1)
 
     def start_after(self, epochs: int) -> None:
         """Begin a training, with so many epochs behind it, at fresh rollouts."""

@@ -21,7 +21,7 @@ from tailgrad.rewards import checked_for_trl
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.advantages import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig, config_of
-from tailgrad.training.record import generation_of, make_savable, training_record
+from tailgrad.training.record import dropout_of, generation_of, make_savable, training_record
 from tailgrad.training.resume import exact_checkpoint, step_of
 from tailgrad.training.same_run import RUN_RECORD, check_same_run, run_record
 from tailgrad.training.saving import SaveAtSteps
@@ -29,6 +29,9 @@ from tailgrad.training.schedule import Schedule, check_schedule, unused_prompts
 from tailgrad.training.seam import AdvantageSeam, PromptSeam
 
 logger = logging.getLogger(__name__)
+
+LARGEST_LOG_RATIO = 20.0
+"""Ratios of rollouts of an older policy are cut to exp(-20) ... exp(20): beyond, they would vanish or overflow."""
 
 
 class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
@@ -43,7 +46,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             default estimator; None is the default configuration.
 
     Raises:
-        ValueError: Fewer prompts than one batch of rollouts takes, or a `save_steps` that would cut one in two.
+        ValueError: Fewer prompts than one batch of rollouts takes, a `save_steps` that would cut one in two, or
+            `off_policy_correction` with dropout.
         TypeError: `args` is not a configuration of TRL's GRPO trainer.
 
     Example:
@@ -103,6 +107,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             environment_factory=environment_factory,
         )
         self.corrects_old_rollouts = self.args.off_policy_correction
+        if self.corrects_old_rollouts:
+            _check_no_dropout(self.model)
         self.generation = generation_of(self)
         make_savable(self.model.generation_config)
         if self.args.save_at_steps:
@@ -160,15 +166,19 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         num_generations: int,
         log_ratios: Float[Tensor, " B"] | None = None,
     ) -> Float[Tensor, " B"]:
-        """Sum the rewards, estimate and scale the advantages, and log what is worth watching."""
+        """Sum the rewards, estimate and scale the advantages, and log what is worth watching.
+
+        Rollouts of an older policy get the estimator's advantages at their ratios, times the scale of those without.
+        """
         rewards = sum_rewards(rewards_per_func, self.reward_weights, num_generations)
         rounding = differ_by_rounding(rewards_per_func, self.reward_weights, num_generations)
         estimable = num_generations >= self._smallest_group  # always in training; an evaluation may draw fewer
-        ratios = () if log_ratios is None else (log_ratios.view_as(rewards).exp(),)
-        raw = self._estimate(rewards, *ratios) if estimable else torch.zeros_like(rewards)
-        advantages = scale_advantages(raw, self.args.scaling, rounding)
+        raw = self._estimate(rewards) if estimable else torch.zeros_like(rewards)
         if log_ratios is not None:  # the rollouts are logged already
-            return advantages.flatten()
+            ratios = log_ratios.view_as(rewards).double().clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO).exp()
+            corrected = self._estimate(rewards, ratios)
+            return scale_advantages(corrected, self.args.scaling, rounding, as_those=raw).flatten()
+        advantages = scale_advantages(raw, self.args.scaling, rounding)
         metrics = advantage_metrics(
             rewards,
             advantages,
@@ -224,6 +234,16 @@ def _say_what_no_longer_acts(args: TailGRPOConfig) -> None:
             " and ".join(inert),
             "s" if len(inert) == 1 else "",
             args.estimator,
+        )
+
+
+def _check_no_dropout(model: torch.nn.Module) -> None:
+    """Refuse to correct old rollouts with dropout: two forward passes of one policy would differ."""
+    rate = dropout_of(model)
+    if rate > 0:
+        raise ValueError(
+            f"off_policy_correction compares probabilities that dropout ({rate:g}) makes noise: set --disable_dropout "
+            "true, --lora_dropout 0 with an adapter, or attention_dropout 0 in the policy's config.json."
         )
 
 
