@@ -126,6 +126,8 @@ def test_k_beyond_n_is_refused() -> None:
         flat_tea(rewards, deploy_n=N, extrapolate_n=256)
     with pytest.raises(ValueError, match=r"extrapolate_n = 64 must lie between 1 and deploy_n = 32"):
         flat_tea(rewards, deploy_n=torch.tensor([32, 128]), extrapolate_n=64)
+    with pytest.raises(TypeError, match=r"extrapolate_n must be a number or a tensor, got True"):
+        flat_tea(rewards, deploy_n=N, extrapolate_n=True)
 
 
 def test_extrapolating_downwards_is_refused() -> None:

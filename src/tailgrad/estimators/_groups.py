@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tailgrad.types import Advantages, Rewards
@@ -58,6 +58,17 @@ def relative_rewards(rewards: Rewards) -> Float[Tensor, "P M"]:
     """
     values = rewards.to(torch.float64)
     return values - values.nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)
+
+
+def sorted_gaps(relative: Float[Tensor, "P M"]) -> tuple[Float[Tensor, "P M"], Int64[Tensor, "P M"]]:
+    """Gaps between the sorted rewards of each group, and the order that sorts them.
+
+    Column j holds what lies between the ranks j and j + 1; column 0 is 0. Unscored rollouts come last, and no gap lies
+    before them.
+    """
+    ascending, order = relative.nan_to_num(nan=math.inf).sort(dim=1)
+    ascending = ascending.nan_to_num(posinf=0.0)
+    return ascending.diff(dim=1, prepend=ascending[:, :1]), order
 
 
 def num_scored(rewards: Rewards) -> Float[Tensor, "P 1"]:

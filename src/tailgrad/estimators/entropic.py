@@ -36,8 +36,9 @@ def entropic(rewards: Rewards, *, validate: bool = True) -> Advantages:
 
     Scale: none; the advantages do not change with the scale of the rewards. With a fixed beta they would be beta times
     the gradient of the utility log E[exp(beta R)] / beta, biased at finite m. They grow with the reward, the largest
-    one's advantage alone is large, and none is below -1. Assumes nothing of the rewards. A group of equal rewards, or
-    with fewer than three scored rollouts, gives zeros.
+    one's advantage alone is large, and none is below -1 (all before the factor M/n of a group of which n rollouts are
+    scored). Assumes nothing of the rewards. A group of equal rewards, or with fewer than three scored rollouts, gives
+    zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 3; NaN where a rollout could not be scored.

@@ -12,7 +12,7 @@ from tailgrad.estimators.tea import (
     smallest_tail_group,
     warn_unless_extrapolating,
 )
-from tailgrad.tails.constants import extrapolation_coefficient
+from tailgrad.tails.constants import check_budget, extrapolation_coefficient
 from tailgrad.tails.statistics import tail_statistics
 from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
@@ -59,7 +59,8 @@ def flat_tea(
         tail_fraction: alpha in (0, 1], the share of the group that mean and standard deviation are taken of; k =
             ceil(alpha M) must be at least 2.
         extrapolate_n: K, from 1 to N: how far to extrapolate. None is N.
-        validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
+        validate: Check the values of the rewards and of `deploy_n` first, which waits for the device. Without it the
+            values of a tensor N are not looked at, and where V_N lies below the mean of the tail ctilde_N counts as 0.
 
     Returns:
         Advantages `[P, M]` in the units of the rewards; they do not fall with the reward, and sum to 0 per prompt
@@ -106,6 +107,8 @@ def _coefficient(
     validate: bool,
 ) -> float | Float[Tensor, "P 1"]:
     """ctilde_K, at least 0, for all prompts or one for each; refuses K beyond N and K that extrapolates downwards."""
+    if extrapolate_n is not None:
+        check_budget(extrapolate_n, "extrapolate_n", validate=validate)
     furthest = deploy_n if extrapolate_n is None else extrapolate_n
     found = extrapolation_coefficient(per_prompt(furthest, rewards), tail_fraction, validate=validate)
     smallest = float(deploy_n.min()) if isinstance(deploy_n, Tensor) and validate else deploy_n

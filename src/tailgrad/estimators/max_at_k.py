@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.estimators._binomials import binomial_ratio, check_k
-from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards
+from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards, sorted_gaps
 from tailgrad.estimators._ratios import check_ratios, ratios_of_scored
 from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
@@ -95,9 +95,7 @@ def max_at_k(
         )
     relative = relative_rewards(rewards)
     n = num_scored(rewards)
-    ascending, order = relative.nan_to_num(nan=math.inf).sort(dim=1)  # unscored: last, and no gap before them
-    ascending = ascending.nan_to_num(posinf=0.0)
-    gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
+    gaps, order = sorted_gaps(relative)
     if baseline == "none":
         largest = rewards.to(torch.float64).nan_to_num(nan=-math.inf).amax(dim=1, keepdim=True)
         values = k * (largest - _short_of_largest(gaps, n, k))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from tailgrad.estimators._binomials import check_k
-from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards
+from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards, sorted_gaps
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -71,9 +71,7 @@ def order_grad(
             f"k = {k} needs at least {k + 1} rollouts a group, got {rollouts}: use a smaller k or more rollouts"
         )
     relative = relative_rewards(rewards)
-    ascending, order = relative.nan_to_num(nan=math.inf).sort(dim=1)  # unscored: last, and no gap before them
-    ascending = ascending.nan_to_num(posinf=0.0)
-    gaps = ascending.diff(dim=1, prepend=ascending[:, :1])
+    gaps, order = sorted_gaps(relative)
     chosen = num_scored(rewards).long().squeeze(1)
     won, lost = (
         torch.from_numpy(table).to(rewards.device, non_blocking=True)[chosen]
@@ -107,7 +105,8 @@ def gap_weights(rollouts: int, k: int, first: int, last: int) -> tuple[NDArray[n
 
     A gap with g rollouts below it counts in the h-th largest of a set where at least h of the set lie above. Take a
     rollout away from a set and another one in: the sets differ in that where h - 1 of the k - 1 that stay lie above the
-    gap, and the two lie on both sides of it.
+    gap, and the two lie on both sides of it. Over a gap below the rollout lies g times in n - 1 the other one below it;
+    over one above the rollout n - g times in n - 1 above it. Both leave n - 2 for those that stay, g - 1 below the gap.
 
     Args:
         rollouts: m.
@@ -125,18 +124,23 @@ def gap_weights(rollouts: int, k: int, first: int, last: int) -> tuple[NDArray[n
         ([0.0, 0.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0])
     """
     n, g = np.arange(rollouts + 1)[:, None], np.arange(rollouts)[None, :]
-    below, above = np.zeros((rollouts + 1, rollouts)), np.zeros((rollouts + 1, rollouts))
-    between = (n > k) & (g >= 1) & (g < n)
-    rest = np.maximum(n - k, 1)
-    log_factorial = gammaln(np.arange(rollouts + 1) + 1)
-    all_sets = _log_choose(log_factorial, n - 1, k - 1)
-    for others in range(first - 1, last):  # of those that stay, above the gap
-        under = k - 1 - others
-        of_higher = _log_choose(log_factorial, n - 1 - g, others) + _log_choose(log_factorial, g, under)
-        of_lower = _log_choose(log_factorial, n - g, others) + _log_choose(log_factorial, g - 1, under)
-        below += np.exp(of_higher - all_sets, where=between, out=np.zeros_like(below)) * (g - under) / rest
-        above += np.exp(of_lower - all_sets, where=between, out=np.zeros_like(above)) * (n - g - others) / rest
-    return k * below / (last - first + 1), k * above / (last - first + 1)
+    stay = _share_with(n, g, k - 1, last - 1) - _share_with(n, g, k - 1, first - 2)
+    weight = np.where((n > k) & (g >= 1) & (g < n), k / (last - first + 1) / np.maximum(n - 1, 1) * stay, 0.0)
+    return weight * g, weight * (n - g)
+
+
+def _share_with(n: NDArray[np.int64], g: NDArray[np.int64], size: int, most: int) -> NDArray[np.float64]:
+    """Share of the sets of `size` of n - 2 rollouts, g - 1 below a gap, with at most `most` above it.
+
+    There the one that is ranked `most` + 1 in the set lies below the gap: a sum over its place, at most g - 1.
+    """
+    if most < 0 or most >= size:
+        return np.full((n.size, g.size), float(most >= 0))
+    log_factorial = gammaln(np.arange(n.size + 1) + 1)
+    of_place = _log_choose(log_factorial, n - 1 - g, most) + _log_choose(log_factorial, g - 2, size - 1 - most)
+    inside = (n - 2 >= size) & (g < n)
+    shares = np.exp(of_place - _log_choose(log_factorial, n - 2, size), where=inside, out=np.zeros(inside.shape))
+    return shares.cumsum(axis=1)
 
 
 def _log_choose(log_factorial: NDArray[np.float64], n: NDArray[np.int64], k: int) -> NDArray[np.float64]:
