@@ -67,13 +67,14 @@ def test_the_grid_of_the_quickstart_starts_from_what_its_inputs_write(
     inputs = load("quickstart/inputs.py")
     monkeypatch.setattr(inputs, "is_fitted", lambda folder: folder == tmp_path / "artifacts" / "base")
     inputs.make_inputs(tmp_path / "artifacts")
-    shutil.copy(EXPERIMENTS / "quickstart" / "grid.yaml", tmp_path)
-    config = read_grid(tmp_path / "grid.yaml")
-    named = [*config.policies.values(), *(path for of_set in config.prompts.values() for path in of_set.values())]
     (tmp_path / "artifacts" / "base").mkdir()
-    assert all((tmp_path / path).exists() for path in named)
-    assert (len(config.learning_rates), len(config.kl_weights), len(config.seeds)) == (4, 2, 5)
-    assert config.choose_kl_weight
+    for name in ("grid.yaml", "grid-twelve.yaml"):
+        shutil.copy(EXPERIMENTS / "quickstart" / name, tmp_path)
+        config = read_grid(tmp_path / name)
+        named = [*config.policies.values(), *(path for of_set in config.prompts.values() for path in of_set.values())]
+        assert all((tmp_path / path).exists() for path in named)
+        assert {"grpo", "flat_tea"} < set(config.estimators)
+        assert (len(config.learning_rates), len(config.seeds)) == (4, 5)
 
 
 def test_zero_one_noise_finds_what_is_unbiased_to_be_so() -> None:
