@@ -79,7 +79,7 @@ def success(*, completions: list[str], **_: Any) -> list[float]:
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_estimator_trains(policy, prompts, options, name: str) -> None:
     own = REQUIRED.get(name, {})
-    args = TailGRPOConfig(**options(), estimator=name, **own)
+    args = TailGRPOConfig(**options(), estimator=name, advantage_scaling="none", **own)
     reward = success if name in ("pass_at_k", "pass_at_n", "max_rl", "f_grpo") else verifier
     trainer = Recorder(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
     trainer.train()
@@ -100,7 +100,8 @@ def test_another_estimator_ends_elsewhere(policy, prompts, options) -> None:
 
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
 def test_the_loss_gets_the_estimators_advantages(policy, prompts, options, loss_type) -> None:
-    args = TailGRPOConfig(**options(loss_type=loss_type, max_steps=1, log_completions=True), deploy_n=64)
+    own = options(loss_type=loss_type, max_steps=1, log_completions=True)
+    args = TailGRPOConfig(**own, estimator="tea", deploy_n=64)
     trainer = Recorder(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
     trainer.train()
     [(rewards, advantages)] = trainer.seen
