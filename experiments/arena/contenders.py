@@ -31,6 +31,8 @@ GRADED = {
     "flat .5 K=16": "flat_tea:deploy_n={N},tail_fraction=0.5,extrapolate_n=16",
     "flat .25": "flat_tea:deploy_n={N},tail_fraction=0.25",
     "flat l2o": "leave_two_out flat_tea:deploy_n={N}",
+    "entropic": "entropic",
+    "top 2 of 8": "order_grad:k=8,top=2",
     "flat .5 K=16 by group": "flat_tea:deploy_n={N},tail_fraction=0.5,extrapolate_n=16",
     "flat K=16 by group": "flat_tea:deploy_n={N},extrapolate_n=16",
     "rs_grpo 2 by group": "rs_grpo:risk_beta=2,units=spread",
@@ -62,17 +64,22 @@ PEERS = ("max@2", "max@4", "max@8", "max@m/2", "max@m")
 """What "the best max_at_k" is the best of."""
 FLATS = ("flat", "flat K=16", "flat .5", "flat .5 K=16")
 """What "the best flat TEA" is the best of."""
-FRESH = ("grpo", *PEERS, *FLATS, DEFAULT, "rs_grpo 2", "tea 1 centred", "tea .25")
+LATE = ("entropic", "top 2 of 8")
+"""Joined when everything else was known: they took no part in the choice."""
+FRESH = ("grpo", *PEERS, *FLATS, DEFAULT, "rs_grpo 2", "tea 1 centred", "tea .25", *LATE)
 """Trained in the fresh settings."""
 
 
 def contenders_of(setting: Setting) -> dict[str, tuple[str, str]]:
-    """The estimators that can train with the setting's groups: name to text and scaling of the advantages."""
+    """Who was still in the race for a setting: name to text and scaling of the advantages."""
+    return {name: contender for name, contender in trainable(setting).items() if _competes(name, setting)}
+
+
+def trainable(setting: Setting) -> dict[str, tuple[str, str]]:
+    """The estimators that can train with the setting's groups."""
     listed = GRADED | (BINARY if setting.shape == "success" else {})
     found = {}
     for name, template in listed.items():
-        if not _competes(name, setting):
-            continue
         text = template.format(m=setting.m, half=setting.m // 2, N=setting.deploy_n)
         estimator, options = parse_estimator(text.removeprefix(LEAVE_TWO_OUT))
         wrapped = text.startswith(LEAVE_TWO_OUT)

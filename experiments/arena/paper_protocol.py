@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contenders import contenders_of
+from contenders import trainable
 from rows import read_trace
-from settings import Setting, all_settings
+from settings import PARTS, Setting, all_settings
 
 from tailgrad.evaluation import paired_difference
 from tailgrad.evaluation.tables import aligned, interval_cell
@@ -30,7 +30,7 @@ SCHEDULE = Schedule(5, (0.02,), (0.1, 0.2, 0.5), (0, 4, 8, 12, 18, 27, 40, 60, 9
 
 def competitors(setting: Setting) -> dict[str, tuple[str, str]]:
     """Name to text and scaling: the advantages are left on their own scales."""
-    return {name: (text, "none") for name, (text, _) in contenders_of(setting).items() if name in NAMES}
+    return {name: (text, "none") for name, (text, _) in trainable(setting).items() if name in NAMES}
 
 
 def protocol_table(setting: Setting, traces: Path) -> str:
@@ -68,16 +68,17 @@ def difference(values: np.ndarray, reference: np.ndarray) -> str:
 
 
 def protocol_settings() -> list[Setting]:
-    """The sequence tasks where V_N has room and TEA's tail enough rollouts: two shapes, 16 or more."""
-    return [s for s in all_settings() if s.world == "sequence" and s.shape in SHAPES and s.m >= 16]
+    """The sequence tasks of the first draw where V_N has room and TEA's tail enough rollouts: two shapes, 16 or more."""
+    found = [s for s in all_settings() if s.world == "sequence" and s.part != PARTS[2]]
+    return [s for s in found if s.shape in SHAPES and s.m >= 16]
 
 
+@torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the table")
     parser.add_argument("--traces", type=Path, default=HERE / "artifacts" / "paper", help="folder of what was trained")
     options = parser.parse_args()
-    torch.set_grad_enabled(False)
     parts = []
     for setting in protocol_settings():
         train_missing(options.traces, setting, competitors(setting), SCHEDULE)

@@ -35,9 +35,9 @@ def main() -> None:
     write_report(options.out)
 
 
+@torch.no_grad()
 def train_and_choose(options: argparse.Namespace) -> None:
     """Train what is missing, and write the rows of everything that was trained."""
-    torch.set_grad_enabled(False)
     chosen = [s for s in all_settings() if s.part in options.parts]
     if options.settings:
         chosen = [s for s in chosen if s.name.startswith(tuple(options.settings))]
