@@ -68,7 +68,7 @@ def difference(values: np.ndarray, reference: np.ndarray) -> str:
 
 
 def protocol_settings() -> list[Setting]:
-    """The sequence tasks of the first draw where V_N has room and TEA's tail enough rollouts: two shapes, 16 or more."""
+    """The sequence tasks of the first draw where V_N has room and TEA's tail is large enough: two shapes, m >= 16."""
     found = [s for s in all_settings() if s.world == "sequence" and s.part != PARTS[2]]
     return [s for s in found if s.shape in SHAPES and s.m >= 16]
 
