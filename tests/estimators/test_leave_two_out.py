@@ -64,6 +64,8 @@ def test_makes_max_at_k_the_leave_one_out_one_whatever_its_baseline(baseline: st
 def test_turns_rewards_into_rloo() -> None:
     rewards = normal(20, 5)
     torch.testing.assert_close(leave_two_out(lambda table: table)(rewards), bind("rloo")(rewards))
+    rewards[0, 0] = math.nan
+    assert leave_two_out(lambda table: table)(rewards).isfinite().all()
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
