@@ -249,7 +249,7 @@ def test_another_run_is_not_resumed_and_free_options_are_free(train, prompts, tm
         ({"train_dataset": prompts.select(range(1, 7))}, "other data"),
         ({"reward_funcs": other_reward}, "other rewards"),
         ({"learning_rate": 2e-2, "beta": 0.1}, "learning_rate was 0.01, is 0.02; beta was 0.05, is 0.1"),
-        ({"estimator": "grpo"}, "estimator was tea, is grpo"),
+        ({"estimator": "grpo"}, "estimator was flat_tea, is grpo"),
         ({"min_p": 0.1}, "min_p was None, is 0.1"),
         ({"seed": 4}, "seed was 3, is 4"),
     ):
