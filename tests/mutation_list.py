@@ -206,7 +206,6 @@ MUTATIONS = [
         "estimators/leave_two_out.py",
         ("estimators/test_leave_two_out.py",),
         ("left_out.sum(dim=1) - left_out.sum(dim=2)", "left_out.sum(dim=2) - left_out.sum(dim=1)"),
-        ("unscored[:, :, None] | unscored[:, None, :]", "unscored[:, None, :]"),
         ("of_all, rewards) / (rollouts - 1)", "of_all, rewards) / rollouts"),
         ("rest + (rest >= torch", "rest + (rest > torch"),
         (".masked_fill(torch.isnan(rewards)[:, :, None], torch.nan)", ""),
