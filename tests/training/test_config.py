@@ -20,6 +20,7 @@ from tailgrad.training.record import training_record
         ({"deploy_n": 0}, "deploy_n"),
         ({"tail_fraction": 1.5}, "tail_fraction"),
         ({"advantage_scaling": "std"}, "none, group, batch"),
+        ({"save_at_steps": [1], "save_total_limit": 2}, r"save_total_limit = 2 would remove .* save_at_steps = \[1\]"),
         ({"estimator": "tea", "k": 4}, "belongs to max_at_k"),
     ],
 )

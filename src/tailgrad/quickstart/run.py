@@ -195,7 +195,6 @@ def _training_jobs(
             "seed": seed,
             "logging_steps": 1,
             "save_steps": SAVE_STEPS,
-            "save_total_limit": 2,
             "save_at_steps": [config.steps // 2] if config.steps > 1 else None,
             "resume_from_checkpoint": "last",
             "report_to": "none",

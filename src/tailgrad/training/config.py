@@ -111,6 +111,11 @@ class TailGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"advantage_scaling = {self.advantage_scaling!r} is unknown; choose one of {', '.join(SCALINGS)}."
             )
+        if self.save_at_steps and self.save_total_limit is not None:
+            raise ValueError(
+                f"save_total_limit = {self.save_total_limit} would remove checkpoints of save_at_steps = "
+                f"{self.save_at_steps}: leave it out, since of all other checkpoints only the newest stays."
+            )
         worst = self.levels[0] if self.levels else 0.0
         bind(self.estimator, **self.estimator_options())(torch.full((1, self.num_generations), worst))
         if self.off_policy_correction:
