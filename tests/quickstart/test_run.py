@@ -43,6 +43,13 @@ def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: P
     assert main([*command[:-1], "8"]) == 2
     assert "with other settings (n)" in capsys.readouterr().err
 
+    record = out / "quickstart.json"
+    settings = json.loads(record.read_text())
+    record.write_text(json.dumps({name: value for name, value in settings.items() if name != "advantage_scaling"}))
+    assert main(command) == 2  # begun before all were scaled alike by group
+    assert "with other settings (advantage_scaling)" in capsys.readouterr().err
+    record.write_text(json.dumps(settings))
+
     moved = tmp_path / "moved"
     shutil.copytree(out / "base", moved)
     (moved / "README.md").write_text("the same policy")

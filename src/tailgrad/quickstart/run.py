@@ -26,6 +26,8 @@ from tailgrad.rollouts.table import RolloutTable, read_table
 
 VERIFIER: Final = "tailgrad.quickstart.task.verifier"
 SAVE_STEPS: Final = 25
+SCALING: Final = "group"
+"""Of the advantages of all estimators, so that one KL weight and one learning rate mean the same to each."""
 
 
 def quickstart(config: QuickstartConfig) -> Comparison:
@@ -132,7 +134,7 @@ def _table_path(out: Path, label: str) -> Path:
 
 def _settings(config: QuickstartConfig) -> dict[str, Any]:
     """What all trainings in one folder share."""
-    settings = {"tailgrad_version": __version__, **asdict(config)}
+    settings = {"tailgrad_version": __version__, "advantage_scaling": SCALING, **asdict(config)}
     for free in ("out", "base", "estimators", "seeds", "processes"):
         del settings[free]
     return settings
@@ -142,7 +144,8 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Refuse to mix two settings or base policies in one folder; more seeds or estimators may be added."""
     record = out / "quickstart.json"
     there = json.loads(record.read_text()) if record.is_file() else settings
-    if other := [name for name in settings if name in there and there[name] != settings[name]]:
+    known = [name for name in settings if name in there or name != "base_sha256"]  # which is added after the fit
+    if other := [name for name in known if there.get(name) != settings[name]]:
         what = "from another base policy" if other == ["base_sha256"] else f"with other settings ({', '.join(other)})"
         raise ValueError(
             f"{out} holds a quickstart {what} (see {record}). Give another --out, go on as it was begun, or delete the "
@@ -184,7 +187,7 @@ def _training_jobs(
             "deploy_n": config.deploy_n,
             **own,
             "num_generations": config.num_generations,
-            "advantage_scaling": "group",
+            "advantage_scaling": SCALING,
             "beta": config.beta,
             "learning_rate": config.learning_rate,
             "lr_scheduler_type": "constant_with_warmup",
