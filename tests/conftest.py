@@ -14,20 +14,21 @@ import jaxtyping
 
 # Under test, and only there, the core's shape annotations are checked at every call. The hook acts on what
 # is imported after it, so it stands before any import of these packages.
-jaxtyping.install_import_hook(["tailgrad.estimators", "tailgrad.tails", "tailgrad.evaluation"], "beartype.beartype")
+CHECKED = [f"tailgrad.{room}" for room in ("estimators", "tails", "statistics", "curves", "fidelity")]
+jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 
 SLOW = (
     *("training/", "documentation/test_commands", "quickstart/test_run", "quickstart/test_base_policy", "cli/"),
     *("grid/test_grid_run", "grid/test_grid_report", "grid/test_preflight", "test_experiments", "test_recipes"),
     *(
-        "test_jobs",
+        "runner/",
         "test_small_instruct",
         "test_arena",
         "estimators/test_add_an_estimator",
         "rewards/test_reward_model",
     ),
-    *("rollouts/test_gradients", "rollouts/test_interruption", "rollouts/test_table_memory", "rollouts/test_prompts"),
+    *("fidelity/test_gradients", "rollouts/test_interruption", "rollouts/test_table_memory", "rollouts/test_prompts"),
     *("rollouts/test_train_and_sample", "rollouts/test_sample", "estimators/test_contract.py::test_compile"),
 )
 """How the names of tests begin that train, start processes or take seconds; `make fast` leaves them out."""

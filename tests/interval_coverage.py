@@ -10,7 +10,8 @@ from itertools import product
 import numpy as np
 from scipy import integrate, special, stats
 
-from tailgrad.evaluation import best_of_n, mean_interval
+from tailgrad.curves import best_of_n
+from tailgrad.statistics import mean_interval
 
 K = 1500  # binomial standard error of a coverage of 95%: 0.56%
 ROUNDS = 8

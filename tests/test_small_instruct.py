@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tailgrad.evaluation import gradient_fidelity
+from tailgrad.fidelity import gradient_fidelity
 from tailgrad.grid import read_grid
 from tailgrad.tails import upper_tail_qq
 

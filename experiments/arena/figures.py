@@ -8,7 +8,7 @@ import numpy as np
 from leaderboard import GRPO, Results, equal_kl
 from rows import BASE, STEPS
 
-from tailgrad.evaluation.figures import drawing, styles_of
+from tailgrad.display.style import drawing, styles_of
 
 _LIMIT = 50.0
 _PART_COLOURS = {"choosing": "#B0B0B0", "reporting": "#0072B2", "fresh": "#D55E00"}

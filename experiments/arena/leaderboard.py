@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from contenders import FLATS, PEERS
 from rows import BASE, STEPS, criteria_of
 
-from tailgrad.evaluation import Interval, mean_interval, paired_difference
-from tailgrad.evaluation.tables import aligned, interval_cell
+from tailgrad.display.cells import aligned, interval_cell
+from tailgrad.statistics import Interval, mean_interval, paired_difference
 
 GRPO = "grpo"
 BEST_MAX = "best max@k"

@@ -16,9 +16,9 @@ from contenders import trainable
 from rows import read_trace
 from settings import PARTS, Setting, all_settings
 
-from tailgrad.evaluation import paired_difference
-from tailgrad.evaluation.tables import aligned, interval_cell
+from tailgrad.display.cells import aligned, interval_cell
 from tailgrad.grid.frontier import best_within_kl
+from tailgrad.statistics import paired_difference
 from training import Schedule, trace_path, train_missing
 
 HERE = Path(__file__).resolve().parent

@@ -15,7 +15,7 @@ from settings import Setting
 from shapes import bend
 from torch import Tensor
 
-from tailgrad.evaluation import best_of_n
+from tailgrad.curves import best_of_n
 
 TOKENS, LENGTH, HIDDEN, CONTEXT = 12, 8, 16, 8
 PROMPTS = {"train": 64, "choose": 16, "report": 16}

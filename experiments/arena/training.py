@@ -17,8 +17,8 @@ from settings import Setting
 from torch import Tensor
 
 from tailgrad.estimators import ESTIMATORS, bind, leave_two_out, parse_estimator
+from tailgrad.estimators.batch import scale_advantages
 from tailgrad.files import replacing
-from tailgrad.training.advantages import scale_advantages
 
 _BETA_1, _BETA_2, _EPS = 0.9, 0.999, 1e-8
 

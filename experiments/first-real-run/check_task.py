@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from verifier import MAXIMUM, keywords_of, reward_of
 
-from tailgrad.evaluation.best_of_n import best_of_n
+from tailgrad.curves.best_of_n import best_of_n
 from tailgrad.rollouts.table import RolloutTable, read_table
 from tailgrad.tails import UpperTailQQ, upper_tail_qq
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from stages import DEPLOY_N, Stages, Training
 
-from tailgrad.evaluation import Run, best_of_n, write_report
+from tailgrad.curves import Run, best_of_n, write_report
 from tailgrad.rollouts.table import read_table
 
 ESTIMATORS = ("grpo", "tea")

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from tailgrad.evaluation import Run, best_of_n, write_report
+from tailgrad.curves import Run, best_of_n, write_report
 from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.run import quickstart
 from tailgrad.rollouts.table import read_table

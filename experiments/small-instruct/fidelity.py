@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from run import HERE, OUT, rewards_at_hand, rollouts
 
-from tailgrad.evaluation import Fidelity, FidelityPoint, gradient_fidelity, write_fidelity
-from tailgrad.evaluation.figures import COLOURS, drawing
-from tailgrad.jobs import run_side_by_side
-from tailgrad.rollouts import GradientConfig, read_table, sketch_gradients
+from tailgrad.display.style import COLOURS, drawing
+from tailgrad.fidelity import Fidelity, FidelityPoint, gradient_fidelity, write_fidelity
+from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
+from tailgrad.rollouts import read_table
+from tailgrad.runner import run_side_by_side
 
 ESTIMATORS = ["grpo", "dr_grpo", "max_at_k:k=4", "max_at_k:k=8", "cvar", "tea", "prefix_tea"]
 ROLLOUTS = [16, 32]

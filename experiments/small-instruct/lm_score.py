@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from tailgrad.rollouts.generate import load_policy
-from tailgrad.rollouts.logprobs import response_logprobs
+from tailgrad.models.loading import load_policy
+from tailgrad.models.logprobs import response_logprobs
 
 SCORER = Path(__file__).resolve().parent / "artifacts" / "policies" / "large"
 EMPTY = [{"role": "user", "content": ""}]

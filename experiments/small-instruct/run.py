@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from tailgrad.jobs import Job, flags, run_side_by_side
+from tailgrad.runner import Job, flags, run_side_by_side
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "artifacts"

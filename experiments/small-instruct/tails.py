@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from constraints import MAXIMUM
 
-from tailgrad.evaluation import best_of_n
-from tailgrad.evaluation.figures import drawing
-from tailgrad.evaluation.tables import aligned
+from tailgrad.curves import best_of_n
+from tailgrad.display.cells import aligned
+from tailgrad.display.style import drawing
 from tailgrad.rollouts.table import RolloutTable, read_table
 from tailgrad.tails import UpperTailQQ, upper_tail_qq
 

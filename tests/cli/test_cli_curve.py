@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.cli import curve
-from tailgrad.evaluation import best_of_n
+from tailgrad.curves import best_of_n
 from tailgrad.rollouts.table import write_table
 
 PROMPTS, N = 6, 4

@@ -12,17 +12,10 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from tailgrad.cli.main import main
-from tailgrad.evaluation import population_influence
-from tailgrad.rollouts import (
-    GradientConfig,
-    SampleConfig,
-    ScoreConfig,
-    read_table,
-    rescore,
-    sample,
-    sketch_gradients,
-)
-from tailgrad.rollouts.gradients import CountSketch
+from tailgrad.fidelity import population_influence
+from tailgrad.fidelity.count_sketch import CountSketch
+from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
+from tailgrad.rollouts import SampleConfig, ScoreConfig, read_table, rescore, sample
 
 WORDS = ["[UNK]", "[PAD]", "</s>", "one", "two", "three", "four", "five"]
 REWARDS = np.array([0.0, 0.3, 1.0, 2.0, 2.0, 3.5, 5.0, 7.0])
@@ -134,7 +127,9 @@ def test_writes_and_prints_a_report_and_resumes(
         assert direction.split()[0] == f"{point['direction']['mean']:.{decimals}f}"
         assert (ratio == "unknown") == (name == "grpo") == (point["norm_ratio"]["mean"] is None)
 
-    monkeypatch.setattr("tailgrad.rollouts.sketches.gradient_sketches", None)  # gradients are there: none is computed
+    monkeypatch.setattr(
+        "tailgrad.fidelity.gradient_store.gradient_sketches", None
+    )  # gradients are there: none is computed
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert main(command(pool, tmp_path)) == 0
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == files

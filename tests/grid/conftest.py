@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from tailgrad.evaluation import budgets_up_to
+from tailgrad.curves import budgets_up_to
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.reading import read_grid

@@ -16,7 +16,7 @@ from tailgrad.grid import GridConfig, read_grid
 from tailgrad.grid.commands import train_options
 from tailgrad.grid.results import COLUMNS
 from tailgrad.grid.trainings import bases, choosing, key_of, trials
-from tailgrad.jobs import flags
+from tailgrad.runner import flags
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "grid.md"
 FILES = {"train": "a.jsonl", "choose": "b.jsonl", "test": "c.jsonl"}

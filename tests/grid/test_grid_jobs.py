@@ -12,8 +12,8 @@ from tailgrad.grid.commands import train_log
 from tailgrad.grid.run import _chain, _is_trained, _table_jobs, _train_seconds
 from tailgrad.grid.trainings import Measurement, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of
-from tailgrad.jobs import events_beside
 from tailgrad.rollouts.generation import TRAINING_RECORD
+from tailgrad.runner import events_beside
 
 LAST, EARLY = Measurement("test", 2, 16, "verifier"), Measurement("test", 1, 8, "verifier")
 

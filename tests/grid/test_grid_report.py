@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.cli.main import main
-from tailgrad.evaluation.intervals import Interval
 from tailgrad.grid import write_grid_report
 from tailgrad.grid.gains import save_gains
 from tailgrad.grid.results import COLUMNS, append_result, read_results
 from tailgrad.grid.trainings import BASE
 from tailgrad.rollouts.parquet import arrow_schema
+from tailgrad.statistics.intervals import Interval
 
 LEVELS = {BASE: 0.0, "grpo": 1.0, "tea": 1.5}
 

@@ -21,7 +21,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from tailgrad.cli.main import main
-from tailgrad.evaluation import best_of_n
+from tailgrad.curves import best_of_n
 from tailgrad.events import VARIABLE
 from tailgrad.grid import GridConfig, read_grid, run_grid
 from tailgrad.grid.commands import model_folder, training_job
@@ -29,10 +29,10 @@ from tailgrad.grid.contents import check_contents, check_reward, check_table, pr
 from tailgrad.grid.results import Row, read_results
 from tailgrad.grid.trainings import BASE, bases, trials
 from tailgrad.identity import file_sha256, function_sha256, model_sha256
-from tailgrad.jobs import Job
 from tailgrad.quickstart.task import build_prompts, verifier
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.table import read_metadata, read_table
+from tailgrad.runner import Job
 from tailgrad.training.saving import SaveAtSteps
 
 TRAIN = {

@@ -14,11 +14,11 @@ import pytest
 
 from tailgrad.cli.main import main
 from tailgrad.files import locked
-from tailgrad.jobs import Job, run_side_by_side
 from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.policy import fit_base_policy
 from tailgrad.quickstart.run import _training_jobs, quickstart
 from tailgrad.rollouts.generation import TRAINING_RECORD
+from tailgrad.runner import Job, run_side_by_side
 
 
 def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: Path, tmp_path: Path, capsys) -> None:

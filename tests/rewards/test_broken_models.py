@@ -11,8 +11,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from tailgrad.models.loading import load_policy
 from tailgrad.rewards import RewardModel
-from tailgrad.rollouts.generate import load_policy
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 988097824\n"
 Break = Callable[[Path], Any]

@@ -9,9 +9,10 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
+from tailgrad.models.generate import end_token_ids
+from tailgrad.models.loading import load_policy
+from tailgrad.models.logprobs import response_logprobs
 from tailgrad.rewards import checked
-from tailgrad.rollouts.generate import end_token_ids, load_policy
-from tailgrad.rollouts.logprobs import response_logprobs
 from tailgrad.rollouts.prompts import completions_of, tokenize_prompts
 
 # TRL itself asks transformers for options by their old names.
@@ -73,7 +74,7 @@ def test_the_same_tokens_texts_and_end_tokens(case: Any) -> None:
 
 
 def test_the_same_responses_from_the_same_random_numbers(case: Any) -> None:
-    from tailgrad.rollouts.generate import generate
+    from tailgrad.models.generate import generate
 
     path, prompts, trainer, _ = case
     model, tokenizer = load_policy(str(path))

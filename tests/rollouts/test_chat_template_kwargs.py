@@ -10,17 +10,9 @@ import pytest
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from tailgrad.rollouts import (
-    GradientConfig,
-    SampleConfig,
-    ScoreConfig,
-    read_table,
-    rescore,
-    sample,
-    shards,
-    sketch_gradients,
-)
-from tailgrad.rollouts.generate import load_policy
+from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
+from tailgrad.models.loading import load_policy
+from tailgrad.rollouts import SampleConfig, ScoreConfig, read_table, rescore, sample, shards
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.prompts import completions_of, tokenize_prompts
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tailgrad.evaluation import Run
+from tailgrad.curves import Run
 from tailgrad.grid.results import COLUMNS as RESULTS
 from tailgrad.grid.results import append_result, read_results
 from tailgrad.rollouts import RolloutTable, read_metadata, read_table, write_table

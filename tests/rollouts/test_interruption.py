@@ -15,15 +15,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
-from tailgrad.rollouts import (
-    GradientConfig,
-    SampleConfig,
-    ScoreConfig,
-    read_table,
-    rescore,
-    sample,
-    sketch_gradients,
-)
+from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
+from tailgrad.rollouts import SampleConfig, ScoreConfig, read_table, rescore, sample
 
 
 def run(options: dict[str, Any], **changes: Any) -> Any:

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.cli.main import main
-from tailgrad.evaluation import Run, compare
-from tailgrad.evaluation.settings import COMPARED, NOT_COMPARED
-from tailgrad.evaluation.tables import markdown_text
+from tailgrad.curves import Run, compare
+from tailgrad.curves.settings import COMPARED, NOT_COMPARED
+from tailgrad.curves.tables import markdown_text
 from tailgrad.identity import function_sha256
 from tailgrad.rollouts import RolloutTable, SampleConfig, ScoreConfig, read_table, rescore, sample, write_table
 from tailgrad.rollouts.table import COLUMNS

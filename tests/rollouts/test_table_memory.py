@@ -16,7 +16,7 @@ PROMPTS, N, CHARACTERS, TOKENS = 16, 4096, 1000, 250
 MEASURE = r"""
 import re, sys
 from pathlib import Path
-from tailgrad.evaluation import Run
+from tailgrad.curves import Run
 from tailgrad.rollouts import read_table
 
 def peak():

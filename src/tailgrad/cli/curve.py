@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the report and print its table."""
-    from tailgrad.evaluation import write_report
+    from tailgrad.curves import write_report
 
     names = _names(args.tables) if args.names is None else args.names
     if len(names) != len(args.tables):
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(name: str, path: str) -> Any:
     """Read the run of one table; of the table itself nothing stays in memory."""
-    from tailgrad.evaluation import Run
+    from tailgrad.curves import Run
     from tailgrad.rollouts.table import read_table
 
     table = read_table(path)

@@ -39,8 +39,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compute what is missing of the gradients, write the report and print its table."""
-    from tailgrad.evaluation import check_fidelity, gradient_fidelity, write_fidelity
-    from tailgrad.rollouts import GradientConfig, read_table, sketch_gradients
+    from tailgrad.fidelity import check_fidelity, gradient_fidelity, write_fidelity
+    from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
+    from tailgrad.rollouts import read_table
 
     table, out = read_table(args.table), Path(args.out).expanduser()
     if table.selection_rewards is not None:

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the grid and print its report; SIGINT and SIGTERM stop the commands that it started too."""
     from tailgrad.grid import read_grid, run_grid, write_grid_report
     from tailgrad.grid.results import read_results
-    from tailgrad.jobs import stop_on_signals
+    from tailgrad.runner import stop_on_signals
 
     stop_on_signals()
     config = read_grid(args.config, processes=args.processes, reference=args.reference)

@@ -40,9 +40,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the quickstart; SIGINT and SIGTERM stop the commands that it started too."""
-    from tailgrad.jobs import stop_on_signals
     from tailgrad.quickstart.config import QuickstartConfig
     from tailgrad.quickstart.run import quickstart
+    from tailgrad.runner import stop_on_signals
 
     stop_on_signals()
     given: dict[str, Any] = {

@@ -9,7 +9,7 @@ from tailgrad.estimators import parse_estimator
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import BASE, Measurement, Training, key_of, shaping_of_trainings
-from tailgrad.jobs import Job, flags
+from tailgrad.runner import Job, flags
 
 RESUMES: Final = 10
 """How often a training is saved to go on from, besides the steps that are measured."""

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from tailgrad.evaluation.comparison import paired_difference
-from tailgrad.evaluation.figures import drawing, styles_of
-from tailgrad.evaluation.intervals import Interval, mean_interval
-from tailgrad.evaluation.tables import aligned, decimals_of, interval_cell
+from tailgrad.display.cells import aligned, decimals_of, interval_cell
+from tailgrad.display.style import drawing, styles_of
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.gather import Method
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import BASE, candidates, choosing, key_of
+from tailgrad.statistics import paired_difference
+from tailgrad.statistics.intervals import Interval, mean_interval
 
 Points = tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"]]
 """KL of each seed at each of T points, mean over prompts, and V_N of each prompt there."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tailgrad.evaluation.figures import drawing, styles_of
-from tailgrad.evaluation.intervals import Interval
+from tailgrad.display.style import drawing, styles_of
+from tailgrad.statistics.intervals import Interval
 
 
 def save_gains(gains: Mapping[str, Mapping[str, Interval | None]], stem: Path, *, reference: str) -> None:

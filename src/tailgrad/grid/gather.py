@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tailgrad.evaluation.curves import Comparison, compare_values
+from tailgrad.curves.compare import Comparison, compare_values
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import BASE, Training, key_of, testing

@@ -9,40 +9,15 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from tailgrad.evaluation.tables import aligned
+from tailgrad.display.cells import aligned
 from tailgrad.grid.gather import Method
 from tailgrad.grid.trainings import BASE
+from tailgrad.statistics.power import MOST_SEEDS, seed_deviation, seeds_needed
 
-POWER = 0.8
-LEVEL = 0.05
-MOST_SEEDS = 1000
 LIMITS = 0.1
 """Probability outside each limit of a standard deviation."""
 SMALL_GAIN = 0.1
 """A gain that everyone may want to see or rule out, in units of the reward."""
-_TINY, _LARGE = 1e-300, 1e3  # SciPy's power is NaN for a difference of far more deviations
-
-
-def seeds_needed(deviation: float, difference: float) -> int | None:
-    """Seeds that a paired t test at 5%, two-sided, needs to see a mean difference with 80% power.
-
-    Args:
-        deviation: Standard deviation over seeds of the difference, prompts averaged.
-        difference: The difference to be seen.
-
-    Returns:
-        At least 2; None where even 1,000 are too few, or the deviation is not known.
-
-    Example:
-        >>> seeds_needed(0.1, 0.2), seeds_needed(0.1, 0.0)
-        (5, None)
-    """
-    size = min(abs(difference) / max(deviation, _TINY), _LARGE)
-    seeds = np.arange(2, MOST_SEEDS + 1)
-    threshold = stats.t.isf(LEVEL / 2, seeds - 1)
-    power = stats.nct.sf(threshold, seeds - 1, size * np.sqrt(seeds))
-    enough = seeds[power >= POWER]
-    return int(enough[0]) if len(enough) else None
 
 
 def seed_differences(method: Method, reference: Method, budget: int) -> Float[np.ndarray, "S P"]:
@@ -60,27 +35,6 @@ def seed_differences(method: Method, reference: Method, budget: int) -> Float[np
     differences = ours - theirs
     known: np.ndarray = differences[:, ~np.isnan(differences).any(axis=0)]
     return known
-
-
-def seed_deviation(differences: Float[np.ndarray, "S P"]) -> float:
-    """Standard deviation over seeds of the mean over prompts, at least that which the noise of the prompts makes.
-
-    Seeds that agree by chance would otherwise look as if they always did.
-
-    Args:
-        differences: One a seed and prompt; two seeds or more.
-
-    Returns:
-        The larger of the standard deviation of the means and of what the residuals of the two-way layout explain; NaN
-        without prompts.
-    """
-    num_seeds, num_prompts = differences.shape
-    if not num_prompts:
-        return math.nan
-    means = differences.mean(axis=1, keepdims=True)
-    residual = differences - means - differences.mean(axis=0) + differences.mean()
-    noise = (residual**2).sum() / ((num_seeds - 1) * max(num_prompts - 1, 1)) / num_prompts
-    return float(max(means.var(ddof=1), noise)) ** 0.5
 
 
 def power_table(methods: Mapping[str, Method], *, budget: int, reference: str) -> str:

@@ -16,10 +16,10 @@ from tailgrad.grid.commands import train_options
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import Training, cells
-from tailgrad.jobs import flags
+from tailgrad.models.loading import check_model_name
 from tailgrad.rewards.load import TRL_REWARDS, names_function
-from tailgrad.rewards.loading import check_model_name
 from tailgrad.rollouts import SampleConfig
+from tailgrad.runner import flags
 
 _REWARD_OPTIONS = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
 

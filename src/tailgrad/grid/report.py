@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tailgrad.evaluation import Comparison
-from tailgrad.evaluation.figures import save_figure
-from tailgrad.evaluation.intervals import Interval
-from tailgrad.evaluation.tables import aligned, json_text, markdown_text
+from tailgrad.curves import Comparison
+from tailgrad.curves.figures import save_figure
+from tailgrad.curves.tables import json_text, markdown_text
+from tailgrad.display.cells import aligned
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.frontier import (
@@ -27,6 +27,7 @@ from tailgrad.grid.gather import Method, Setting, compare, methods_of, settings,
 from tailgrad.grid.power import power_table
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import BASE
+from tailgrad.statistics.intervals import Interval
 
 
 def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str:

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tailgrad._version import __version__
-from tailgrad.evaluation import Run, budgets_up_to
+from tailgrad.curves import Run, budgets_up_to
 from tailgrad.events import EventReader
 from tailgrad.files import locked
 from tailgrad.grid.choosing import chosen_trainings
@@ -31,10 +31,10 @@ from tailgrad.grid.contents import (
 from tailgrad.grid.preflight import check_start
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, cells, choosing, key_of, testing, trials
-from tailgrad.jobs import Job, events_beside, run_side_by_side
 from tailgrad.rewards.load import names_function
 from tailgrad.rollouts.generation import TRAINING_RECORD, read_record
 from tailgrad.rollouts.table import read_table
+from tailgrad.runner import Job, events_beside, run_side_by_side
 
 Work = tuple[Training, list[Measurement]]
 """A training with what is to be measured of it."""

@@ -11,18 +11,18 @@ from typing import Any, Final
 import numpy as np
 
 from tailgrad._version import __version__
+from tailgrad.curves import Comparison, Run, write_report
 from tailgrad.estimators import parse_estimator
-from tailgrad.evaluation import Comparison, Run, write_report
 from tailgrad.files import locked, replacing
 from tailgrad.grid.frontier import Points, equal_kl_table, save_frontier, without_start
 from tailgrad.identity import model_sha256
-from tailgrad.jobs import Job, flags, run_side_by_side
 from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
 from tailgrad.quickstart.policy import FIT_STEPS, check_place, is_fitted
 from tailgrad.quickstart.task import SPLITS, build_prompts
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.table import RolloutTable, read_table
+from tailgrad.runner import Job, flags, run_side_by_side
 
 VERIFIER: Final = "tailgrad.quickstart.task.verifier"
 SAVE_STEPS: Final = 25

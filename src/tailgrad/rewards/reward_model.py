@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.identity import model_sha256, sha256_of
-from tailgrad.rewards.loading import (
+from tailgrad.models.loading import (
     check_loaded,
     check_model_name,
     model_errors,

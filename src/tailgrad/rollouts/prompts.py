@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from tailgrad.models.token_ids import TokenIds
 from tailgrad.rollouts.chats import check_prompts, is_chat
 from tailgrad.rollouts.data_sets import content_sha256, load_rows
 from tailgrad.rollouts.text_files import BATCH
-from tailgrad.rollouts.token_ids import TokenIds
 
 RESERVED_COLUMNS: Final = ("prompt", "completion", "completion_ids")
 """Columns that are not passed to rewards, as in TRL."""

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 
 from tailgrad.identity import file_sha256
+from tailgrad.models.loading import model_errors, model_path
 from tailgrad.rewards import CheckedReward, Reward
-from tailgrad.rewards.loading import model_errors, model_path
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts

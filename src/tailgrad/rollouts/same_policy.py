@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from tailgrad.identity import model_sha256
-from tailgrad.rollouts.generate import load_policy
-from tailgrad.rollouts.logprobs import response_logprobs
+from tailgrad.models.loading import load_policy
+from tailgrad.models.logprobs import response_logprobs
 from tailgrad.rollouts.table import RolloutTable
 
 _PROBE = 128

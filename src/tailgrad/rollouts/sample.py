@@ -7,16 +7,15 @@ from typing import Any
 
 from tailgrad._version import __version__
 from tailgrad.identity import function_sha256, model_sha256
+from tailgrad.models.loading import load_policy, revision_of
+from tailgrad.models.token_ids import check_fit
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
-from tailgrad.rewards.loading import revision_of
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.generate import load_policy
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
 from tailgrad.rollouts.shards import Sampler
-from tailgrad.rollouts.token_ids import check_fit
 
 
 def sample(config: SampleConfig) -> Path:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from tailgrad.models.generate import end_token_ids, generate
+from tailgrad.models.logprobs import response_logprobs
 from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.chats import prompt_text
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.generate import end_token_ids, generate
-from tailgrad.rollouts.logprobs import response_logprobs
 from tailgrad.rollouts.prompts import Prompts, completions_of
 
 

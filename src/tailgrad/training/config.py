@@ -11,7 +11,7 @@ import torch
 from trl import GRPOConfig
 
 from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary, takes_ratios
-from tailgrad.training.advantages import FORECAST_TAIL, SCALED_BY_GROUP, SCALINGS
+from tailgrad.estimators.batch import FORECAST_TAIL, SCALED_BY_GROUP, SCALINGS
 from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
 logger = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from trl import (
 from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.files import locked
+from tailgrad.models.loading import check_model_name, check_policy_weights, loading_errors, model_path
 from tailgrad.rewards import Reward, load_reward
-from tailgrad.rewards.loading import check_model_name, check_policy_weights, loading_errors, model_path
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.config_file import parse_with_config
 from tailgrad.training.data import train_and_test

@@ -9,11 +9,11 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoProcessor, PreTrainedTokenizerBase
 from trl import DatasetMixtureConfig, get_dataset
 
-from tailgrad.rewards.loading import model_errors
+from tailgrad.models.loading import model_errors
+from tailgrad.models.token_ids import check_fit
 from tailgrad.rollouts.chats import check_prompt, check_prompts
 from tailgrad.rollouts.data_sets import local_path, reading, stream_rows, without_guessed_dates
 from tailgrad.rollouts.prompts import load_prompts, split_of, tokenize_prompts, with_prompt_column
-from tailgrad.rollouts.token_ids import check_fit
 from tailgrad.training.config import TailGRPOConfig
 
 if TYPE_CHECKING:

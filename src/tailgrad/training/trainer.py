@@ -16,10 +16,10 @@ from transformers.trainer_utils import TrainOutput
 from trl import GRPOConfig, GRPOTrainer
 
 from tailgrad.estimators import bind, smallest_group
+from tailgrad.estimators.batch import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
 from tailgrad.files import replacing
 from tailgrad.rewards import checked_for_trl
 from tailgrad.rollouts.generation import TRAINING_RECORD
-from tailgrad.training.advantages import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
 from tailgrad.training.config import TailGRPOConfig, config_of
 from tailgrad.training.record import dropout_of, generation_of, make_savable, training_record
 from tailgrad.training.resume import exact_checkpoint, step_of
@@ -38,7 +38,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     """`trl.GRPOTrainer` whose advantages come from `args.estimator`; everything else is TRL's.
 
     It takes the arguments of `trl.GRPOTrainer`, in the same order and with the same defaults. Besides TRL's metrics it
-    logs those of `tailgrad.training.advantages.advantage_metrics` at every step. Reward functions are checked: a wrong
+    logs those of `tailgrad.estimators.batch.advantage_metrics` at every step. Reward functions are checked: a wrong
     number of rewards, text, or an infinity is an error that names the reward.
 
     Args:

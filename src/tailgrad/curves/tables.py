@@ -1,0 +1,166 @@
+"""The numbers of a comparison as Markdown tables and as JSON."""
+
+import json
+import math
+from typing import Any
+
+from tailgrad.curves.compare import BEST_OF_N, Comparison, Curve
+from tailgrad.display.cells import aligned, decimals_of, interval_cell, interval_numbers, without_nan
+from tailgrad.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
+
+_HEADINGS = {
+    "kl": "KL (nats)",
+    "response_length": "tokens",
+    "distinct": "distinct",
+    "cut_off": "cut off",
+    "unscored": "unscored",
+}
+_SHARES = ("distinct", "cut_off", "unscored")
+
+
+def markdown_text(comparison: Comparison) -> str:
+    """Give the comparison as Markdown: V_N, paired differences, and what stands beside them.
+
+    Args:
+        comparison: The numbers.
+
+    Returns:
+        Text with aligned tables, readable as it is in a terminal.
+
+    Example:
+        >>> from tailgrad.curves import Run, compare
+        >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
+        >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
+        >>> print(markdown_text(compare([run])).splitlines()[2])
+        | N | base            |
+    """
+    unit = "prompt" if comparison.prompts == 1 else "prompts"
+    comma = "" if comparison.title == BEST_OF_N else ","
+    parts = [
+        f"{comparison.title}{comma} V_N: exact over the n = {comparison.n} responses per prompt, "
+        f"mean over {comparison.prompts} {unit} [{CONFIDENCE:.0%} interval]",
+        _value_table(comparison),
+    ]
+    if len(comparison.curves) > 1:
+        parts += [
+            f"Paired difference to {comparison.reference} [{CONFIDENCE:.0%} interval]; * where it excludes 0",
+            _difference_table(comparison),
+        ]
+    parts += ["Beside V_N (means over prompts)", _measure_table(comparison), *notes_of(comparison)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _value_table(comparison: Comparison) -> str:
+    decimals = decimals_of([curve.v_n for curve in comparison.curves])
+    rows = [["N", *(curve.name for curve in comparison.curves)]]
+    for column, budget in enumerate(comparison.budgets):
+        rows.append([str(budget), *(interval_cell(curve.v_n, column, decimals) for curve in comparison.curves)])
+    return aligned(rows)
+
+
+def _difference_table(comparison: Comparison) -> str:
+    others = [(curve.name, curve.difference) for curve in comparison.curves if curve.difference is not None]
+    decimals = decimals_of([difference for _, difference in others])
+    rows = [["N", *(f"{name} - {comparison.reference}" for name, _ in others)]]
+    for column, budget in enumerate(comparison.budgets):
+        cells = [interval_cell(part, column, decimals, "+") + _star(part, column) for _, part in others]
+        rows.append([str(budget), *cells])
+    return aligned(rows)
+
+
+def _star(interval: Interval, column: int) -> str:
+    return " *" if interval.low[column] > 0 or interval.high[column] < 0 else ""
+
+
+def _measure_table(comparison: Comparison) -> str:
+    rows = [["run", "seeds", *_HEADINGS.values()]]
+    for curve in comparison.curves:
+        rows.append([curve.name, str(curve.seeds), *(_measure_cell(curve, key) for key in _HEADINGS)])
+    return aligned(rows)
+
+
+def _measure_cell(curve: Curve, key: str) -> str:
+    value = float(curve.measures[key].mean[0])
+    if math.isnan(value):
+        return "unknown"
+    return f"{value:.1%}" if key in _SHARES else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def notes_of(comparison: Comparison) -> list[str]:
+    """Sentences that belong to the numbers: what the intervals cover, and what is left out, unknown or unchecked."""
+    notes = list(comparison.notes)
+    if comparison.prompts < 2:
+        notes.append("No intervals: they need at least two prompts.")
+    seeds = {curve.seeds for curve in comparison.curves}
+    if seeds == {1}:
+        notes.append("Intervals are over prompts: they speak of these runs, not of other training seeds.")
+    else:
+        notes.append("Intervals are over prompts, and over training seeds where a method has several.")
+    for curve in comparison.curves:
+        short = [
+            f"N = {budget} ({count})"
+            for budget, count in zip(comparison.budgets, curve.v_n.prompts.tolist(), strict=True)
+            if count < comparison.prompts
+        ]
+        if short:
+            notes.append(f"{curve.name}: {_left_out(comparison)}; prompts counted: {', '.join(short)}.")
+    if any(2 * curve.v_n.prompts.min() < comparison.prompts for curve in comparison.curves):
+        notes.append(
+            "V_N is unknown where fewer than half of the prompts are counted: they need not be like the others."
+        )
+    return notes
+
+
+def _left_out(comparison: Comparison) -> str:
+    if comparison.title == BEST_OF_N:
+        return "some prompts have fewer than N scored responses and are left out"
+    reward, picks = comparison.reward_name("reward"), comparison.reward_name("selection_reward")
+    return (
+        f"prompts are left out where {picks} may pick a response that {reward} left unscored, which is then worth "
+        f"something unknown, or where {picks} scored fewer than N responses"
+    )
+
+
+def json_text(comparison: Comparison) -> str:
+    """Give the comparison as JSON; what is unknown is null.
+
+    Args:
+        comparison: The numbers.
+
+    Returns:
+        Valid JSON.
+
+    Example:
+        >>> from tailgrad.curves import Run, compare
+        >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
+        >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
+        >>> json.loads(json_text(compare([run])))["runs"][0]["v_n"][1]["mean"]
+        0.75
+    """
+    document = {
+        "n": comparison.n,
+        "prompts": comparison.prompts,
+        "budgets": list(comparison.budgets),
+        "reference": comparison.reference,
+        "confidence": CONFIDENCE,
+        "resamples": RESAMPLES,
+        "sampling": comparison.sampling,
+        "notes": notes_of(comparison),
+        "runs": [_curve_fields(curve, comparison.budgets) for curve in comparison.curves],
+    }
+    return json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n"
+
+
+def _curve_fields(curve: Curve, budgets: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "name": curve.name,
+        "seeds": curve.seeds,
+        "v_n": _points(curve.v_n, budgets),
+        "v_n_per_seed": curve.per_seed.tolist(),
+        "difference": None if curve.difference is None else _points(curve.difference, budgets),
+        "measures": {key: interval_numbers(interval, 0) for key, interval in curve.measures.items()},
+    }
+
+
+def _points(interval: Interval, budgets: tuple[int, ...]) -> list[dict[str, Any]]:
+    return [{"n": int(budget), **interval_numbers(interval, column)} for column, budget in enumerate(budgets)]

@@ -1,0 +1,50 @@
+"""Cells and tables as Markdown shows them, and numbers as JSON holds them."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tailgrad.statistics.intervals import Interval
+
+
+def interval_cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str:
+    """Give one mean with its interval as a table shows it, "unknown" where there is none."""
+    mean, low, high = (float(part[column]) for part in interval[:3])
+    if math.isnan(mean):
+        return "unknown"
+    form = f"{sign}.{decimals}f"
+    return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def decimals_of(intervals: Sequence[Interval]) -> int:
+    """Decimals that give the typical half-width of the intervals two digits, for all cells of a table."""
+    widths = np.concatenate([(interval.high - interval.low) / 2 for interval in intervals])
+    widths = widths[widths > 0]
+    return 3 if len(widths) == 0 else int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 8))
+
+
+def aligned(rows: list[list[str]]) -> str:
+    """Give a Markdown table with aligned columns; the first row is the heading."""
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*escaped, strict=True)]
+    rule = ["-" * width for width in widths]
+    lines = [escaped[0], rule, *escaped[1:]]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
+
+
+def interval_numbers(interval: Interval, column: int) -> dict[str, float | int]:
+    """Give one column of an interval as JSON holds it."""
+    return {key: part[column].item() for key, part in zip(interval._fields, interval, strict=True)}
+
+
+def without_nan(value: Any) -> Any:
+    """Give the same lists and dicts with None for every number that is not finite, as JSON wants it."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

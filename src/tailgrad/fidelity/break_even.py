@@ -1,0 +1,115 @@
+"""From how many prompts per step on one estimator's step beats another's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import stdtrit
+
+from tailgrad.fidelity.measure import FidelityPoint
+from tailgrad.fidelity.products import MEASURES
+from tailgrad.statistics.intervals import CONFIDENCE, Interval
+
+_USED = [MEASURES.index("direction"), MEASURES.index("signal_to_noise")]
+
+
+def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
+    """Prompts a step from which on a step points closer to the gradient of V_N than a step of the reference.
+
+    With direction d and signal to noise s at P prompts, a step of B prompts has noise of P / (s B) times the
+    squared norm of its mean, and so about the cosine d / sqrt(1 + P / (s B)) with the gradient of V_N. The two
+    cosines are equal at B = P (d_r^2 / s - d^2 / s_r) / (d^2 - d_r^2), with d_r and s_r of the reference. That is for
+    one step from this policy and for the noise of rollouts: B prompts stand for B / P groups to each of the P.
+
+    Args:
+        point: An estimator at some m and N.
+        reference: Another one, at the same N and from the same pool.
+
+    Returns:
+        B: below 1 where the estimator is ahead in every step, infinite where no step is large enough, NaN where a
+        direction or a signal to noise is unknown. Directions above 1, which noise makes, count as 1. The interval is a
+        jackknife over prompts of log B; from 0 to infinity where B is not finite and positive without every prompt.
+
+    Example:
+        >>> from tailgrad.fidelity import gradient_fidelity
+        >>> rng = np.random.default_rng(0)
+        >>> rewards = rng.normal(size=(8, 1024))
+        >>> scores = np.stack([rewards, rewards**2 - 1], axis=2)  # of a Gaussian policy: mean and log deviation
+        >>> asked = {"estimators": ["dr_grpo", "tea"], "m": [16], "deploy_n": [128]}
+        >>> mean, tail = gradient_fidelity(rewards, scores, **asked).points
+        >>> break_even(tail, mean).mean[0] < 1, break_even(mean, tail).mean[0]
+        (np.True_, np.float64(inf))
+
+    Reference:
+        Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9(3).
+    """
+    prompts = len(point.left_out)
+    own, other = (np.array([[one.measures[MEASURES[i]].mean[0] for i in _USED]]) for one in (point, reference))
+    value = _crossing(own, other, prompts)
+    without = _crossing(point.left_out[:, _USED], reference.left_out[:, _USED], prompts)
+    low, high = _interval(float(value[0]), without)
+    return Interval(value, np.array([low]), np.array([high]), np.array([prompts]))
+
+
+def _crossing(own: Float[np.ndarray, "K 2"], other: Float[np.ndarray, "K 2"], prompts: int) -> Float[np.ndarray, " K"]:
+    """B from directions and signals to noise."""
+    (d, s), (d_r, s_r) = own.T, other.T
+    known = ~np.isnan(d + d_r) & (s > 0) & (s_r > 0) & ((d > 0) | (d_r > 0))
+    d, d_r = (np.clip(direction, 0.0, 1.0) ** 2 for direction in (d, d_r))
+    bias = d - d_r
+    with np.errstate(divide="ignore", invalid="ignore"):
+        noise = prompts * (d_r / s - d / s_r)
+        crossing = np.where(noise <= 0, 0.0, noise / bias)
+    return np.where(known, np.where((bias < 0) | ((bias == 0) & (noise >= 0)), math.inf, crossing), math.nan)
+
+
+def _interval(value: float, without: Float[np.ndarray, " P"]) -> tuple[float, float]:
+    prompts, every = len(without), np.append(without, value)
+    if np.isnan(every).any() or prompts < 2:
+        return math.nan, math.nan
+    if (every < 1).all() or np.isinf(every).all():
+        return value, value
+    if not (np.isfinite(every) & (every > 0)).all():
+        return 0.0, math.inf
+    logs = np.log(without)
+    error = math.sqrt((prompts - 1) / prompts * float(((logs - logs.mean()) ** 2).sum()))
+    with np.errstate(over="ignore"):
+        reach = float(np.exp(stdtrit(prompts - 1, (1 + CONFIDENCE) / 2) * error))  # infinite from a factor of e^709
+    return value / reach, value * reach
+
+
+def break_even_cell(found: Interval) -> str:
+    """Give what `break_even` returns as a table shows it, with two digits.
+
+    Args:
+        found: Prompts a step.
+
+    Returns:
+        "1" where every step is large enough, "never" where none is, "unclear" where the interval has no end, "unknown"
+        where nothing is known.
+
+    Example:
+        >>> def cell(*values):
+        ...     return break_even_cell(Interval(*(np.array([value]) for value in (*values, 8))))
+        >>> cell(0.0, 0.0, 0.0), cell(1531.0, 702.0, 3310.0), cell(40.0, 0.0, math.inf)
+        ('1', '1,500 [700, 3,300]', 'unclear')
+        >>> cell(math.inf, math.inf, math.inf), cell(math.nan, math.nan, math.nan)
+        ('never', 'unknown')
+    """
+    value, low, high = (float(part[0]) for part in found[:3])
+    if math.isnan(value):
+        return "unknown"
+    if low == 0 and math.isinf(high):
+        return "unclear"
+    if math.isinf(value):
+        return "never"
+    if value < 1:
+        return "1"
+    digits = [_two_digits(number) for number in (value, low, high)]
+    return digits[0] if math.isnan(low) else f"{digits[0]} [{digits[1]}, {digits[2]}]"
+
+
+def _two_digits(number: float) -> str:
+    return f"{float(f'{number:.2g}'):,.0f}" if number >= 10 else f"{number:.2g}"

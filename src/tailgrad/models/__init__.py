@@ -1,0 +1,1 @@
+"""Language models: load one, generate with it, log-probabilities of responses."""

@@ -1,0 +1,254 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tailgrad.curves import Run, best_of_n, comparable_runs, compare
+from tailgrad.curves.compare import compare_values
+from tailgrad.curves.runs import Reference
+from tailgrad.curves.tables import json_text, markdown_text
+from tailgrad.statistics import mean_interval, paired_difference
+
+SAMPLING = {"temperature": 1.0, "reward": "length", "dataset": {"name": "sums", "sha256": "1f"}}
+
+
+def run_of(name, seed=0, prompts=6, n=4, **changes):
+    rng = np.random.default_rng(seed)
+    fields = {
+        "prompt_ids": np.arange(10, 10 + prompts),
+        "prompts": [f"prompt {number}" for number in range(prompts)],
+        "rewards": rng.normal(size=(prompts, n)),
+        "distinct": rng.integers(1, n + 1, prompts),
+        "num_tokens": rng.integers(1, 9, (prompts, n)),
+        "finished": rng.random((prompts, n)) < 0.5,
+        "kl": rng.random(prompts),
+        "sampling": SAMPLING,
+    }
+    return Run(name, **fields | changes)
+
+
+def permuted(run, order):
+    names = ("prompt_ids", "rewards", "distinct", "num_tokens", "finished", "kl", "selection")
+    take = {key: getattr(run, key)[order] for key in names if getattr(run, key) is not None}
+    return replace(run, **take, prompts=[run.prompts[row] for row in order])
+
+
+def test_prompts_are_matched_by_their_id_in_any_order():
+    picks = np.random.default_rng(2).normal(size=(6, 4))
+    base, tea = run_of("base", selection=picks), run_of("tea", seed=1, selection=picks)
+    order = np.random.default_rng(0).permutation(6)
+    expected, got = compare([base, tea]).curves[1], compare([base, permuted(tea, order)]).curves[1]
+    np.testing.assert_array_equal(got.difference, expected.difference)
+    for key, interval in expected.measures.items():
+        np.testing.assert_allclose(got.measures[key], interval, rtol=1e-12)
+    lined_up = comparable_runs([base, permuted(tea, order)])[1]
+    for key in ("prompt_ids", "rewards", "num_tokens", "finished", "kl", "selection", "prompts", "distinct"):
+        np.testing.assert_array_equal(getattr(lined_up, key), getattr(tea, key))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"sampling": SAMPLING | {"temperature": 0.7}}, "temperature is 1.0 and 0.7"),
+        ({"sampling": SAMPLING | {"reward": "judge"}}, "reward is 'length' and 'judge'"),
+        (
+            {"sampling": SAMPLING | {"dataset": {"name": "sums", "sha256": "2e"}}},
+            "dataset.sha256 is '1f' and '2e'",
+        ),
+        (
+            {"sampling": {"temperature": 1.0, "dataset": SAMPLING["dataset"]}},
+            "reward is 'length' and 'not recorded'",
+        ),
+        ({"n": 8}, "n is 4 and 8"),
+        ({"prompts": 5}, "6 and 5 prompts, of which 5 have the same prompt_id"),
+        ({"prompt_ids": np.arange(6)}, "of which 0 have the same prompt_id"),
+    ],
+)
+def test_refuses_what_was_sampled_differently(other, message):
+    with pytest.raises(ValueError, match=message):
+        compare([run_of("base"), run_of("tea"), run_of("grpo", **other)])
+
+
+def test_refuses_other_prompts_under_the_same_ids():
+    base = run_of("base")
+    with pytest.raises(ValueError, match="prompt_id 12 is 'prompt 2' and 'other'"):
+        compare([base, replace(base, prompts=["prompt 0", "prompt 1", "other", *base.prompts[3:]])])
+
+
+def test_the_same_data_may_lie_at_another_path():
+    elsewhere = {"dataset": {"name": "/data/sums", "sha256": "1f"}}
+    assert len(compare([run_of("base"), run_of("tea", sampling=SAMPLING | elsewhere)]).curves) == 2
+
+
+def test_without_a_hash_the_name_of_the_data_must_agree():
+    first, second = (run_of("run", sampling={"dataset": {"name": name}}) for name in ("sums", "products"))
+    with pytest.raises(ValueError, match=r"dataset\.name is 'sums' and 'products'"):
+        compare([first, second])
+
+
+def test_the_curve_is_the_mean_of_the_prompts_values():
+    run = run_of("base")
+    comparison = compare([run], budgets=[3, 1, 3])
+    assert comparison.budgets == (1, 3)
+    expected = best_of_n(run.rewards, [1, 3]).mean(axis=0)
+    np.testing.assert_allclose(comparison.curves[0].v_n.mean, expected, rtol=1e-12)
+    assert comparison.curves[0].difference is None
+
+
+def test_seeds_of_one_name_are_averaged_and_paired_in_order():
+    base, runs = run_of("base"), [run_of(name, seed=seed) for seed in (1, 2, 3) for name in ("grpo", "tea")]
+    comparison = compare([base, *runs], reference="grpo")
+    values = {
+        name: np.stack([best_of_n(run.rewards, (1, 2, 4)) for run in runs if run.name == name])
+        for name in ("grpo", "tea")
+    }
+    by_name = {curve.name: curve for curve in comparison.curves}
+    assert [(curve.name, curve.seeds) for curve in comparison.curves] == [
+        ("base", 1),
+        ("grpo", 3),
+        ("tea", 3),
+    ]
+    np.testing.assert_allclose(by_name["tea"].v_n.mean, values["tea"].mean(axis=(0, 1)), rtol=1e-12)
+    np.testing.assert_allclose(by_name["tea"].per_seed, values["tea"].mean(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(by_name["tea"].difference, mean_interval(values["tea"] - values["grpo"]), rtol=1e-12)
+    alone = best_of_n(base.rewards, (1, 2, 4))
+    np.testing.assert_allclose(by_name["base"].difference, mean_interval(alone - values["grpo"]), rtol=1e-12)
+
+
+def test_a_difference_leaves_out_prompts_unknown_on_either_side():
+    values = np.random.default_rng(0).normal(size=(2, 1, 8, 1))
+    values[0, 0, 2] = values[1, 0, 5] = np.nan
+    difference = paired_difference(values[0], values[1])
+    kept = [0, 1, 3, 4, 6, 7]
+    assert difference.prompts.tolist() == [6]
+    np.testing.assert_allclose(difference.mean, (values[0] - values[1])[0, kept].mean(axis=0), rtol=1e-12)
+
+
+def test_too_few_scored_responses_leave_a_prompt_out_of_that_budget():
+    run = run_of("base")
+    rewards = run.rewards.copy()
+    rewards[3, 0] = np.nan
+    curve = compare([replace(run, rewards=rewards)]).curves[0]
+    assert curve.v_n.prompts.tolist() == [6, 6, 5]
+    np.testing.assert_allclose(curve.per_seed[0], curve.v_n.mean, rtol=1e-12)
+
+
+def test_says_what_is_wrong():
+    base = run_of("base")
+    with pytest.raises(ValueError, match="no run"):
+        compare([])
+    with pytest.raises(ValueError, match="reference 'tea' is not among the runs: choose from base"):
+        compare([base], reference="tea")
+    with pytest.raises(ValueError, match="between 1 and the 4 responses per prompt, got 8"):
+        compare([base], budgets=[8])
+    with pytest.raises(ValueError, match="'tea' and 'grpo': cannot pair 3 training seeds with 2"):
+        compare([run_of("grpo")] * 2 + [run_of("tea")] * 3)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_values_that_are_known_already_are_compared_alike():
+    generator = np.random.default_rng(0)
+    runs = [
+        Run(name, prompt_ids=np.arange(9), prompts=list("abcdefghi"), rewards=generator.normal(size=(9, 8)))
+        for name in ("base", "tea", "tea", "grpo", "grpo")
+    ]
+    whole = compare(runs, budgets=(1, 4), reference="grpo", seed=3)
+    names = ("base", "tea", "grpo")
+    values = {name: np.stack([best_of_n(run.rewards, (1, 4)) for run in runs if run.name == name]) for name in names}
+    measures = {name: {"kl": np.full((len(values[name]), 9), 0.5)} for name in names}
+    found = compare_values(values, measures, budgets=[1, 4], n=8, reference="grpo", sampling={"n": 8}, seed=3)
+    assert (found.budgets, found.n, found.prompts, found.reference) == ((1, 4), 8, 9, "grpo")
+    assert found.sampling == {"n": 8}
+    for ours, theirs in zip(found.curves, whole.curves, strict=True):
+        assert (ours.name, ours.seeds) == (theirs.name, theirs.seeds)
+        np.testing.assert_array_equal(ours.v_n, theirs.v_n)
+        np.testing.assert_array_equal(ours.per_seed, theirs.per_seed)
+        assert ours.measures["kl"].mean == [0.5]
+        if ours.name != "grpo":
+            np.testing.assert_array_equal(ours.difference, theirs.difference)
+            np.testing.assert_allclose(
+                ours.difference.mean, values[ours.name].mean(axis=(0, 1)) - values["grpo"].mean(axis=(0, 1))
+            )
+    with pytest.raises(ValueError, match=r"reference 'rloo' is not among the runs: choose from base, tea, grpo"):
+        compare_values(values, measures, budgets=[1, 4], n=8, reference="rloo")
+    values["grpo"] = values["grpo"][:, :, :1]
+    with pytest.raises(ValueError, match=r"'base' and 'grpo': paired differences need the same prompts and quantities"):
+        compare_values(values, measures, budgets=[1, 4], n=8, reference="grpo")
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_values_of_different_prompts_cannot_be_paired():
+    with pytest.raises(ValueError, match="the same prompts and quantities"):
+        paired_difference(np.zeros((1, 4, 2)), np.zeros((1, 3, 2)))
+
+
+def test_a_run_that_records_nothing_is_compared_and_what_is_not_checked_is_said():
+    runs = [run_of("pandas", sampling={}), run_of("base"), run_of("tea", seed=1)]
+    comparison = compare(runs)
+    assert comparison.notes == ("Not checked for pandas, which does not record it: temperature, reward, dataset.",)
+    assert comparison.notes[0] in markdown_text(comparison)
+    assert comparison.notes[0] in json.loads(json_text(comparison))["notes"]
+    assert comparison.sampling == SAMPLING
+    silent = compare([run_of("pandas", sampling={}), run_of("duckdb", sampling={})])
+    everything = "sampling, chat_template_kwargs, reward, reward_options, selection_reward, dataset"
+    assert silent.notes == (f"Not checked for pandas, duckdb, which do not record it: {everything}.",)
+    assert compare([run_of("base"), run_of("tea")]).notes == compare([run_of("pandas", sampling={})]).notes == ()
+
+
+def test_those_that_do_record_are_still_checked_behind_one_that_does_not():
+    other = run_of("tea", sampling=SAMPLING | {"temperature": 0.7})
+    with pytest.raises(ValueError, match="'base' and 'tea' were sampled differently: temperature"):
+        compare([run_of("pandas", sampling={}), run_of("base"), other])
+    with pytest.raises(ValueError, match="what picks the best response is 'the reward itself' and 'another reward'"):
+        compare([run_of("pandas", sampling={}), run_of("tea", sampling={}, selection=np.zeros((6, 4)))])
+
+
+def test_a_reward_of_which_the_contents_changed_is_said():
+    base, same, other = (
+        run_of(name, sampling=SAMPLING | {"reward_files": files})
+        for name, files in (("base", ["1f", None]), ("same", ["1f", None]), ("other", ["2e", None]))
+    )
+    assert compare([base, same]).notes == compare([base, run_of("old")]).notes == ()
+    (note,) = compare([base, same, other]).notes
+    assert note.startswith("The reward 'length' is not the same in base and other: its files or its model changed")
+
+
+def test_the_kl_to_different_policies_is_left_out_and_said_and_nothing_else_is():
+    references = [Reference("sft", "1f" * 32), Reference("copy of sft", "1f" * 32), Reference("sft", "2e" * 32)]
+    base, copy, other = (
+        run_of(name, reference=to) for name, to in zip(("base", "copy", "other"), references, strict=True)
+    )
+    one = compare([base, copy])
+    assert one.notes == ()
+    np.testing.assert_allclose(one.curves[1].measures["kl"].mean, copy.kl.mean(), rtol=1e-12)
+    two = compare([base, copy, other, run_of("no kl", kl=None)])
+    assert all(np.isnan(curve.measures["kl"].mean).all() for curve in two.curves)
+    names = f"'sft' ({'1f' * 6}) for base and 'sft' ({'2e' * 6}) for other"
+    assert two.notes == (f"KL is left out: it is to {names}. Sample all with one --reference_model to compare it.",)
+    np.testing.assert_array_equal(two.curves[2].v_n, compare([base, run_of("other")]).curves[1].v_n)
+    assert "an unknown reference policy for tea" in compare([base, run_of("tea")]).notes[0]
+    assert compare([run_of("base"), run_of("tea")]).notes == ()
+
+
+def test_a_mean_over_fewer_than_half_of_the_prompts_is_unknown():
+    picks = run_of("judged").rewards
+    for missing, known in ((3, True), (4, False)):
+        rewards = picks.copy()
+        best = picks.argmax(axis=1)
+        rewards[np.arange(missing), best[:missing]] = np.nan
+        run = run_of("judged", rewards=rewards, selection=picks, sampling=SAMPLING | {"selection_reward": "rm"})
+        curve = compare([run, replace(run, name="again")]).curves[1]
+        assert curve.v_n.prompts.tolist() == [6 - missing] * 3
+        for numbers in (curve.v_n.mean, curve.v_n.low, curve.per_seed[0], curve.difference.high):
+            assert np.isfinite(numbers).tolist() == [known] * 3
+        text = markdown_text(compare([run]))
+        assert "Scored by length, the best of N by rm, V_N" in text
+        assert "prompts are left out where rm may pick a response that length left unscored" in text
+        assert f"prompts counted: N = 1 ({6 - missing}), N = 2 ({6 - missing}), N = 4 ({6 - missing})." in text
+        assert ("V_N is unknown where fewer than half of the prompts are counted" in text) is not known
+
+
+def test_what_picks_the_best_is_said_where_no_name_of_it_is_recorded():
+    comparison = compare([run_of("pandas", sampling={}, selection=np.ones((6, 4)))])
+    assert comparison.title == "Scored by reward, the best of N by selection_reward"

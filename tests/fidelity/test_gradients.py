@@ -1,0 +1,391 @@
+"""Per-response gradients against plain autograd, and what an interrupted run leaves."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from filelock import FileLock
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+from tailgrad.fidelity import count_sketch as engine
+from tailgrad.fidelity import gradient_store
+from tailgrad.fidelity.count_sketch import CountSketch, gradient_sketches
+from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
+from tailgrad.rollouts import SampleConfig, read_table, sample
+from tailgrad.rollouts.table import read_metadata, write_table
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 12,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+MODELS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
+    "tied llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)),
+}
+PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [6, 5, 5]]
+RESPONSES = [[5, 6, 2], [2], [7, 8, 9, 10, 11, 5, 6], [9]]
+
+
+class Flat(CountSketch):
+    """A sketch that loses nothing: the gradients side by side."""
+
+    def __init__(self, model: Any) -> None:
+        self.dim = sum(parameter.numel() for parameter in model.parameters())
+
+    def __call__(self, gradients: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
+
+
+def by_autograd(model: Any, prompt: list[int], response: list[int], temperature: float) -> tuple[np.ndarray, float]:
+    """One response: its tokens' log-probabilities read one by one from a plain forward, and their gradient."""
+    logprobs = (model(input_ids=torch.tensor([prompt + response])).logits[0] / temperature).log_softmax(-1)
+    total = sum(logprobs[len(prompt) + t - 1, token] for t, token in enumerate(response))
+    gradients = torch.autograd.grad(total, list(model.parameters()))
+    return torch.cat([gradient.flatten() for gradient in gradients]).numpy(), total.item()
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+@pytest.mark.parametrize(("temperature", "batch_size"), [(1.0, 4), (0.5, 3)])
+def test_gradients_equal_a_loop_of_autograd(
+    tmp_path: Path, architecture: str, temperature: float, batch_size: int
+) -> None:
+    torch.manual_seed(0)
+    model = MODELS[architecture]()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    expected = [by_autograd(plain, *pair, temperature) for pair in zip(PROMPTS, RESPONSES, strict=True)]
+    eager = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    found, logprobs = gradient_sketches(
+        eager, Flat(eager), PROMPTS, RESPONSES, temperature=temperature, batch_size=batch_size
+    )
+    np.testing.assert_allclose(logprobs, [value for _, value in expected], rtol=1e-5)
+    for row, (gradient, _) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(row, gradient, atol=2e-5 * np.abs(gradient).max())
+
+
+def test_the_memory_allowed_does_not_change_the_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, attn_implementation="eager")).eval()
+    expected, _ = gradient_sketches(model, Flat(model), PROMPTS, RESPONSES)
+    monkeypatch.setattr(engine, "_GRADIENTS_BUDGET", 1)
+    found, _ = gradient_sketches(model, Flat(model), PROMPTS, RESPONSES)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_a_sketch_is_one_signed_bucket_an_entry() -> None:
+    parameters = {"a": torch.zeros(3, 5), "b": torch.zeros(7)}
+    sketch = CountSketch(parameters, dim=6, seed=1)
+    units = torch.eye(22)
+    matrix = sketch({"a": units[:, :15].view(22, 3, 5), "b": units[:, 15:]})
+    assert matrix.shape == (22, 6)
+    assert (matrix.abs().sum(1) == 1).all()
+    assert 3 < (matrix.sum(1) > 0).sum() < 19
+    vectors = torch.randn(4, 22, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sketch({"a": vectors[:, :15].view(4, 3, 5), "b": vectors[:, 15:]}), vectors @ matrix)
+    again = CountSketch(parameters, dim=6, seed=1)({"a": units[:, :15].view(22, 3, 5), "b": units[:, 15:]})
+    assert torch.equal(matrix, again)
+
+
+def test_inner_products_of_sketches_are_unbiased_with_the_stated_spread() -> None:
+    """2000 sketches of two positive vectors: what falls into one bucket would add up, were it not for the signs."""
+    a = torch.rand(1, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    b = a + torch.rand(1, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    dim, draws = 32, 2000
+    products = []
+    for seed in range(draws):
+        sketch = CountSketch({"w": a[0]}, dim=dim, seed=seed)
+        products.append(float((sketch({"w": a}) * sketch({"w": b})).sum()))
+    truth = float((a * b).sum())
+    bound = float(((a**2).sum() * (b**2).sum() + truth**2) / dim)
+    error = np.std(products) / np.sqrt(draws)
+    assert abs(np.mean(products) - truth) < 4 * error
+    assert error < 0.02 * truth  # so that a bias of a tenth would be seen
+    assert 0.85 < np.var(products) / bound < 1.1
+
+
+@pytest.fixture
+def pool(options: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a GradientConfig for a sampled table of 5 prompts with 12 responses."""
+    sample(SampleConfig(**options | {"n": 12, "temperature": 0.7}))
+    out = Path(options["out"]).with_name("gradients")
+    return {"table": options["out"], "model": options["model"], "out": out, "dim": 64}
+
+
+def test_a_table_is_differentiated_and_kept(pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient_store, "_SHARD", 5)
+    found = sketch_gradients(GradientConfig(**pool))
+    assert len(found) == 5
+    table = read_table(pool["table"])
+    model = AutoModelForCausalLM.from_pretrained(pool["model"]).eval()
+    sketch = CountSketch(dict(model.named_parameters()), dim=64, seed=0)
+    prompt = gradient_store.tokenize_prompts(gradient_store.load_policy(pool["model"])[1], table.prompts)[3]
+    for i, row in enumerate(found[3]):
+        gradient, logprob = by_autograd(model, prompt, table.token_ids[3, i].tolist(), 0.7)
+        assert logprob == pytest.approx(table.logprobs[3, i], rel=1e-4)
+        sizes = [parameter.numel() for parameter in model.parameters()]
+        parts = torch.from_numpy(gradient)[None].split(sizes, dim=1)
+        names = [name for name, _ in model.named_parameters()]
+        expected = sketch(dict(zip(names, parts, strict=True)))[0].numpy()
+        np.testing.assert_allclose(row, expected, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises(IndexError, match="prompt 5 of 5"):
+        found[5]
+
+
+def test_an_interrupted_run_goes_on_and_a_finished_one_is_kept(
+    pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradient_store, "_SHARD", 5)
+    whole = sketch_gradients(GradientConfig(**pool | {"out": pool["out"].with_name("whole")}))
+    made = []
+
+    def counted(*args: Any, **keywords: Any) -> Any:
+        if len(made) == 7:
+            raise KeyboardInterrupt
+        made.append(args[2])
+        return gradient_sketches(*args, **keywords)
+
+    monkeypatch.setattr(gradient_store, "gradient_sketches", counted)
+    with pytest.raises(KeyboardInterrupt):
+        sketch_gradients(GradientConfig(**pool))
+    assert len(list(pool["out"].glob("prompt-*.npy"))) == 7
+    assert not list(pool["out"].glob(".*"))
+
+    def counted_on(*args: Any, **keywords: Any) -> Any:
+        made.append(args[2])
+        return gradient_sketches(*args, **keywords)
+
+    monkeypatch.setattr(gradient_store, "gradient_sketches", counted_on)
+    found = sketch_gradients(GradientConfig(**pool))
+    assert len(made) == 15
+    for prompt in range(5):
+        np.testing.assert_array_equal(found[prompt], whole[prompt])
+    sketch_gradients(GradientConfig(**pool))
+    assert len(made) == 15
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"dim": 32}, "another dim: 64 there, 32 now"), ({"seed": 1}, "another seed")]
+)
+def test_gradients_with_other_settings_are_not_mixed(
+    pool: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    sketch_gradients(GradientConfig(**pool))
+    with pytest.raises(ValueError, match=message):
+        sketch_gradients(GradientConfig(**pool | changes))
+
+
+def test_another_policy_is_refused(pool: dict[str, Any], make_policy: Callable[..., Path]) -> None:
+    other = make_policy("other", seed=1, pad_token="[PAD]")
+    with pytest.raises(ValueError, match=r"is not the policy that sampled .* nats per token"):
+        sketch_gradients(GradientConfig(**pool | {"model": str(other)}))
+
+
+def test_after_a_refusal_the_right_policy_is_taken(pool: dict[str, Any], make_policy: Callable[..., Path]) -> None:
+    other = make_policy("other", seed=1, pad_token="[PAD]")
+    with pytest.raises(ValueError, match="is not the policy that sampled"):
+        sketch_gradients(GradientConfig(**pool | {"model": str(other)}))
+    assert len(sketch_gradients(GradientConfig(**pool))) == 5
+
+
+def change_table(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]) -> None:
+    columns, metadata = pq.read_table(path).to_pydict(), read_metadata(path)
+    change(columns, metadata)
+    write_table(path, columns, metadata)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounding_is_not_another_policy(options: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+    """Also where single responses are off by much more than most, as short ones are."""
+    sample(SampleConfig(**options | {"n": 12, "dtype": dtype}))
+    outliers = [0, 17, 30, 44]
+
+    def shift(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+        for i in outliers:
+            columns["logprob"][i] += 0.3 * len(columns["token_ids"][i])
+
+    change_table(options["out"], shift)
+    config = GradientConfig(table=options["out"], model=options["model"], out=tmp_path / "gradients", dim=8)
+    assert len(sketch_gradients(config)) == 5
+
+
+def test_an_outlier_in_float32_is_refused(pool: dict[str, Any]) -> None:
+    def shift(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+        columns["logprob"][17] += 0.002 * len(columns["token_ids"][17])
+
+    change_table(pool["table"], shift)
+    with pytest.raises(ValueError, match=r"by up to 0\.002 nats per token where both are computed in float32"):
+        sketch_gradients(GradientConfig(**pool))
+
+
+def trained_one_step(policy: Path, folder: Path, lr: float) -> Path:
+    shutil.copytree(policy, folder)
+    model = AutoModelForCausalLM.from_pretrained(policy)
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    model(input_ids=ids, labels=ids).loss.backward()
+    torch.optim.AdamW(model.parameters(), lr=lr).step()
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_another_policy_is_refused_before_the_long_work(
+    options: dict[str, Any],
+    make_policy: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str,
+) -> None:
+    sample(SampleConfig(**options | {"n": 12, "dtype": dtype}))
+    monkeypatch.setattr(gradient_store, "gradient_sketches", None)
+    policy = Path(options["model"])
+    others = [make_policy("seed", seed=1, pad_token="[PAD]"), trained_one_step(policy, tmp_path / "step", 1e-2)]
+    config = {"table": options["out"], "out": tmp_path / "gradients", "dim": 8}
+    for other in others:
+        with pytest.raises(ValueError, match="is not the policy that sampled"):
+            sketch_gradients(GradientConfig(model=str(other), **config))
+    change_table(options["out"], lambda columns, metadata: metadata["sampling"].update(temperature=0.8))
+    with pytest.raises(ValueError, match="is not the policy that sampled"):
+        sketch_gradients(GradientConfig(model=str(policy), **config))
+
+
+def test_what_low_precision_cannot_tell_is_said(options: dict[str, Any], tmp_path: Path) -> None:
+    sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16"}))
+    near = trained_one_step(Path(options["model"]), tmp_path / "near", 1e-6)
+    config = {"table": options["out"], "dim": 8}
+    with pytest.warns(UserWarning, match="as far as bfloat16 can tell, but its files are not those"):
+        sketch_gradients(GradientConfig(model=str(near), out=tmp_path / "a", **config))
+    shutil.copytree(options["model"], tmp_path / "copy")
+    copy = GradientConfig(model=str(tmp_path / "copy"), out=tmp_path / "b", **config)
+    sketch_gradients(copy)
+    with pytest.warns(UserWarning, match="its files are not those"):
+        strict = gradient_store._differentiator(replace(copy, model=str(near)), read_table(options["out"])).policy
+    loose = gradient_store._differentiator(copy, read_table(options["out"])).policy  # by its files it is
+    lengths = np.full(9, 4)
+    for factor, policies in ((2.0, []), (5.0, [strict]), (20.0, [strict, loose])):
+        for policy in (strict, loose):
+            difference = np.full(9, factor * policy.rounding * 2.0)  # sqrt(4) = 2
+            with pytest.raises(ValueError, match="is not the policy") if policy in policies else nullcontext():
+                policy.check(difference, lengths)
+
+
+def test_a_prompt_of_another_policy_is_seen(
+    options: dict[str, Any], make_policy: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The few responses that are looked at first are mostly right; each prompt is looked at once more."""
+    sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16"}))
+    other = make_policy("other", seed=1, pad_token="[PAD]")
+    sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16", "model": str(other), "out": tmp_path / "o.parquet"}))
+    theirs = pq.read_table(tmp_path / "o.parquet").to_pydict()
+
+    def mix(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+        for name, values in columns.items():
+            values[12:24] = theirs[name][12:24]
+
+    change_table(options["out"], mix)
+    config = GradientConfig(table=options["out"], model=options["model"], out=tmp_path / "gradients", dim=8)
+    with pytest.raises(ValueError, match="is not the policy that sampled"):
+        sketch_gradients(config)
+    assert len(list(config.out.glob("prompt-*.npy"))) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-4]),
+        lambda path: path.write_bytes(path.read_bytes()[:20]),
+        lambda path: path.write_bytes(b"not an array at all" * 9),
+        lambda path: np.save(path, np.load(path)[:3]),
+        lambda path: np.save(path, np.load(path)[:, :8]),
+        lambda path: np.save(path, np.load(path).astype(np.float64)),
+        lambda path: path.unlink(),
+    ],
+)
+def test_a_damaged_shard_is_made_anew(
+    pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], Any]
+) -> None:
+    monkeypatch.setattr(gradient_store, "_SHARD", 5)
+    config = GradientConfig(**pool)
+    whole = [array.copy() for array in sketch_gradients(config)]
+    path = pool["out"] / "prompt-00003-000005.npy"
+    damage(path)
+    others = {one: one.stat().st_mtime_ns for one in pool["out"].glob("prompt-*.npy") if one != path}
+    (pool["out"] / ".prompt-00004-000005.npy.99.tmp").write_bytes(b"")
+    again = sketch_gradients(config)
+    for prompt in range(5):
+        np.testing.assert_array_equal(again[prompt], whole[prompt])
+    assert all(one.stat().st_mtime_ns == written for one, written in others.items())
+    assert not list(pool["out"].glob(".*"))
+
+
+def test_damaged_settings_are_named(pool: dict[str, Any]) -> None:
+    sketch_gradients(GradientConfig(**pool))
+    for content in ("", "[1]", "{"):
+        (pool["out"] / "gradients.json").write_text(content)
+        with pytest.raises(ValueError, match=r"gradients\.json' is damaged"):
+            sketch_gradients(GradientConfig(**pool))
+
+
+def test_a_moved_policy_goes_on_and_a_second_process_does_not(
+    pool: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sketch_gradients(GradientConfig(**pool))
+    (pool["out"] / "prompt-00003-000000.npy").unlink()
+    shutil.copytree(pool["model"], tmp_path / "copy")
+    (tmp_path / "copy" / "README.md").write_text("a policy")
+    with FileLock(pool["out"] / "lock"), pytest.raises(ValueError, match="is being written by another process"):
+        sketch_gradients(GradientConfig(**pool))
+    sketch_gradients(GradientConfig(**pool | {"model": str(tmp_path / "copy")}))
+
+
+def test_chats_are_tokenized_as_they_were_sampled(options: dict[str, Any], chat_policy: Path, tmp_path: Path) -> None:
+    chats = [[{"role": "user", "content": text}] for text in ("one two", "three")]
+    data = tmp_path / "chats.jsonl"
+    data.write_text("".join(json.dumps({"prompt": chat}) + "\n" for chat in chats))
+
+    def length(*, completions: list[Any], **columns: Any) -> list[float]:
+        return [float(len(completion[0]["content"])) for completion in completions]
+
+    sample(SampleConfig(**options | {"model": str(chat_policy), "dataset": str(data), "reward": length}))
+    config = GradientConfig(table=options["out"], model=str(chat_policy), out=tmp_path / "gradients", dim=16)
+    assert sketch_gradients(config)[1].shape == (4, 16)  # log-probabilities agree, or it would be refused
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda columns, metadata: columns.pop("token_ids"), "has no token_ids: sample it again"),
+        (lambda columns, metadata: metadata["sampling"].update(top_p=0.9), "was sampled with top_p 0.9:"),
+        (lambda columns, metadata: metadata["sampling"].update(top_k=5), "was sampled with top_k 5:"),
+        (lambda columns, metadata: metadata["sampling"].update(min_p=0.1), "was sampled with min_p 0.1:"),
+        (lambda columns, metadata: metadata.clear(), "does not say at which temperature"),
+    ],
+)
+def test_tables_that_cannot_be_differentiated(
+    pool: dict[str, Any], change: Callable[[dict[str, Any], dict[str, Any]], Any], message: str
+) -> None:
+    change_table(pool["table"], change)
+    with pytest.raises(ValueError, match=message):
+        sketch_gradients(GradientConfig(**pool))
+
+
+@pytest.mark.parametrize(("option", "least"), [("dim", 1), ("batch_size", 1), ("seed", 0)])
+def test_options_out_of_range(option: str, least: int) -> None:
+    with pytest.raises(ValueError, match=f"{option} is {least - 1}; it must be at least {least}"):
+        GradientConfig(table="t", model="m", out="o", **{option: least - 1})
