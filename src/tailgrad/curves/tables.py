@@ -28,6 +28,7 @@ def markdown_text(comparison: Comparison) -> str:
         Text with aligned tables, readable as it is in a terminal.
 
     Example:
+        >>> import numpy as np
         >>> from tailgrad.curves import Run, compare
         >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
         >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
@@ -131,6 +132,7 @@ def json_text(comparison: Comparison) -> str:
         Valid JSON.
 
     Example:
+        >>> import numpy as np
         >>> from tailgrad.curves import Run, compare
         >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
         >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
