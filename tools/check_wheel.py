@@ -68,7 +68,7 @@ def check_use(environment: Path, version: str, folder: Path) -> None:
             said = f"{result.stdout}{result.stderr}"
             sys.exit(f"in a clean environment, {what} (exit code {result.returncode}):\n{said}")
 
-    statements = "import tailgrad, tailgrad.estimators, tailgrad.evaluation, tailgrad.tails, tailgrad.types"
+    statements = "import tailgrad.curves, tailgrad.estimators, tailgrad.fidelity, tailgrad.statistics, tailgrad.tails"
     result = call("python", "-W", "error", "-c", f"{statements}; print(tailgrad.__version__)")
     expect(result.stdout.strip() == version, f"`{statements}` did not give version {version}", result)
     result = call("tailgrad", "--version")
