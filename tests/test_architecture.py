@@ -114,7 +114,7 @@ def test_every_room_is_in_the_table() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_imports_upward(module: str) -> None:
     room = room_of(module)
-    allowed = OUTER.get(module) or (CORE if room == "" else ROOMS[room] | {room})
+    allowed = OUTER.get(module) or (CORE | {"training"} if room == "" else ROOMS[room] | {room})
     allowed = allowed | {""}
     wrong = {name for name in imports_of(module) if is_ours(name) and room_of(name) not in allowed}
     assert not wrong, f"{module} imports {sorted(wrong)}, but its room may use only {sorted(allowed)}"

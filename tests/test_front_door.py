@@ -1,0 +1,55 @@
+"""`import tailgrad` alone: every public name of the core is there, and nothing is loaded before it is used."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import tailgrad
+from tailgrad.estimators import ESTIMATORS
+from tailgrad.tails import FORECASTS
+
+CORE = ("estimators", "tails", "curves", "fidelity", "statistics")
+FORECAST_FUNCTIONS = {forecast.__name__ for forecast in FORECASTS.values() if hasattr(forecast, "__name__")}
+
+
+@pytest.mark.parametrize("room", [*CORE, "training"])
+def test_every_public_name_of_a_room_is_here(room: str) -> None:
+    module = importlib.import_module(f"tailgrad.{room}")
+    for name in module.__all__:
+        assert getattr(tailgrad, name) is getattr(module, name)
+        assert name in dir(tailgrad)
+
+
+@pytest.mark.parametrize("name", [*ESTIMATORS, *FORECAST_FUNCTIONS, "best_of_n", "compare", "gradient_fidelity"])
+def test_what_a_user_asks_for_by_name_is_here(name: str) -> None:
+    assert callable(getattr(tailgrad, name))
+    assert name in tailgrad.__all__
+
+
+def test_no_name_stands_for_two_things() -> None:
+    names = [name for room in CORE for name in importlib.import_module(f"tailgrad.{room}").__all__]
+    assert len(names) == len(set(names))
+
+
+def test_what_is_not_there_is_said() -> None:
+    with pytest.raises(AttributeError, match="module 'tailgrad' has no attribute 'flat_tee'"):
+        _ = tailgrad.flat_tee
+    with pytest.raises(ImportError, match="flat_tee"):
+        from tailgrad import flat_tee  # noqa: F401
+
+
+def loaded_by(program: str) -> set[str]:
+    """The top-level modules that a program of its own has loaded at its end."""
+    code = f"{program}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+def test_the_import_loads_nothing_and_a_name_no_more_than_the_core() -> None:
+    heavy = {"torch", "numpy", "scipy", "transformers", "trl", "datasets", "pyarrow", "matplotlib"}
+    assert not loaded_by("import tailgrad") & heavy
+    assert loaded_by("import tailgrad; tailgrad.tea; dir(tailgrad)") & heavy == {"torch", "numpy", "scipy"}
+    assert "best_of_n" in tailgrad.__all__
+    assert loaded_by("from tailgrad import *; best_of_n") & heavy == {"torch", "numpy", "scipy"}
