@@ -19,7 +19,7 @@ class Row:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
-    permutations: str = "all"  # equivariant under "all" permutations, "cyclic" ones, or "none"
+    permutations: str = "all"  # equivariant under "all" permutations, or "cyclic" ones
     offsets: bool = True  # A(R + b) = A(R), bit for bit where R + b is exact
     scales: str = "linear"  # A(a R) = a A(R) for a > 0; "invariant": A(a R) = A(R) up to eps; or "none"
     zero_when_equal: bool = True  # equal rewards give no signal
@@ -44,14 +44,16 @@ WHOLE_GRAPHS = ("tea", "flat_tea", "cvar", "max_at_k")  # torch.compile takes th
 HELD_OUT = {"deploy_n": 128, "tail_fraction": 0.5, "evaluation": "held_out"}
 ROWS = [
     Row("tea", {"deploy_n": 128}),
-    Row("tea", {"deploy_n": 64, "tail_fraction": 0.5, "ddof": 1, "center": True}),
+    Row("tea", {"deploy_n": 64, "tail_fraction": 0.5, "center": True}),
+    Row("tea", {"deploy_n": 128, "tail": "exponential"}),
+    Row("tea", {"deploy_n": 64, "tail_fraction": 0.5, "tail": "exponential", "center": True}),
     Row("tea", {"deploy_n": 128, "tail_fraction": 1.0}),
     Row("flat_tea", {"deploy_n": 128}),
     Row("flat_tea", {"deploy_n": 128, "tail_fraction": 0.25, "extrapolate_n": 64}),
     Row("flat_tea", {"deploy_n": 128, "extrapolate_n": 1}),
     Row("prefix_tea", {"deploy_n": 128}, permutations="cyclic"),
-    Row("prefix_tea", {"deploy_n": 128, "order": 3, "center": True}, permutations="cyclic"),
-    Row("prefix_tea", {"deploy_n": 128, "tail_fraction": 0.3, "cyclic_shifts": False}, permutations="none"),
+    Row("prefix_tea", {"deploy_n": 128, "order": 3, "tail_fraction": 0.3}, permutations="cyclic"),
+    Row("prefix_tea", {"deploy_n": 128, "tail": "exponential"}, permutations="cyclic"),
     Row("prefix_tea", HELD_OUT, permutations="cyclic"),
     Row("cvar"),
     Row("cvar", {"tail_fraction": 0.5}),

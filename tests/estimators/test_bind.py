@@ -51,20 +51,11 @@ def test_a_missing_option_is_named(name: str, missing: str) -> None:
 
 
 def test_accepted_options() -> None:
-    assert accepted_options("tea") == ("deploy_n", "tail_fraction", "ddof", "center")
+    assert accepted_options("tea") == ("deploy_n", "tail_fraction", "tail", "center")
     assert accepted_options("grpo") == ("eps",)
     assert accepted_options("rloo") == ()
-    assert accepted_options("prefix_tea") == (
-        "deploy_n",
-        "tail_fraction",
-        "order",
-        "num_prefixes",
-        "prefix_sizes",
-        "evaluation",
-        "cyclic_shifts",
-        "ddof",
-        "center",
-    )
+    expected = ("deploy_n", "tail_fraction", "tail", "order", "num_prefixes", "evaluation")
+    assert accepted_options("prefix_tea") == expected
 
 
 def test_smallest_groups() -> None:
@@ -81,7 +72,6 @@ def test_smallest_groups() -> None:
     ("name", "options", "message"),
     [
         ("tea", {"deploy_n": 128, "tail_fraction": 0.0}, "tail_fraction = 0.0 must lie in"),
-        ("prefix_tea", {"deploy_n": 128, "prefix_sizes": [8]}, "order = 2 must lie between 1 and .*, 1:"),
         ("prefix_tea", {"deploy_n": 128, "order": 0}, "order = 0 must lie between 1"),
         ("max_at_k", {"k": 0}, "k = 0 must be at least 1"),
     ],
@@ -102,8 +92,9 @@ def test_no_smallest_group_for_options_that_the_estimator_refuses(
         ("rs_grpo:risk_beta=-2", "rs_grpo", {"risk_beta": -2.0}),
         ("rs_grpo:risk_beta=1e-2", "rs_grpo", {"risk_beta": 0.01}),
         ("bon_rl:deploy_n=8,binary=false", "bon_rl", {"deploy_n": 8, "binary": False}),
-        ("prefix_tea:prefix_sizes=8 + 12+16,order=3", "prefix_tea", {"prefix_sizes": [8, 12, 16], "order": 3}),
-        ("prefix_tea:prefix_sizes=4", "prefix_tea", {"prefix_sizes": [4]}),
+        ("pass_at_n:levels=0 + 0.5+1,deploy_n=8", "pass_at_n", {"levels": [0, 0.5, 1], "deploy_n": 8}),
+        ("pass_at_n:levels=4", "pass_at_n", {"levels": [4]}),
+        ("tea:tail=exponential", "tea", {"tail": "exponential"}),
         ("tea:tail_fraction=1", "tea", {"tail_fraction": 1.0}),
         ("pass_at_n:deploy_n=64,prior=0.5+4", "pass_at_n", {"deploy_n": 64, "prior": [0.5, 4]}),
     ],
@@ -129,11 +120,9 @@ def test_an_estimator_can_be_written_in_a_word(text: str, name: str, options: di
         ("tea:deploy_n=many", "deploy_n must be of type int or float or Tensor, got 'many'"),
         ("cat_bon:deploy_n=true", "deploy_n must be of type int or float or Tensor, got 'true'"),
         ("max_at_k:k=4,baseline=2", "baseline must be of type str, got '2'"),
-        ("prefix_tea:prefix_sizes=8+twelve", r"of type list of int, written as 8\+12\+16, got '8\+twelve'"),
-        ("prefix_tea:prefix_sizes=8.5", r"of type list of int, written as 8\+12\+16, got '8.5'"),
-        ("prefix_tea:prefix_sizes=8-12-16", r"of type list of int, written as 8\+12\+16, got '8-12-16'"),
+        ("pass_at_n:levels=0-1", r"levels must be of type list of numbers, written as 0\.5\+4, got '0-1'"),
         ("pass_at_n:prior=0.5+b", r"prior must be of type list of numbers, written as 0\.5\+4, got '0.5\+b'"),
-        ("prefix_tea:prefix_sizes=8+", r"of type list of int, written as 8\+12\+16, got '8\+'"),
+        ("pass_at_n:levels=8+", r"of type list of numbers, written as 0\.5\+4, got '8\+'"),
     ],
 )
 def test_what_is_wrong_with_a_written_estimator_is_said(text: str, message: str) -> None:
@@ -167,10 +156,7 @@ def test_an_option_of_another_kind_is_refused_before_any_reward_is_seen() -> Non
                         function(name, **{**known, option: value})
 
 
-def test_one_prefix_size_is_a_list_of_one() -> None:
-    name, options = parse_estimator("prefix_tea:prefix_sizes=4")
-    with pytest.raises(ValueError, match="order = 2 must lie between 1 and the number of prefixes, 1"):
+def test_one_level_is_a_list_of_one() -> None:
+    name, options = parse_estimator("pass_at_n:levels=4")
+    with pytest.raises(ValueError, match=r"levels = \(4\.0,\) must be two or more"):
         bind(name, deploy_n=128, **options)(REWARDS)
-    name, options = parse_estimator("prefix_tea:prefix_sizes=4+8,tail_fraction=0.5")
-    advantages = bind(name, deploy_n=128, **options)(REWARDS)
-    assert torch.equal(advantages, bind(name, deploy_n=128, tail_fraction=0.5, prefix_sizes=(4, 8))(REWARDS))

@@ -155,7 +155,7 @@ def test_in_a_flat_batch() -> None:
         ("cat_bon", {"deploy_n": 64}, 3),
         ("max_at_k", {"k": 1, "baseline": "none", "validate": False}, 3),
         ("max_at_k", {"k": 4, "baseline": "none"}, 5),
-        ("prefix_tea", {"deploy_n": 64, "prefix_sizes": [8, 12, 16]}, 13),
+        ("prefix_tea", {"deploy_n": 64}, 13),
     ],
 )
 def test_in_a_flat_batch_each_group_gets_what_it_gets_alone(name: str, options: dict[str, Any], smallest: int) -> None:

@@ -80,70 +80,78 @@ def test_the_last_size_is_the_largest_that_fits(alpha: float, evaluation: str) -
         assert set(sizes) <= set(whole)
 
 
-def one_shift(group: torch.Tensor, sizes: tuple[int, ...], order: int, evaluation: str) -> torch.Tensor:
+def one_shift(group: torch.Tensor, sizes: tuple[int, ...], order: int, evaluation: str, tail: str) -> torch.Tensor:
     """The definition, one prefix at a time, for N = 128 and alpha = 0.25."""
     m = len(group)
     total = torch.zeros(m, dtype=torch.float64)
     for n, weight in zip(sizes, jackknife_weights(sizes, order), strict=True):
         if evaluation == "in_sample":
-            total[:n] += weight * m / n * tea(group[None, :n], deploy_n=128)[0]
+            total[:n] += weight * m / n * tea(group[None, :n], deploy_n=128, tail=tail)[0]
             continue
-        tail = group[:n].topk(n // 4).values
-        slope = extrapolation_coefficient(128, 0.25) / (2 * tail.std(correction=0))
-        curve = slope * ((group - tail.mean()) ** 2 - (tail.min() - tail.mean()) ** 2)
-        outside = 4 * (group > tail.min()) * (group - tail.min() + curve)
-        total[n:] += weight * m / (m - n) * outside[n:]
+        top, k = group[:n].topk(n // 4).values, n // 4
+        if tail == "gaussian":
+            slope = extrapolation_coefficient(128, 0.25) / (2 * top.std(correction=0))
+            curve = slope * ((group - top.mean()) ** 2 - (top.min() - top.mean()) ** 2)
+            influence = 4 * (group - top.min() + curve)
+        else:
+            s, extrapolation = (top - top.min()).sum() / (k - 1), harmonic(128) - harmonic(n) + harmonic(k - 1)
+            trigamma = math.pi**2 / 6 - sum(j**-2 for j in range(1, k))
+            influence = extrapolation * (group - top.min() - s) * n / (k - 1) + s * n * trigamma
+        total[n:] += weight * m / (m - n) * ((group > top.min()) * influence)[n:]
     return total
 
 
+def harmonic(n: int) -> float:
+    return sum(1 / j for j in range(1, n + 1))
+
+
+@pytest.mark.parametrize("tail", ["gaussian", "exponential"])
 @pytest.mark.parametrize(
     ("m", "sizes", "order", "evaluation"),
     [
         (16, (8, 12, 16), 2, "in_sample"),
         (17, (8, 12, 16), 3, "in_sample"),
-        (24, (8, 24), 2, "in_sample"),
+        (24, (12, 24), 2, "in_sample"),
         (48, (32, 36, 40, 44), 2, "held_out"),
     ],
 )
-def test_against_the_definition(m: int, sizes: tuple[int, ...], order: int, evaluation: str) -> None:
+def test_against_the_definition(m: int, sizes: tuple[int, ...], order: int, evaluation: str, tail: str) -> None:
     rewards = randn(3, m)
-    options = {"deploy_n": 128, "order": order, "prefix_sizes": sizes, "evaluation": evaluation}
-    plain = torch.stack([one_shift(group, sizes, order, evaluation) for group in rewards])
-    torch.testing.assert_close(prefix_tea(rewards, **options, cyclic_shifts=False), plain)
-    every = torch.zeros_like(rewards)
+    expected = torch.zeros_like(rewards)
     for shift in range(m):
         rolled = rewards.roll(-shift, dims=1)
-        results = torch.stack([one_shift(group, sizes, order, evaluation) for group in rolled])
-        every += results.roll(shift, dims=1) / m
-    torch.testing.assert_close(prefix_tea(rewards, **options), every)
+        results = torch.stack([one_shift(group, sizes, order, evaluation, tail) for group in rolled])
+        expected += results.roll(shift, dims=1) / m
+    options = {"order": order, "num_prefixes": len(sizes), "evaluation": evaluation, "tail": tail}
+    torch.testing.assert_close(prefix_tea(rewards, deploy_n=128, **options), expected)
 
 
 def test_order_one_with_the_whole_group_is_tea() -> None:
     rewards = randn(3, 16)
     whole = prefix_tea(rewards, deploy_n=128, order=1, num_prefixes=1)
     torch.testing.assert_close(whole, tea(rewards, deploy_n=128))
-    whole = prefix_tea(rewards, deploy_n=128, order=1, prefix_sizes=(16,), ddof=1, center=True)
-    torch.testing.assert_close(whole, tea(rewards, deploy_n=128, ddof=1, center=True))
+    whole = prefix_tea(rewards, deploy_n=128, order=1, num_prefixes=1, tail="exponential")
+    torch.testing.assert_close(whole, tea(rewards, deploy_n=128, tail="exponential"))
 
 
-def test_explicit_sizes_of_a_group_with_unscored_rollouts_are_those_that_fit() -> None:
+def test_a_group_with_unscored_rollouts_takes_the_sizes_of_those_that_are_scored() -> None:
     rewards = randn(2, 16)
     rewards[0, [2, 7]] = math.nan
     rewards[1, 3:9] = math.nan
-    advantages = prefix_tea(rewards, deploy_n=128, prefix_sizes=(8, 12, 16))
+    advantages = prefix_tea(rewards, deploy_n=128)
     scored = ~torch.isnan(rewards[0])
-    fits = prefix_tea(rewards[0, scored][None], deploy_n=128, prefix_sizes=(8, 12))[0] * 16 / 14
-    torch.testing.assert_close(advantages[0, scored], fits)
+    torch.testing.assert_close(advantages[0, scored], prefix_tea(rewards[0, scored][None], deploy_n=128)[0] * 16 / 14)
     assert bool((advantages[1] == 0).all()), "ten scored rollouts leave one size, order 2 needs two"
 
 
 def test_a_prefix_of_equal_rewards_is_no_signal_for_the_rollouts_outside_it() -> None:
     """The mean of equal rewards may round, but sigma must be exactly 0, or those outside would get 1e16."""
     rewards = torch.full((1, 48), 0.3, dtype=torch.float64)
-    rewards[0, 44:] = torch.tensor([0.7, 1.1, 0.1, 3.0], dtype=torch.float64)
-    sizes = (32, 36, 40, 44)
-    options = {"deploy_n": 128, "prefix_sizes": sizes, "evaluation": "held_out", "cyclic_shifts": False}
-    assert bool((prefix_tea(rewards, **options) == 0).all())
+    rewards[0, 0] = 3.0
+    for evaluation in ("in_sample", "held_out"):
+        advantages = prefix_tea(rewards, deploy_n=128, evaluation=evaluation)
+        assert bool((advantages[0, 1:] == 0).all())
+        assert (advantages[0, 0] == 0) == (evaluation == "held_out")
 
 
 def test_one_budget_a_prompt() -> None:
@@ -173,31 +181,15 @@ def test_too_small_a_group_names_the_smallest_that_works(alpha: float, order: in
             prefix_tea(randn(1, smallest - 1), **options)
 
 
-def test_smallest_group_of_explicit_sizes() -> None:
-    assert smallest_group("prefix_tea", deploy_n=128, prefix_sizes=(8, 12, 16)) == 12
-    held_out = {"deploy_n": 128, "prefix_sizes": (32, 36, 40), "evaluation": "held_out", "order": 3}
-    assert smallest_group("prefix_tea", **held_out) == 41
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prefix_sizes": (8, 13, 16)}, "prefix size 13 does not keep a whole number.*8, 12, 16"),
-        ({"prefix_sizes": (4, 8, 16)}, "prefix size 4 does not keep a whole number of rollouts, at least 2"),
-        ({"prefix_sizes": (16, 8)}, "must be ascending and distinct"),
-        ({"prefix_sizes": (8, 8, 16)}, "must be ascending and distinct"),
-        ({"prefix_sizes": (8, 16, 20)}, "must not exceed 16 with m = 16"),
-        ({"prefix_sizes": (8, 16), "order": 3}, "order = 3 must lie between 1 and the number of prefixes, 2"),
         ({"order": 5}, "order = 5 must lie between 1 and the number of prefixes, 4"),
         ({"order": 0}, "order = 0 must lie between 1"),
         ({"evaluation": "held_out"}, "leave 0 prefix sizes.*smallest group that works has m = 37"),
-        (
-            {"evaluation": "held_out", "prefix_sizes": (8, 12)},
-            "prefix size 8 .* at least 8.*held_out.*32, 36",
-        ),
         ({"tail_fraction": 0.0}, "tail_fraction = 0"),
         ({"tail_fraction": 0.05}, "tail_fraction = 0.05 of m = 16 .* = 2/16"),
-        ({"ddof": 2}, "ddof = 2"),
+        ({"tail": "pareto"}, "unknown tail 'pareto'"),
         ({"deploy_n": 0.5}, "deploy_n = 0.5 must lie between"),
     ],
 )
@@ -218,9 +210,7 @@ def test_a_budget_within_the_group_warns() -> None:
 
 
 def test_the_plan_has_a_row_for_every_number_of_scored_rollouts() -> None:
-    sizes, weights = prefix_plan(
-        16, tail_fraction=0.25, order=2, num_prefixes=4, prefix_sizes=None, evaluation="in_sample"
-    )
+    sizes, weights = prefix_plan(16, tail_fraction=0.25, order=2, num_prefixes=4, evaluation="in_sample")
     assert sizes.shape == weights.shape == (17, 3)
     assert not weights[:12].any()
     np.testing.assert_allclose(weights.sum(axis=1), [0.0] * 12 + [1.0] * 5)

@@ -23,13 +23,7 @@ def shuffled_batch(row: Row) -> tuple[torch.Tensor, torch.Tensor]:
     return rewards[order], ids[order]
 
 
-EXPLICIT = Row("prefix_tea", {"deploy_n": 128, "prefix_sizes": [8, 16, 32]})
-EVERY_ROW = [
-    *ROWS,
-    EXPLICIT,
-    Row("prefix_tea", {**EXPLICIT.options, "evaluation": "held_out", "prefix_sizes": [32, 36]}),
-]
-every_row = pytest.mark.parametrize("row", EVERY_ROW, ids=str)
+every_row = pytest.mark.parametrize("row", ROWS, ids=str)
 
 
 @every_row
@@ -54,12 +48,6 @@ def test_a_batch_of_groups_that_are_all_too_small_gets_zeros(row: Row) -> None:
     assert empty.shape == (0,)
 
 
-def test_a_group_shorter_than_the_longest_prefix_takes_those_that_fit() -> None:
-    rewards = torch.randn(1, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    expected = bind("prefix_tea", deploy_n=128, prefix_sizes=[8, 16])(rewards)[0]
-    torch.testing.assert_close(advantages_ragged(rewards[0], [0] * 20, EXPLICIT.estimate), expected)
-
-
 def test_a_mean_over_the_batch_is_one_over_the_group() -> None:
     """CAT's weights have mean one in every group; without ties that is also their mean over any table."""
     rewards, ids = shuffled_batch(Row("cat_bon"))
@@ -78,7 +66,7 @@ def test_a_mean_over_the_batch_is_one_over_the_group() -> None:
     torch.testing.assert_close(flat, torch.cat(alone).flatten())
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+@every_row
 def test_each_group_gets_what_it_would_get_alone(row: Row) -> None:
     rewards, ids = shuffled_batch(row)
     advantages = advantages_ragged(rewards, ids, row.estimate)

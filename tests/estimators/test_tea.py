@@ -1,48 +1,13 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from tailgrad.estimators import tea
-from tailgrad.estimators.tea import influence_polynomial, smallest_tail_group
-from tailgrad.tails import (
-    expected_max_normal,
-    extrapolation_coefficient,
-    gaussian_tail,
-    gaussian_tail_forecast,
-)
+from tailgrad.estimators.tea import smallest_tail_group
+from tailgrad.tails import expected_max_normal, extrapolation_coefficient, gaussian_tail
+from tailgrad.tails.shapes import GAUSSIAN, FittedTail
 from tailgrad.tails.statistics import tail_size
-
-
-def weighted_forecast(rewards: np.ndarray, weights: np.ndarray, deploy_n: float, alpha: float) -> float:
-    """mu + ctilde sigma of the top alpha of the mass, an atom at the edge split."""
-    order = np.argsort(-rewards, kind="stable")
-    before = np.cumsum(weights[order]) - weights[order]
-    mass = np.clip(alpha - before, 0, weights[order]) / alpha
-    mean = (mass * rewards[order]).sum()
-    std = math.sqrt((mass * (rewards[order] - mean) ** 2).sum())
-    return mean + extrapolation_coefficient(deploy_n, alpha) * std
-
-
-@pytest.mark.parametrize(("m", "alpha"), [(8, 0.25), (16, 0.25), (20, 0.1), (12, 0.5), (6, 1.0), (30, 0.1)])
-@pytest.mark.parametrize("deploy_n", [2.0, 64.0, 512.0])
-@pytest.mark.filterwarnings("ignore:deploy_n = 2.0 is not larger")
-def test_advantage_is_the_one_sided_weight_derivative_of_the_forecast(m: int, alpha: float, deploy_n: float) -> None:
-    rewards = np.random.default_rng(m).normal(3.0, 2.0, size=m)
-    advantages = tea(torch.from_numpy(rewards)[None], deploy_n=deploy_n, tail_fraction=alpha)[0]
-    uniform = np.full(m, 1 / m)
-    forecast = weighted_forecast(rewards, uniform, deploy_n, alpha)
-    one_prompt = gaussian_tail_forecast(torch.from_numpy(rewards)[None], deploy_n=deploy_n, tail_fraction=alpha)
-    assert one_prompt.item() == pytest.approx(forecast, abs=1e-12)
-
-    def slope(rollout: int, step: float) -> float:
-        weights = uniform + step * (np.arange(m) == rollout)
-        return (weighted_forecast(rewards, weights, deploy_n, alpha) - forecast) / step
-
-    for rollout in range(m):
-        derivative = 2 * slope(rollout, 1e-6) - slope(rollout, 2e-6)  # the error of order step cancels
-        assert advantages[rollout].item() == pytest.approx(derivative, abs=1e-5)
 
 
 def test_by_hand() -> None:
@@ -56,23 +21,12 @@ def test_by_hand() -> None:
     assert tail[1] < 0 < tail[3]
 
 
-def test_ddof_one_widens_sigma_by_the_root_of_k_over_k_minus_one() -> None:
-    """With k = 4 the quadratic part shrinks by sqrt(3/4) and the linear part stays (it is ctilde = 0's)."""
-    rewards = torch.randn(5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    threshold = rewards.topk(4, dim=1).values[:, 3:]
-    linear = 4 * (rewards - threshold).clamp(min=0)
-    quadratic = tea(rewards, deploy_n=128) - linear
-    expected = linear + math.sqrt(3 / 4) * quadratic
-    torch.testing.assert_close(tea(rewards, deploy_n=128, ddof=1), expected)
-
-
 def population_influence(u: torch.Tensor, deploy_n: float, alpha: float) -> torch.Tensor:
     """TEA's influence with the true tail of N(0, 1) in the place of the estimated one."""
     threshold, mean, std = (torch.tensor(x, dtype=torch.float64) for x in gaussian_tail(alpha))
     coefficient = extrapolation_coefficient(deploy_n, alpha)
-    linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, alpha)
-    excess = (u - threshold).clamp(min=0)
-    return excess * (linear + quadratic * excess)
+    tail = FittedTail(threshold, mean - threshold, std, torch.tensor(0), torch.tensor(0))
+    return GAUSSIAN.influence(tail, coefficient, alpha).of((u - threshold).clamp(min=0))
 
 
 def test_with_population_constants_the_gradient_of_v_n_is_exact() -> None:
@@ -180,5 +134,5 @@ def test_smallest_group_leaves_two_in_the_tail(alpha: float) -> None:
 def test_options_out_of_range() -> None:
     with pytest.raises(ValueError, match=r"tail_fraction = 1\.5 must lie in"):
         tea(torch.zeros(3, 16), deploy_n=128, tail_fraction=1.5)
-    with pytest.raises(ValueError, match="ddof = 3"):
-        tea(torch.zeros(3, 16), deploy_n=128, ddof=3)
+    with pytest.raises(ValueError, match="unknown tail 'pareto': choose one of gaussian, exponential"):
+        tea(torch.zeros(3, 16), deploy_n=128, tail="pareto")

@@ -118,7 +118,7 @@ def parse_estimator(text: str) -> tuple[str, dict[str, Any]]:
 
     Args:
         text: Such as "tea" or "max_at_k:k=4,baseline=loo". Values are whole numbers, numbers, true, false, or words;
-            a list is written with plus signs, "prefix_tea:prefix_sizes=8+12+16".
+            a list is written with plus signs, "pass_at_n:levels=0+0.5+1".
 
     Returns:
         Name and options, as `bind` takes them. Options that are missing are not looked for.
@@ -179,8 +179,7 @@ def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
 def smallest_group(name: str, **options: Any) -> int:
     """The fewest scored rollouts that can give a group advantages other than zero.
 
-    Groups with fewer get zeros, silently; a trainer counts them with this. It is also the smallest M, but for
-    explicit `prefix_sizes`, all of which must fit in M.
+    Groups with fewer get zeros, silently; a trainer counts them with this. It is also the smallest M.
 
     Args:
         name: A key of `ESTIMATORS`.

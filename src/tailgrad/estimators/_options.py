@@ -9,9 +9,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 def read(text: str, annotation: Any) -> Any:
     """A value that is written on a command line: a whole number, a number, true, false or a word; lists with +."""
     if any(get_origin(kind) is Sequence for kind in _kinds(annotation)):
-        return [_read_one(item.strip()) for item in text.split("+")]
+        return [_as_number(_read_one(item.strip())) for item in text.split("+")]
     value = _read_one(text)
-    return float(value) if annotation is float and fits(value, float) else value
+    return _as_number(value) if annotation is float else value
+
+
+def _as_number(value: Any) -> Any:
+    """The value as a float where it is a number."""
+    return float(value) if fits(value, float) else value
 
 
 def _read_one(text: str) -> Any:
@@ -45,8 +50,7 @@ def described(annotation: Any) -> str:
     names: dict[str, None] = {}
     for kind in _kinds(annotation):
         if get_origin(kind) is Sequence:
-            example = {int: "int, written as 8+12+16", float: "numbers, written as 0.5+4"}[get_args(kind)[0]]
-            names[f"list of {example}"] = None
+            names["list of numbers, written as 0.5+4"] = None
         elif kind is not NoneType:
             own = {float: ("int", "float")}.get(kind, ("str",) if get_origin(kind) is Literal else (kind.__name__,))
             names.update(dict.fromkeys(own))

@@ -1,9 +1,8 @@
 """Which prefixes Prefix-TEA takes of a group of n rollouts, and with which weights."""
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +75,6 @@ def prefix_plan(
     tail_fraction: float,
     order: int,
     num_prefixes: int,
-    prefix_sizes: tuple[int, ...] | None,
     evaluation: Evaluation,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Sizes and weights for every number n of scored rollouts from 0 to m.
@@ -85,8 +83,7 @@ def prefix_plan(
         num_rollouts: m, the rollouts of the group.
         tail_fraction: alpha in (0, 1].
         order: How many constraints the weights satisfy.
-        num_prefixes: J, used where `prefix_sizes` is None.
-        prefix_sizes: Explicit sizes; a group of n keeps those that fit.
+        num_prefixes: J.
         evaluation: "in_sample" or "held_out".
 
     Returns:
@@ -96,23 +93,12 @@ def prefix_plan(
     Raises:
         ValueError: If an option is out of range or m leaves fewer than `order` prefixes.
     """
-    _check_options(order, num_prefixes, prefix_sizes, evaluation)
-    if prefix_sizes is not None:
-        _check_sizes(prefix_sizes, tail_fraction, evaluation)
+    _check_options(order, num_prefixes, evaluation)
 
     def sizes_for(n: int) -> tuple[int, ...]:
-        if prefix_sizes is None:
-            return default_prefix_sizes(
-                n, tail_fraction=tail_fraction, num_prefixes=num_prefixes, evaluation=evaluation
-            )
-        return tuple(size for size in prefix_sizes if size <= _longest(n, evaluation))
+        return default_prefix_sizes(n, tail_fraction=tail_fraction, num_prefixes=num_prefixes, evaluation=evaluation)
 
     found = sizes_for(num_rollouts)
-    if prefix_sizes is not None and found != prefix_sizes:
-        raise ValueError(
-            f"prefix_sizes = {prefix_sizes} must not exceed {_longest(num_rollouts, evaluation)} with "
-            f"m = {num_rollouts} rollouts and evaluation = {evaluation!r}"
-        )
     if len(found) < order:
         smallest = smallest_prefix_group(tail_fraction=tail_fraction, order=order, evaluation=evaluation)
         raise ValueError(
@@ -131,57 +117,23 @@ def prefix_plan(
 
 
 def smallest_prefix_group(
-    *,
-    tail_fraction: float = 0.25,
-    order: int = 2,
-    prefix_sizes: Sequence[int] | None = None,
-    evaluation: Evaluation = "in_sample",
-    **others: object,
+    *, tail_fraction: float = 0.25, order: int = 2, evaluation: Evaluation = "in_sample", **others: object
 ) -> int:
     """The fewest scored rollouts for which `order` prefixes fit; takes and ignores the other options."""
     check_tail_fraction(tail_fraction)
-    _check_options(order, order, prefix_sizes, evaluation)
-    if prefix_sizes is not None:
-        longest = prefix_sizes[order - 1]
-    else:
-        longest = _size(_SMALLEST_TAIL[evaluation] + order - 1, tail_fraction)
+    _check_options(order, order, evaluation)
+    longest = _size(_SMALLEST_TAIL[evaluation] + order - 1, tail_fraction)
     return longest + 1 if evaluation == "held_out" else longest
 
 
-def smallest_prefix_table(
-    *, prefix_sizes: Sequence[int] | None = None, evaluation: Evaluation = "in_sample", **others: Any
-) -> int:
-    """The fewest rollouts of a table, all of whose explicit prefix sizes must fit."""
-    smallest = smallest_prefix_group(prefix_sizes=prefix_sizes, evaluation=evaluation, **others)
-    if prefix_sizes is None:
-        return smallest
-    return max(prefix_sizes) + 1 if evaluation == "held_out" else max(prefix_sizes)
-
-
-def _check_options(order: int, num_prefixes: int, prefix_sizes: Sequence[int] | None, evaluation: str) -> None:
+def _check_options(order: int, num_prefixes: int, evaluation: str) -> None:
     if evaluation not in get_args(Evaluation):
         raise ValueError(f"unknown evaluation {evaluation!r}: choose one of {', '.join(get_args(Evaluation))}")
-    available = num_prefixes if prefix_sizes is None else len(prefix_sizes)
-    if not 1 <= order <= available:
+    if not 1 <= order <= num_prefixes:
         raise ValueError(
-            f"order = {order} must lie between 1 and the number of prefixes, {available}: take a "
+            f"order = {order} must lie between 1 and the number of prefixes, {num_prefixes}: take a "
             "smaller order or more prefixes"
         )
-
-
-def _check_sizes(prefix_sizes: tuple[int, ...], tail_fraction: float, evaluation: Evaluation) -> None:
-    if list(prefix_sizes) != sorted(set(prefix_sizes)):
-        raise ValueError(f"prefix_sizes = {prefix_sizes} must be ascending and distinct")
-    smallest = _SMALLEST_TAIL[evaluation]
-    for size in prefix_sizes:
-        count = math.floor(tail_fraction * size + 0.5)
-        allowed = [_size(t, tail_fraction) for t in range(max(smallest, count - 1), max(smallest, count) + 3)]
-        if size not in allowed:
-            raise ValueError(
-                f"prefix size {size} does not keep a whole number of rollouts, at least {smallest}, in the "
-                f"upper {tail_fraction} (evaluation = {evaluation!r}): the nearest sizes that do are "
-                f"{', '.join(map(str, allowed))}"
-            )
 
 
 def _longest(num_rollouts: int, evaluation: Evaluation) -> int:

@@ -6,14 +6,9 @@ from torch import Tensor
 
 from tailgrad.estimators._groups import centred, finish, needs, per_prompt, relative_rewards
 from tailgrad.estimators._ratios import check_ratios, group_weights
-from tailgrad.estimators.tea import (
-    check_tail,
-    influence_polynomial,
-    smallest_tail_group,
-    warn_unless_extrapolating,
-)
+from tailgrad.estimators.tea import check_tail, smallest_tail_group, warn_unless_extrapolating
 from tailgrad.tails.constants import check_budget, extrapolation_coefficient
-from tailgrad.tails.statistics import tail_statistics
+from tailgrad.tails.shapes import GAUSSIAN
 from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
 
@@ -90,11 +85,10 @@ def flat_tea(
         warn_unless_extrapolating(deploy_n, rewards)
     relative = relative_rewards(rewards)
     weights = None if ratios is None else group_weights(ratios, rewards)
-    tail = tail_statistics(relative, tail_fraction=tail_fraction, weights=weights)
-    threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
-    linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, tail_fraction)
-    excess = torch.maximum(relative - threshold, -linear / (2 * quadratic))
-    influence = (excess * (linear + quadratic * excess)).where(std > 0, 0.0)
+    tail = GAUSSIAN.fit(relative, tail_fraction=tail_fraction, weights=weights)
+    parabola = GAUSSIAN.influence(tail, coefficient, tail_fraction)
+    excess = torch.maximum(relative - tail.threshold, -parabola.linear / (2 * parabola.quadratic))
+    influence = parabola.of(excess).where(tail.scale > 0, 0.0)
     return finish(centred(influence, weights), rewards)
 
 

@@ -1,37 +1,32 @@
 """Prefix-TEA: TEA on prefixes of the group, combined so that the low orders of its 1/m bias cancel."""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, needs, num_scored, per_prompt, relative_rewards
-from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group, smallest_prefix_table
-from tailgrad.estimators.tea import check_tail, influence_polynomial, warn_unless_extrapolating
-from tailgrad.tails.constants import extrapolation_coefficient
-from tailgrad.tails.statistics import check_ddof, excess_moments
+from tailgrad.estimators._groups import finish, needs, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group
+from tailgrad.estimators.tea import check_tail, warn_unless_extrapolating
+from tailgrad.tails.shapes import FittedTail, TailShape, tail_shape
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 _CPU_CHUNK, _GPU_CHUNK = 2**17, 2**25
-"""Entries of the tables [P, S, M] that are worked on at once."""
+"""Entries of the tables [P, M, M] that are worked on at once."""
 
 
-@needs(smallest_prefix_group, table=smallest_prefix_table)
+@needs(smallest_prefix_group)
 def prefix_tea(
     rewards: Rewards,
     *,
     deploy_n: int | float | Tensor,
     tail_fraction: float = 0.25,
+    tail: str = "gaussian",
     order: int = 2,
     num_prefixes: int = 4,
-    prefix_sizes: Sequence[int] | None = None,
     evaluation: Evaluation = "in_sample",
-    cyclic_shifts: bool = True,
-    ddof: int = 0,
-    center: bool = False,
     validate: bool = True,
 ) -> Advantages:
     """TEA, jackknifed over prefixes of the group.
@@ -53,14 +48,10 @@ def prefix_tea(
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
         deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of each prefix in its tail.
+        tail: The assumed shape of the upper tail, as in `tea`.
         order: How many orders hold: 2 removes the 1/m bias, 3 also 1/m^2. 1 removes none.
         num_prefixes: J, how many sizes, evenly spaced in tail counts; fewer where M is small.
-        prefix_sizes: The sizes themselves, each floor(t / alpha) for a tail count t >= 2; for a group with
-            unscored rollouts those that fit. Default: chosen by `num_prefixes`.
         evaluation: "in_sample", or "held_out" with at least 8 rollouts in the tail of the shortest prefix.
-        cyclic_shifts: Average over all cyclic shifts (the default: less variance); or only the given order.
-        ddof: 0 divides the tail's sum of squares by k (the default), 1 by k - 1.
-        center: Subtract the mean advantage of the group.
         validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
 
     Returns:
@@ -86,30 +77,23 @@ def prefix_tea(
     if validate:
         check_rewards(rewards)
     check_tail(rewards, tail_fraction)
-    check_ddof(ddof)
+    shape = tail_shape(tail)
     rollouts = rewards.shape[1]
     plan = prefix_plan(
-        rollouts,
-        tail_fraction=tail_fraction,
-        order=order,
-        num_prefixes=num_prefixes,
-        prefix_sizes=None if prefix_sizes is None else tuple(prefix_sizes),
-        evaluation=evaluation,
+        rollouts, tail_fraction=tail_fraction, order=order, num_prefixes=num_prefixes, evaluation=evaluation
     )
-    coefficient = extrapolation_coefficient(per_prompt(deploy_n, rewards), tail_fraction, validate=validate)
+    coefficient = shape.coefficient(per_prompt(deploy_n, rewards), tail_fraction, validate=validate)
     if validate:
         warn_unless_extrapolating(deploy_n, rewards)
     relative = relative_rewards(rewards)
     chosen = num_scored(rewards).long().squeeze(1)
     sizes, weights = (torch.from_numpy(table).to(rewards.device, non_blocking=True)[chosen] for table in plan)
-    coefficients = coefficient if isinstance(coefficient, Tensor) else torch.full_like(relative[:, 0], coefficient)
-    shifts = rollouts if cyclic_shifts else 1
-    fit = partial(_average_over_shifts, shifts=shifts, tail_fraction=tail_fraction, ddof=ddof, evaluation=evaluation)
-    # Prompts are independent: a few at a time keep the tables [P, S, M] in the cache, and memory linear in P.
-    rows = max(1, (_CPU_CHUNK if rewards.device.type == "cpu" else _GPU_CHUNK) // (shifts * rollouts))
+    coefficients = torch.zeros_like(relative[:, 0]) + coefficient
+    fit = partial(_average_over_shifts, shape=shape, tail_fraction=tail_fraction, evaluation=evaluation)
+    # Prompts are independent: a few at a time keep the tables [P, M, M] in the cache, and memory linear in P.
+    rows = max(1, (_CPU_CHUNK if rewards.device.type == "cpu" else _GPU_CHUNK) // rollouts**2)
     parts = zip(*(torch.split(table, rows) for table in (relative, sizes, weights, coefficients)), strict=True)
-    advantages = torch.cat([fit(*part) for part in parts]).where(~torch.isnan(relative), math.nan)
-    return finish(centred(advantages) if center else advantages, rewards)
+    return finish(torch.cat([fit(*part) for part in parts]).where(~torch.isnan(relative), math.nan), rewards)
 
 
 def _average_over_shifts(
@@ -118,22 +102,21 @@ def _average_over_shifts(
     weights: Float[Tensor, "P J"],
     coefficient: Float[Tensor, " P"],
     *,
-    shifts: int,
+    shape: TailShape,
     tail_fraction: float,
-    ddof: int,
     evaluation: Evaluation,
 ) -> Float[Tensor, "P M"]:
-    """Combined influence, averaged over the first `shifts` cyclic shifts of the scored rollouts.
+    """Combined influence, averaged over all cyclic shifts of the scored rollouts.
 
     The rewards are sorted once for all shifts and prefixes: a prefix of a shifted group is a mask over them, and its
     tail ends where the mask has held k of them. Masks are numbers 0 and 1, much faster than `where`; the tables
-    [P, S, M] of floats are overwritten, because fresh memory costs more than the arithmetic.
+    [P, M, M] of floats are overwritten, because fresh memory costs more than the arithmetic.
     """
     scored = ~torch.isnan(relative)
     counts = scored.sum(dim=1)[:, None, None]
     descending, order = relative.nan_to_num(nan=-math.inf).sort(dim=1, descending=True)
     ranked = descending.nan_to_num(neginf=0.0)[:, None, :]
-    behind, used = _distances(scored, order, shifts)
+    behind, used = _distances(scored, order)
     tails = torch.ceil(tail_fraction * sizes.to(torch.float64) - 1e-9)
     evaluated = sizes if evaluation == "in_sample" else counts[:, 0] - sizes
     factors = weights * counts[:, 0] / evaluated.clamp(min=1)
@@ -146,20 +129,23 @@ def _average_over_shifts(
         threshold = ranked[:, 0].gather(1, last).unsqueeze(2)
         mask.copy_(inside)
         excess.copy_(ranked).sub_(threshold).relu_().mul_(mask)
-        mean, std = excess_moments(excess, k, ddof)
-        linear, quadratic = influence_polynomial(mean, std, coefficient[:, None, None], tail_fraction)
+        location, scale = shape.moments(excess, k, size)
+        tail = FittedTail(threshold, location, scale, k, size)
+        jump, linear, quadratic = shape.influence(tail, coefficient[:, None, None], tail_fraction)
         if evaluation == "held_out":
             mask.neg_().add_(1)
             excess.copy_(ranked).sub_(threshold).relu_().mul_(mask)
         weight = factor * used
         influence = mask.copy_(excess).mul_(quadratic * weight).add_(linear * weight).mul_(excess)  # done with the mask
+        if jump is not None:
+            influence.add_((excess > 0) * (jump * weight))
         total += influence.sum(dim=1)
-    return torch.zeros_like(total).scatter(1, order, total / counts[:, 0].clamp(min=1, max=shifts))
+    return torch.zeros_like(total).scatter(1, order, total / counts[:, 0].clamp(min=1))
 
 
 def _distances(
-    scored: Bool[Tensor, "P M"], order: Int[Tensor, "P M"], shifts: int
-) -> tuple[Int[Tensor, "P S M"], Bool[Tensor, "P S 1"]]:
+    scored: Bool[Tensor, "P M"], order: Int[Tensor, "P M"]
+) -> tuple[Int[Tensor, "P M M"], Bool[Tensor, "P M 1"]]:
     """How far each rollout, taken in `order`, lies behind the start of each shifted group; and which shifts there are.
 
     Short integers, for speed. Unscored rollouts lie behind every prefix; n scored rollouts have n shifts.
@@ -168,6 +154,6 @@ def _distances(
     short = torch.int16 if 3 * rollouts < 2**15 else torch.int32
     counts = scored.sum(dim=1, dtype=short)[:, None, None]
     position = (scored.cumsum(dim=1, dtype=short) - 1).where(scored, 2 * rollouts)
-    shift = torch.arange(shifts, dtype=short, device=scored.device)[:, None]
+    shift = torch.arange(rollouts, dtype=short, device=scored.device)[:, None]
     behind = position.gather(1, order)[:, None, :] - shift
     return torch.where(behind < 0, behind + counts, behind), shift < counts

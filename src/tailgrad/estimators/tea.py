@@ -1,15 +1,15 @@
-"""TEA, the Tail-Extrapolated Advantage: a rollout's influence on the Gaussian-tail forecast of V_N."""
+"""TEA, the Tail-Extrapolated Advantage: a rollout's influence on the tail forecast of V_N."""
 
 import math
 import warnings
 
-from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.estimators._groups import centred, finish, needs, num_scored, per_prompt, relative_rewards
 from tailgrad.estimators._ratios import check_ratios, group_weights
-from tailgrad.tails.constants import check_tail_fraction, extrapolation_coefficient
-from tailgrad.tails.statistics import tail_size, tail_statistics
+from tailgrad.tails.constants import check_tail_fraction
+from tailgrad.tails.shapes import as_column, tail_shape
+from tailgrad.tails.statistics import tail_size
 from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
 
@@ -26,11 +26,11 @@ def tea(
     *,
     deploy_n: int | float | Tensor,
     tail_fraction: float = 0.25,
-    ddof: int = 0,
+    tail: str = "gaussian",
     center: bool = False,
     validate: bool = True,
 ) -> Advantages:
-    """Influence of each rollout on the Gaussian-tail forecast of V_N.
+    """Influence of each rollout on the tail forecast of V_N.
 
     Formula: with the k = ceil(alpha m) largest rewards of the group, their smallest r_hat, mean mu_hat and
     standard deviation sigma_hat, the forecast is mu_hat + ctilde_N sigma_hat, and
@@ -38,21 +38,29 @@ def tea(
         A_i = (1 / alpha) 1{r_i >= r_hat} [ (r_i - r_hat)
               + ctilde_N / (2 sigma_hat) ((r_i - mu_hat)^2 - (r_hat - mu_hat)^2) ].
 
-    Where alpha m is whole, A_i is the derivative of the forecast when weight is added to rollout i.
+    Where alpha m is whole, A_i is the derivative of the forecast when weight is added to rollout i. With
+    `tail="exponential"` the forecast is r_hat + s_hat (H_N - H_n + H_{k-1}), s_hat the mean excess over r_hat of the
+    k - 1 rewards above it and H the harmonic numbers (`exponential_tail_forecast`), and with p = (k - 1) / n
+
+        A_i = 1{r_i > r_hat} [ (H_N - H_n + H_{k-1}) (r_i - r_hat - s_hat) / p + s_hat n trigamma(k) ],
+
+    the derivative with r_hat held, at every alpha: a rollout above r_hat makes the tail longer, and heavier.
     With `ratios` each rollout counts by its share in the ratios of the group in the place of 1 / m, the tail being
     the upper k / m of that mass: the influence on the forecast for the policy now, not for the one that drew them.
 
     Scale: mean scale. Biased at finite m, by about 1/m (`prefix_tea` removes the leading term). Assumes that
-    the upper 2 alpha of the rewards are Gaussian. Not monotone in the reward: for large N the responses just
-    above the threshold get negative weight, because a wider tail forecasts more. No signal: where the k
-    largest rewards are equal, or fewer than two scored rollouts fall in the tail, the whole group gets zeros.
+    the upper 2 alpha of the rewards are Gaussian, or the upper alpha exponential. Not monotone in the reward: for
+    large N the responses just above the threshold get negative weight, because a wider tail forecasts more. No signal:
+    where the k largest rewards are equal, or fewer than two scored rollouts fall in the tail, the whole group gets
+    zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
         ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`; the loss multiplies by each one's own.
+            Only the Gaussian tail takes them.
         deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1]; k = ceil(alpha M) must be at least 2.
-        ddof: 0 divides the tail's sum of squares by k (the default), 1 by k - 1.
+        tail: The assumed shape of the upper tail, a key of `tailgrad.tails.TAIL_SHAPES`: "gaussian" or "exponential".
         center: Subtract the mean advantage of the group: slightly less variance, slightly different bias.
         validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
 
@@ -80,35 +88,16 @@ def tea(
         check_rewards(rewards)
         check_ratios(ratios, rewards)
     check_tail(rewards, tail_fraction)
-    coefficient = extrapolation_coefficient(per_prompt(deploy_n, rewards), tail_fraction, validate=validate)
+    shape = tail_shape(tail)
+    coefficient = shape.coefficient(per_prompt(deploy_n, rewards), tail_fraction, validate=validate)
     if validate:
         warn_unless_extrapolating(deploy_n, rewards)
     relative = relative_rewards(rewards)
     weights = None if ratios is None else group_weights(ratios, rewards)
-    tail = tail_statistics(relative, tail_fraction=tail_fraction, ddof=ddof, weights=weights)
-    threshold, mean, std = (column.unsqueeze(1) for column in tail[:3])
-    if isinstance(coefficient, Tensor):
-        coefficient = coefficient.unsqueeze(1)
-    excess = (relative - threshold.nan_to_num(nan=math.inf)).clamp(min=0)
-    linear, quadratic = influence_polynomial(mean - threshold, std, coefficient, tail_fraction)
-    advantages = excess * (linear + quadratic * excess) + 0.0  # no -0.0
+    fitted = shape.fit(relative, tail_fraction=tail_fraction, weights=weights)
+    excess = (relative - fitted.threshold.nan_to_num(nan=math.inf)).clamp(min=0)
+    advantages = shape.influence(fitted, as_column(coefficient), tail_fraction).of(excess) + 0.0  # no -0.0
     return finish(centred(advantages, weights) if center else advantages, rewards)
-
-
-def influence_polynomial(
-    mean_excess: Float[Tensor, "..."],
-    std: Float[Tensor, "..."],
-    coefficient: float | Float[Tensor, "..."],
-    tail_fraction: float,
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-    """The influence on mean + coefficient * std of a fitted tail, as a polynomial of the excess e over its threshold.
-
-    Returns a and b of a e + b e^2; both 0 where the tail has no spread. With e = u - threshold,
-    (u - mean)^2 - (threshold - mean)^2 = e (e - 2 mean_excess).
-    """
-    quadratic = coefficient / (2 * tail_fraction * std)
-    linear = 1 / tail_fraction - 2 * quadratic * mean_excess
-    return linear.where(std > 0, 0.0), quadratic.where(std > 0, 0.0)
 
 
 def warn_unless_extrapolating(deploy_n: int | float | Tensor, rewards: Rewards) -> None:

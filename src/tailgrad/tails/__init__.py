@@ -1,4 +1,4 @@
-"""The upper tail of the rewards: Gaussian constants, statistics, forecasts of V_N, how Gaussian it is."""
+"""The upper tail of the rewards: Gaussian constants, statistics, shapes, forecasts of V_N, how Gaussian it is."""
 
 from tailgrad.tails.constants import (
     GaussianTail,
@@ -12,13 +12,17 @@ from tailgrad.tails.forecasts import (
     gaussian_tail_forecast,
     max_at_k_forecast,
     standard_error,
+    tail_forecast,
 )
 from tailgrad.tails.gaussianity import UpperTailQQ, upper_tail_qq
+from tailgrad.tails.shapes import TAIL_SHAPES, TailShape
 from tailgrad.tails.statistics import TailStatistics, tail_statistics
 
 __all__ = [
     "FORECASTS",
+    "TAIL_SHAPES",
     "GaussianTail",
+    "TailShape",
     "TailStatistics",
     "UpperTailQQ",
     "expected_max_normal",
@@ -28,6 +32,7 @@ __all__ = [
     "gaussian_tail_forecast",
     "max_at_k_forecast",
     "standard_error",
+    "tail_forecast",
     "tail_statistics",
     "upper_tail_qq",
 ]

@@ -8,19 +8,53 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tailgrad.tails.constants import check_budget, extrapolation_coefficient
-from tailgrad.tails.statistics import tail_statistics
+from tailgrad.tails.shapes import tail_shape
 from tailgrad.types import Rewards, check_rewards
-
-_EULER = 0.57721566490153286061
-"""H_n = digamma(n + 1) + this."""
 
 _CHUNK = 2**18
 """Entries of the groups that `standard_error` works on at once."""
 
 
+def tail_forecast(
+    rewards: Rewards, *, deploy_n: int | float | Tensor, tail_fraction: float = 0.25, tail: str = "gaussian"
+) -> Float[Tensor, " P"]:
+    """Forecast V_N of each prompt by extrapolating the upper tail of its group, which is assumed to have a shape.
+
+    The influence of one rollout on this forecast is its advantage in `tailgrad.estimators.tea` with the same options:
+    plan with the forecast, train with its influence. `gaussian_tail_forecast` and `exponential_tail_forecast` are this
+    function with one shape each, and say what it assumes.
+
+    Args:
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        tail_fraction: alpha in (0, 1], the share of the group in the tail.
+        tail: A key of `TAIL_SHAPES`.
+
+    Returns:
+        One float64 forecast per prompt, in the units of the rewards; NaN where fewer than two scored rollouts
+        fall in the tail.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor or `deploy_n` not a number.
+        ValueError: If an argument is out of range, or the shape unknown.
+
+    Example:
+        >>> tail_forecast(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), deploy_n=4, tail_fraction=0.5, tail="exponential")
+        tensor([5.], dtype=torch.float64)
+
+    Reference:
+        arXiv 2602.01485 (tail forecasts).
+    """
+    check_rewards(rewards)
+    shape = tail_shape(tail)
+    if isinstance(deploy_n, Tensor):
+        deploy_n = deploy_n.to(rewards.device)
+    coefficient = shape.coefficient(deploy_n, tail_fraction, validate=True)
+    return shape.forecast(shape.fit(rewards, tail_fraction=tail_fraction), coefficient)
+
+
 def gaussian_tail_forecast(
-    rewards: Rewards, *, deploy_n: int | float | Tensor, tail_fraction: float = 0.25, ddof: int = 0
+    rewards: Rewards, *, deploy_n: int | float | Tensor, tail_fraction: float = 0.25
 ) -> Float[Tensor, " P"]:
     """Forecast V_N of each prompt by extrapolating the upper tail of its group as a Gaussian tail.
 
@@ -33,10 +67,9 @@ def gaussian_tail_forecast(
         deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of the group in the tail; the upper 2 alpha of the rewards
             are assumed Gaussian.
-        ddof: 0 divides the sum of squares by k (the default), 1 by k - 1.
 
     Returns:
-        One float64 forecast a prompt, in the units of the rewards; NaN where fewer than two scored rollouts
+        One float64 forecast per prompt, in the units of the rewards; NaN where fewer than two scored rollouts
         fall in the tail.
 
     Raises:
@@ -51,11 +84,7 @@ def gaussian_tail_forecast(
     Reference:
         arXiv 2602.01485 (tail forecasts), 2605.10716 (TEA).
     """
-    check_rewards(rewards)
-    tail = tail_statistics(rewards, tail_fraction=tail_fraction, ddof=ddof)
-    if isinstance(deploy_n, Tensor):
-        deploy_n = deploy_n.to(rewards.device)
-    return tail.mean + extrapolation_coefficient(deploy_n, tail_fraction) * tail.std
+    return tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction, tail="gaussian")
 
 
 def exponential_tail_forecast(
@@ -69,7 +98,8 @@ def exponential_tail_forecast(
         V_N ~= r_hat + s_hat (H_N - H_n + H_{k-1}),
 
     unbiased for every n and N where the rewards are exponential with any location and scale. An exponential tail is
-    heavier than a Gaussian one: this forecast grows like log N, `gaussian_tail_forecast` like sqrt(2 log N).
+    heavier than a Gaussian one: this forecast grows like log N, `gaussian_tail_forecast` like sqrt(2 log N). The
+    influence of one rollout on it is its advantage in `tailgrad.estimators.tea` with `tail="exponential"`.
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
@@ -77,7 +107,7 @@ def exponential_tail_forecast(
         tail_fraction: alpha in (0, 1], the share of the group in the tail.
 
     Returns:
-        One float64 forecast a prompt, in the units of the rewards; NaN where fewer than two scored rollouts
+        One float64 forecast per prompt, in the units of the rewards; NaN where fewer than two scored rollouts
         fall in the tail.
 
     Raises:
@@ -91,14 +121,7 @@ def exponential_tail_forecast(
     Reference:
         arXiv 2602.01485 (tail forecasts).
     """
-    check_rewards(rewards)
-    check_budget(deploy_n, "deploy_n", validate=True)
-    tail = tail_statistics(rewards, tail_fraction=tail_fraction)
-    k = tail.size.to(torch.float64)
-    scale = (tail.mean - tail.threshold) * k / (k - 1)
-    n = (~torch.isnan(rewards)).sum(dim=1).to(torch.float64)
-    budget = torch.as_tensor(deploy_n, dtype=torch.float64, device=rewards.device)
-    return tail.threshold + scale * (torch.digamma(budget + 1) - torch.digamma(n + 1) + torch.digamma(k) + _EULER)
+    return tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction, tail="exponential")
 
 
 def max_at_k_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor, " P"]:

@@ -32,18 +32,33 @@ def tail_size(num_rollouts: int, tail_fraction: float) -> int:
     return math.ceil(tail_fraction * num_rollouts - 1e-9)
 
 
+class UpperTail(NamedTuple):
+    """The k = ceil(alpha n) largest rewards of each group, as they lie over their smallest; NaN where k < 2."""
+
+    threshold: Float[Tensor, "P 1"]
+    """r_hat, the smallest reward of the tail."""
+    excess: Float[Tensor, "P K"]
+    """Rewards minus the threshold in descending order, 0 outside the tail."""
+    size: Int[Tensor, "P 1"]
+    """k, how many rollouts the tail holds."""
+    scored: Int[Tensor, "P 1"]
+    """n, how many rollouts of the group have a reward."""
+    shares: Float[Tensor, "P K"] | None
+    """Of rollouts with weights: share of each in the tail's mass, 0 at the threshold, which has the rest."""
+
+
 def tail_statistics(
-    rewards: Rewards, *, tail_fraction: float = 0.25, ddof: int = 0, weights: Float[Tensor, "P M"] | None = None
+    rewards: Rewards, *, tail_fraction: float = 0.25, weights: Float[Tensor, "P M"] | None = None
 ) -> TailStatistics:
     """Threshold, mean and standard deviation of the largest rewards of each group.
 
-    The tail of a group with n scored rollouts is its k = ceil(alpha n) largest rewards. Computed in float64
-    by two passes, so a large offset of the rewards does no harm. Never waits for the device.
+    The tail of a group with n scored rollouts is its k = ceil(alpha n) largest rewards; the standard deviation divides
+    the sum of squares by k. Computed in float64 by two passes, so a large offset of the rewards does no harm. Never
+    waits for the device.
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
         tail_fraction: alpha in (0, 1], the share of the group in the tail.
-        ddof: 0 divides the sum of squares by k (the default), 1 by k - 1.
         weights: Mass of each rollout, `[P, M]`, which sums to 1 in each group and is 0 where unscored; default 1 / n
             each. The tail is then the upper k / n of the mass, the rollout at its edge counted in part.
 
@@ -51,64 +66,60 @@ def tail_statistics(
         Four tensors `[P]`; the first three are float64 in the units of the rewards, and NaN where k < 2.
 
     Raises:
-        ValueError: If `tail_fraction` lies outside (0, 1] or `ddof` is neither 0 nor 1.
+        ValueError: If `tail_fraction` lies outside (0, 1].
 
     Example:
         >>> tail = tail_statistics(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)
         >>> tail.threshold.item(), tail.mean.item(), tail.std.item(), tail.size.item()
         (3.0, 4.0, 1.0, 2)
     """
+    tail = upper_tail(rewards, tail_fraction, weights)
+    mean, std = excess_moments(tail.excess, tail.size, tail.shares)
+    columns = (tail.threshold, tail.threshold + mean, std, tail.size)
+    return TailStatistics(*(column.squeeze(1) for column in columns))
+
+
+def upper_tail(rewards: Rewards, tail_fraction: float, weights: Float[Tensor, "P M"] | None = None) -> UpperTail:
+    """The upper tail of each group, with the arguments of `tail_statistics`."""
     check_tail_fraction(tail_fraction)
-    check_ddof(ddof)
     values = rewards.to(torch.float64)
-    scored = ~torch.isnan(values)
-    size = torch.ceil(tail_fraction * scored.sum(dim=1, keepdim=True).to(torch.float64) - 1e-9).long()
+    scored = (~torch.isnan(values)).sum(dim=1, keepdim=True)
+    size = torch.ceil(tail_fraction * scored.to(torch.float64) - 1e-9).long()
     if weights is not None:
-        return _weighted_tail(values, weights, size, ddof)
+        return _weighted_tail(values, weights, size, scored)
     largest = values.nan_to_num(nan=-math.inf).topk(tail_size(values.shape[1], tail_fraction)).values
     threshold = largest.gather(1, (size - 1).clamp(min=0)).where(size >= 2, math.nan)
     excess = (largest - threshold).clamp(min=0)  # 0 outside the tail; NaN where there is no tail
-    mean, std = excess_moments(excess, size, ddof)
-    return TailStatistics(
-        threshold=threshold.squeeze(1),
-        mean=(threshold + mean).squeeze(1),
-        std=std.squeeze(1),
-        size=size.squeeze(1),
-    )
+    return UpperTail(threshold, excess, size, scored, None)
 
 
 def _weighted_tail(
-    values: Float[Tensor, "P M"], weights: Float[Tensor, "P M"], size: Int[Tensor, "P 1"], ddof: int
-) -> TailStatistics:
+    values: Float[Tensor, "P M"], weights: Float[Tensor, "P M"], size: Int[Tensor, "P 1"], scored: Int[Tensor, "P 1"]
+) -> UpperTail:
     """The tail of rollouts with masses. Its edge has excess 0: what of its mass is inside, only the total tells."""
-    mass = size / (~torch.isnan(values)).sum(dim=1, keepdim=True).to(torch.float64)
+    mass = size / scored.to(torch.float64)
     descending, order = values.nan_to_num(nan=-math.inf).sort(dim=1, descending=True)
     ranked = weights.gather(1, order)
     edge = (ranked.cumsum(dim=1) < mass - 1e-9).sum(dim=1, keepdim=True).clamp(max=values.shape[1] - 1)
     threshold = descending.gather(1, edge).where(size >= 2, math.nan)
     excess = (descending - threshold).clamp(min=0)
-    shares = ranked / mass * (excess > 0)
-    mean = (shares * excess).sum(dim=1, keepdim=True)
-    squares = (shares * (excess - mean) ** 2).sum(dim=1, keepdim=True)
-    squares = squares + (1 - shares.sum(dim=1, keepdim=True)).clamp(min=0) * mean**2
-    std = (squares * size / (size - ddof)).sqrt()
-    return TailStatistics(*(column.squeeze(1) for column in (threshold, threshold + mean, std, size)))
+    return UpperTail(threshold, excess, size, scored, ranked / mass * (excess > 0))
 
 
 def excess_moments(
-    excess: Float[Tensor, "*groups M"], size: Real[Tensor, "..."], ddof: int
+    excess: Float[Tensor, "*groups M"], size: Real[Tensor, "..."], shares: Float[Tensor, "*groups M"] | None = None
 ) -> tuple[Float[Tensor, "*groups 1"], Float[Tensor, "*groups 1"]]:
     """Mean and standard deviation of the k excesses of a tail over its threshold, given among zeros.
 
     One pass is exact enough: the smallest excess is 0, so the mean square is at most k times the variance. Equal
-    rewards have excess 0, and then the standard deviation is exactly 0.
+    rewards have excess 0, and then the standard deviation is exactly 0. With `shares` each excess counts by its share,
+    and 0 by what they leave.
     """
+    if shares is not None:
+        mean = (shares * excess).sum(dim=-1, keepdim=True)
+        variance = (shares * (excess - mean) ** 2).sum(dim=-1, keepdim=True)
+        variance = variance + (1 - shares.sum(dim=-1, keepdim=True)).clamp(min=0) * mean**2
+        return mean, variance.sqrt()
     mean = excess.sum(dim=-1, keepdim=True) / size
     squares = torch.linalg.vector_norm(excess, dim=-1, keepdim=True) ** 2 - size * mean * mean
-    return mean, (squares.clamp(min=0) / (size - ddof)).sqrt()
-
-
-def check_ddof(ddof: int) -> None:
-    """Refuse anything but 0 and 1."""
-    if ddof not in (0, 1):
-        raise ValueError(f"ddof = {ddof} must be 0 (divide by k) or 1 (divide by k - 1)")
+    return mean, (squares.clamp(min=0) / size).sqrt()

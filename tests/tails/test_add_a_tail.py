@@ -1,0 +1,52 @@
+"""docs/add_a_tail.md, done for real: its shape, in the table, used by the estimators and the forecasts."""
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tailgrad.estimators import bind, parse_estimator, prefix_tea, tea
+from tailgrad.tails import TAIL_SHAPES, standard_error, tail_forecast
+
+PAGE = Path(__file__).parents[2] / "docs" / "add_a_tail.md"
+
+
+@pytest.fixture(autouse=True)
+def as_documented() -> Iterator[dict[str, object]]:
+    before = dict(TAIL_SHAPES)
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
+        exec(block, names)
+    assert set(TAIL_SHAPES) - set(before) == {"uniform"}
+    yield names
+    TAIL_SHAPES.clear()
+    TAIL_SHAPES.update(before)
+
+
+def test_the_page_runs_and_forecasts_bounded_rewards(as_documented: dict[str, object]) -> None:
+    assert as_documented["advantages"].shape == (64, 16)  # type: ignore[attr-defined]
+    rewards = torch.rand(1, 200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for alpha in (0.25, 1.0):
+        found = tail_forecast(rewards, deploy_n=128, tail_fraction=alpha, tail="uniform")
+        assert found.item() == pytest.approx(128 / 129, abs=0.003)
+    assert standard_error(tail_forecast, rewards[:, :64], deploy_n=128, tail="uniform").item() > 0
+
+
+def test_its_influence_is_the_weight_derivative_of_its_forecast() -> None:
+    rewards = torch.randn(1, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    top = rewards[0].topk(6).values
+    slope = math.sqrt(12) * (0.5 - 1 / (0.5 * 65)) / (2 * top.std(correction=0))
+    expected = 2 * (rewards - top[-1] + slope * ((rewards - top.mean()) ** 2 - (top[-1] - top.mean()) ** 2))
+    advantages = tea(rewards, deploy_n=64, tail_fraction=0.5, tail="uniform")
+    torch.testing.assert_close(advantages, expected.where(rewards > top[-1], 0.0))
+
+
+def test_by_name_and_over_prefixes() -> None:
+    rewards = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    name, options = parse_estimator("tea:tail=uniform")
+    assert torch.equal(bind(name, deploy_n=128, **options)(rewards), tea(rewards, deploy_n=128, tail="uniform"))
+    whole = prefix_tea(rewards, deploy_n=128, tail="uniform", order=1, num_prefixes=1)
+    torch.testing.assert_close(whole, tea(rewards, deploy_n=128, tail="uniform"))
