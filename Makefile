@@ -1,17 +1,22 @@
 # Every target does its own set-up in .venv and may be called first on a fresh clone.
 #   make quickstart   train a tiny policy on the embedded task and compare best-of-N: a few minutes on a CPU
-#   make fast         format, lint and the tests that take no time: under a minute
+#   make test         format, lint and the tests of the pure parts: under a minute, for every change
 #   make check        the gate: format, lint, types, wheel, tests and doctests
-#   make nightly      the gate, the lower bounds and all mutations: over an hour
+#   make nightly      the gate, the long tests, the lower bounds and all mutations: hours
 #   make format       rewrite the files as the gate wants them
-#   make mutate       break formulas one at a time and see a test go red
-#   make lowest       run the tests against the declared lower bounds, in .venv-lowest
+#   make mutate       break each formula and see a test go red: minutes
+#   make mutate-core  break every line of the core (mutmut); survivors may only fall (tests/survivors.json): hours
+#   make lowest       run the tests against the declared lower bounds, in .venv-lowest and .venv-lowest-core
 #   make clean        remove what these targets made
 #
+# MUTANTS      what mutate-core tries, such as 'tailgrad.tails.constants*' (default: all of the core)
 # PYTHON       the interpreter .venv is made from (default: the first of 3.11, 3.12, 3.13, python3 that will do)
 # TORCH_INDEX  an extra package index to take torch from, where pip's own choice would be a build for GPUs
 
-TORCH_CPU := torch==2.13.0 $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+TORCH_CPU := torch==2.13.0 $(INDEX)
+TORCH_LOWEST := torch==2.9.0 $(INDEX)
+TEST_TOOLS := pytest pytest-xdist hypothesis beartype
 
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -21,10 +26,10 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # The models of the tests are tiny: one thread an operation is the fastest.
-check-tests fast mutate lowest: export OMP_NUM_THREADS := 1
+test check-tests nightly-tests mutate mutate-core lowest: export OMP_NUM_THREADS := 1
 
-.PHONY: quickstart fast check nightly check-format check-lint check-types check-wheel check-tests \
-	format mutate lowest clean
+.PHONY: quickstart test check nightly check-format check-lint check-types check-wheel check-tests \
+	nightly-tests format mutate mutate-core lowest clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -34,10 +39,10 @@ quickstart: .venv/.installed-quickstart
 # The tests (pyproject.toml adds the doctests to them) come last, so that the gate ends with pytest's own summary.
 check: check-format check-lint check-types check-wheel check-tests
 
-fast: check-format check-lint
-	$(BIN)/pytest --quiet -n 2 -m "not slow"
+test: check-format check-lint
+	$(BIN)/pytest --quiet -n 2 -m "not slow and not nightly"
 
-nightly: check lowest mutate
+nightly: check nightly-tests lowest mutate mutate-core
 
 check-format: .venv/.installed-dev
 	$(BIN)/ruff format --check .
@@ -52,7 +57,10 @@ check-wheel: .venv/.installed-dev
 	$(BIN)/python tools/check_wheel.py $(TORCH_CPU)
 
 check-tests: .venv/.installed-dev
-	$(BIN)/pytest --quiet -n 2
+	$(BIN)/pytest --quiet -n 2 -m "not nightly"
+
+nightly-tests: .venv/.installed-dev
+	$(BIN)/pytest --quiet -n 2 -m nightly
 
 format: .venv/.installed-dev
 	$(BIN)/ruff format .
@@ -61,11 +69,18 @@ format: .venv/.installed-dev
 mutate: .venv/.installed-dev
 	$(BIN)/python tests/mutations.py
 
-lowest: .venv-lowest/.installed
-	.venv-lowest/bin/pytest --quiet -n 2
+mutate-core: .venv/.installed-mutmut
+	$(BIN)/mutmut run --max-children 2 $(MUTANTS)
+	$(BIN)/python tools/survivors.py
+
+# The core beside the oldest trainers it can meet; then everything, beside the versions that training needs.
+lowest: .venv-lowest-core/.installed .venv-lowest/.installed
+	.venv-lowest-core/bin/pytest --quiet -n 2 -m "not nightly" --ignore tests/fidelity/gradients \
+		tests/statistics tests/tails tests/estimators tests/curves tests/fidelity
+	.venv-lowest/bin/pytest --quiet -n 2 -m "not nightly"
 
 clean:
-	rm -rf .venv .venv-lowest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-lowest-core build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Set-up. CPU torch goes in first, so that nothing later pulls in a GPU build; a stamp records what is installed.
 define make_environment
@@ -73,24 +88,35 @@ define make_environment
 	and '$(or $(PYTHON),python3)' is not one. \
 	Install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 $(PYTHON) -m venv $(1)
-$(1)/bin/python $(PIP_INSTALL) $(TORCH_CPU)
+$(1)/bin/python $(PIP_INSTALL) $(2)
 endef
 
 .venv/.torch:
-	$(call make_environment,.venv)
+	$(call make_environment,.venv,$(TORCH_CPU))
 	touch $@
 
 .venv/.installed-quickstart: pyproject.toml .venv/.torch
-	$(BIN)/python $(PIP_INSTALL) --editable '.[train,plot]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[train]'
 	touch $@
 
 .venv/.installed-dev: pyproject.toml .venv/.torch
 	$(BIN)/python $(PIP_INSTALL) --editable '.[dev]'
 	touch .venv/.installed-quickstart $@
 
+.venv/.installed-mutmut: .venv/.installed-dev
+	$(BIN)/python $(PIP_INSTALL) 'mutmut>=3.8,<3.9'
+	touch $@
+
+.venv-lowest-core/.installed: pyproject.toml tools/lowest.py
+	rm -rf $(@D)
+	$(call make_environment,$(@D),$(TORCH_LOWEST))
+	$(@D)/bin/python tools/lowest.py plot > $(@D)/constraints.txt
+	$(@D)/bin/python $(PIP_INSTALL) --constraint $(@D)/constraints.txt --editable '.[plot]' $(TEST_TOOLS)
+	touch $@
+
 .venv-lowest/.installed: pyproject.toml tools/lowest.py
-	rm -rf .venv-lowest
-	$(call make_environment,.venv-lowest)
-	.venv-lowest/bin/python tools/lowest.py > .venv-lowest/constraints.txt
-	.venv-lowest/bin/python $(PIP_INSTALL) --constraint .venv-lowest/constraints.txt --editable '.[dev]'
+	rm -rf $(@D)
+	$(call make_environment,$(@D),$(TORCH_CPU))
+	$(@D)/bin/python tools/lowest.py > $(@D)/constraints.txt
+	$(@D)/bin/python $(PIP_INSTALL) --constraint $(@D)/constraints.txt --editable '.[dev]'
 	touch $@

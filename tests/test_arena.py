@@ -18,6 +18,8 @@ from tailgrad.estimators import parse_estimator as parse
 FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "arena"
 NAMES = ("settings", "shapes", "bandit", "sequence", "training", "contenders", "selection", "rows", "leaderboard")
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:

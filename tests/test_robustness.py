@@ -20,6 +20,8 @@ from tailgrad.tails import expected_max_normal
 FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "robustness"
 C_128 = expected_max_normal(128)
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:

@@ -25,6 +25,8 @@ ANSWERS = [
     "Peter Piper picked a peck of pickled peppers.",
 ]
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:

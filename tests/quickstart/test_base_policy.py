@@ -13,6 +13,8 @@ from tailgrad.rollouts.sample import SampleConfig, sample
 from tailgrad.rollouts.table import RolloutTable, read_table
 from tailgrad.tails import upper_tail_qq
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="session")
 def table(base_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> RolloutTable:

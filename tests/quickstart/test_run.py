@@ -12,18 +12,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tailgrad import __version__
 from tailgrad.cli.main import main
 from tailgrad.files import locked
 from tailgrad.quickstart.config import QuickstartConfig
-from tailgrad.quickstart.policy import fit_base_policy
+from tailgrad.quickstart.policy import _RECORD, FIT, fit_base_policy
 from tailgrad.quickstart.run import _training_jobs, quickstart
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.runner import Job, run_side_by_side
 
 
-def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(base_policy: Path, tmp_path: Path, capsys) -> None:
+def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(policy: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "quickstart"
-    shutil.copytree(base_policy, out / "base")
+    shutil.copytree(policy, out / "base")
+    (out / "base" / _RECORD).write_text(json.dumps({"tailgrad_version": __version__, **FIT}))
     command = ["quickstart", "--out", str(out), "--steps", "2", "--n", "16"]
     assert main(command) == 0
     printed = capsys.readouterr().out

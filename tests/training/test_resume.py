@@ -68,6 +68,7 @@ def run_until(command: list[str], log: Path, step: int) -> None:
     process.wait()
 
 
+@pytest.mark.nightly
 def test_killed_three_times_and_resumed_ends_with_the_same_weights(command, tmp_path: Path) -> None:
     subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True, timeout=300)
     rng = random.Random()

@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--m", type=int, help="rollouts per prompt in training, to mark in the figure")
     parser.add_argument("--deploy_n", type=int, help="the N trained for, to mark in the figure")
     parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    parser.set_defaults(run=run, extra="train,plot")
+    parser.set_defaults(run=run, extra="eval")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
         "gradient of V_N from a large pool of the same policy. Writes fidelity.png, fidelity.svg, fidelity.md and "
         "fidelity.json, and keeps the gradients in OUT/gradients. An interrupted run goes on.",
     )
-    parser.set_defaults(run=run, extra="train,plot")
+    parser.set_defaults(run=run, extra="sample")
     add = parser.add_argument
     add("--table", required=True, help="rollout table of the pool, such as 32 prompts with 4096 responses each")
     add("--model", required=True, help="the policy that sampled it: hub name or local folder")

@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--report_only", action="store_true", help="train nothing: report what the table has")
     parser.add_argument("--reference", help="the estimator to compare the others with (default: as the file says)")
     parser.add_argument("--processes", type=int, help="commands at once (default: as the file says)")
-    parser.set_defaults(run=run, extra="train,plot")
+    parser.set_defaults(run=run, extra="train")
 
 
 def run(args: argparse.Namespace) -> int:

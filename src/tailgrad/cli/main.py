@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args) or 0)
     except ModuleNotFoundError as error:
-        return _fail(args.command, f"{error}. Install what it needs: pip install 'tailgrad[{args.extra}]'")
+        extra = (
+            "train" if (error.name or "").partition(".")[0] == "trl" else args.extra
+        )  # some rewards and chats need it
+        return _fail(args.command, f"{error}. Install what it needs: pip install 'tailgrad[{extra}]'")
     except Exception as error:
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise

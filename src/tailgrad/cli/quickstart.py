@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--n", type=int, help="responses per held-out prompt (default 256)")
     parser.add_argument("--processes", type=int, help="trainings side by side (default 2)")
-    parser.set_defaults(run=run, extra="train,plot")
+    parser.set_defaults(run=run, extra="train")
 
 
 def run(args: argparse.Namespace) -> int:

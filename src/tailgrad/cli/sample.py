@@ -16,7 +16,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "sample", help="sample n responses per prompt, score them, write a rollout table", description=__doc__
     )
-    parser.set_defaults(run=run, extra="train")
+    parser.set_defaults(run=run, extra="sample")
     add = parser.add_argument
     add("--model", required=True, help="policy: hub name or local folder")
     add("--dataset", required=True, help="hub name, folder, or .jsonl, .json, .parquet, .csv file")

@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "score", help="score the responses of a rollout table with another reward", description=__doc__
     )
-    parser.set_defaults(run=run, extra="train")
+    parser.set_defaults(run=run, extra="sample")
     add = parser.add_argument
     add("--table", required=True, help="rollout table written by `tailgrad sample`")
     add("--out", required=True, help="rollout table to write (Parquet)")
