@@ -195,5 +195,6 @@ def test_the_default_is_the_best_of_the_choosing_settings(modules: dict[str, Mod
     graded = modules["report"].settings_of(results, "choosing", None, False)
     assert len(graded) == 24
     scores = modules["leaderboard"].scores(results, graded)
+    assert f"{scores[modules['contenders'].DEFAULT][0]:+.1f}" == "+14.0"  # as the page says
     fixed = [name for name in scores if not name.startswith("best ")]
     assert fixed[0] == modules["contenders"].DEFAULT

@@ -1,4 +1,4 @@
-"""The experiments' scripts load, and the parts that a conclusion rests on do what their READMEs say."""
+"""The parts of the experiments' scripts that a conclusion rests on do what their READMEs say."""
 
 import gzip
 import importlib.util
@@ -25,6 +25,8 @@ SCRIPTS = [
     "off-policy/run.py",
     "off-policy/language_model.py",
 ]
+
+pytestmark = pytest.mark.nightly
 
 
 def load(script: str) -> ModuleType:

@@ -1,6 +1,5 @@
-"""The robustness experiment: its exact influences, measures and variants, and that its page follows from its rows."""
+"""The robustness experiment: its exact influences, measures and variants."""
 
-import csv
 import importlib
 import math
 import sys
@@ -121,12 +120,3 @@ def test_variants_reduce_to_what_they_vary(modules: dict[str, ModuleType]) -> No
     best = remedies.clipped_fit(rewards, C_128)
     lifted = rewards.clamp(min=rewards.sort(1).values[:, 3:4])  # what lies below its bar does not matter
     torch.testing.assert_close(remedies.clipped_fit(lifted, C_128), best, rtol=0, atol=1e-8)
-
-
-def test_the_page_follows_from_the_rows(modules: dict[str, ModuleType]) -> None:
-    with (FOLDER / "results" / "robustness.csv").open() as file:
-        rows = [
-            {key: value if key in ("shape", "estimator") else float(value) for key, value in row.items() if value}
-            for row in csv.DictReader(file)
-        ]
-    assert modules["run"].tables(rows) in (FOLDER / "README.md").read_text()
