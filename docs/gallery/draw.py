@@ -21,7 +21,7 @@ import torch
 from matplotlib.ticker import FormatStrFormatter
 from torch import Tensor
 
-from tailgrad.estimators import bind, smallest_group
+from tailgrad.estimators import ESTIMATORS, bind, smallest_group
 from tailgrad.tails import expected_max_normal
 
 HERE = Path(__file__).parent
@@ -77,7 +77,6 @@ ENTRIES = [
     Entry("qae"),
     Entry("pass_at_k", {"k": 4}, binary=True),
 ]
-NO_SCALE = {"grpo", "qae", "cat_bon", "pass_at_k", "entropic"}
 TRUTH = torch.tensor([1.0, expected_max_normal(DEPLOY_N)], dtype=torch.float64)  # dV/dmu, dV/dlog sigma
 SCORE_NORMS = torch.tensor([1.0, math.sqrt(2.0)], dtype=torch.float64)  # of the scores R and R^2 - 1
 
@@ -190,7 +189,7 @@ def main() -> None:
     found = {entry.label: [row for m in GROUP_SIZES if (row := measure(entry, m))] for entry in ENTRIES}
     (HERE / "gallery.json").write_text(json.dumps(found, indent=1) + "\n")
     draw_shapes(HERE / "shapes.png")
-    with_scale = [entry.label for entry in ENTRIES if entry.name not in NO_SCALE]
+    with_scale = [entry.label for entry in ENTRIES if ESTIMATORS[entry.name].has_scale]
     biases = {
         label: [
             row | {"bias_mean": row["mean"] - 1, "bias_log_std": row["log_std"] - TRUTH[1].item()}

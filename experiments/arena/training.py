@@ -68,7 +68,7 @@ def advantages_of(text: str, scaling: str) -> Callable[[Tensor], Tensor]:
     estimator = bind(name, **options, validate=False)
     if inner != text:
         estimator = partial(leave_two_out(estimator), validate=False)
-    over_batch = getattr(ESTIMATORS[name], "over_batch", False)
+    over_batch = ESTIMATORS[name].over_batch
 
     def compute(rewards: Tensor) -> Tensor:
         runs, batch, m = rewards.shape

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tailgrad.estimators import accepted_options, bind, parse_estimator
+from tailgrad.estimators import bind, parse_estimator, with_budget
 
 RESPONSES, FEATURES, PROMPTS = 256, 24, 48
 STEPS, ROLLOUTS, LEARNING_RATE, KL_WEIGHT, DEPLOY_N = 320, 256, 0.1, 0.02, 128
@@ -115,8 +115,7 @@ def clipped_loss(now: Tensor, ratios: Tensor, advantages: Tensor, clip: float) -
 def compare(tasks: Tasks, estimator: str, m: int, reuse: int, clip: float) -> dict[str, Any]:
     """Both ways: means over the seeds, and the difference in V_N with its 95% interval over seeds."""
     name, options = parse_estimator(estimator)
-    known = {"deploy_n": DEPLOY_N} if "deploy_n" in accepted_options(name) else {}
-    estimate = bind(name, **known, **options, validate=False)
+    estimate = bind(name, **with_budget(name, options, DEPLOY_N), validate=False)
     plain, corrected = (train(tasks, estimate, m, reuse, clip, correct=correct) for correct in (False, True))
     difference = corrected.v_n - plain.v_n
     return {

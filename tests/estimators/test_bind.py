@@ -1,11 +1,19 @@
-import inspect
 import re
 from collections.abc import Sequence
 
 import pytest
 import torch
 
-from tailgrad.estimators import ESTIMATORS, accepted_options, bind, max_at_k, parse_estimator, smallest_group, tea
+from tailgrad.estimators import (
+    ESTIMATORS,
+    bind,
+    find_estimator,
+    max_at_k,
+    parse_estimator,
+    smallest_group,
+    spell_estimator,
+    tea,
+)
 
 REWARDS = torch.tensor([[0.0, 1.0, 5.0, 2.0, 3.0, 7.0, 4.0, 6.0]])
 
@@ -16,7 +24,7 @@ def test_names() -> None:
         "pass_at_k pass_at_n"
     )
     assert list(ESTIMATORS) == [*names.split(), "max_rl", "f_grpo", "rs_grpo", "entropic", "qae"]
-    assert all(estimator.__name__ == name for name, estimator in ESTIMATORS.items())
+    assert all(row.function.__name__ == name for name, row in ESTIMATORS.items())
 
 
 def test_bound_options_reach_the_estimator() -> None:
@@ -29,7 +37,7 @@ def test_an_option_that_is_none_is_left_at_its_default() -> None:
     assert torch.equal(bound(REWARDS), max_at_k(REWARDS, k=3))
 
 
-@pytest.mark.parametrize("function", [bind, accepted_options, smallest_group, parse_estimator])
+@pytest.mark.parametrize("function", [bind, find_estimator, smallest_group, parse_estimator])
 def test_an_unknown_name_lists_the_names_and_suggests_one(function: object) -> None:
     with pytest.raises(ValueError, match=r"unknown estimator 'prefixtea', did you mean 'prefix_tea'\?.*grpo, dr_grpo"):
         function("prefixtea")  # type: ignore[operator]
@@ -50,12 +58,36 @@ def test_a_missing_option_is_named(name: str, missing: str) -> None:
         bind(name)
 
 
-def test_accepted_options() -> None:
-    assert accepted_options("tea") == ("deploy_n", "tail_fraction", "tail", "center")
-    assert accepted_options("grpo") == ("eps",)
-    assert accepted_options("rloo") == ()
-    expected = ("deploy_n", "tail_fraction", "tail", "order", "num_prefixes", "evaluation")
-    assert accepted_options("prefix_tea") == expected
+def test_the_options_of_a_row() -> None:
+    assert list(ESTIMATORS["tea"].options) == ["deploy_n", "tail_fraction", "tail", "center"]
+    assert list(ESTIMATORS["grpo"].options) == ["eps"]
+    assert list(ESTIMATORS["rloo"].options) == []
+    expected = ["deploy_n", "tail_fraction", "tail", "order", "num_prefixes", "evaluation"]
+    assert list(ESTIMATORS["prefix_tea"].options) == expected
+
+
+def test_what_the_rows_say() -> None:
+    """Written down a second time, from the papers; the contract suite checks what can be checked by computing."""
+    assert [name for name, row in ESTIMATORS.items() if row.follows_mean] == ["grpo", "dr_grpo", "rloo"]
+    assert {name for name, row in ESTIMATORS.items() if row.scaling != "none"} == {"flat_tea"}
+    takes_n = {"tea", "prefix_tea", "flat_tea", "bon_rl", "cat_bon", "pass_at_n"}
+    assert {name for name, row in ESTIMATORS.items() if row.takes_deploy_n} == takes_n
+    assert {name for name, row in ESTIMATORS.items() if row.takes_ratios} == {"tea", "flat_tea", "max_at_k"}
+    without = {"grpo", "f_grpo", "pass_at_k", "qae", "cat_bon", "entropic"}
+    assert {name for name, row in ESTIMATORS.items() if not row.has_scale} == without
+    assert ESTIMATORS["dr_grpo"].summary == "Reward minus the mean of the group"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["grpo", "tea:center=true,tail_fraction=0.5", "max_at_k:baseline=loo,k=4", "pass_at_n:levels=0+0.5+1,prior=1+16"],
+)
+def test_an_estimator_is_spelled_as_it_is_read(text: str) -> None:
+    assert spell_estimator(*parse_estimator(text)) == text
+    shuffled = "tea: tail_fraction = 5e-1 , center=True"
+    assert spell_estimator(*parse_estimator(shuffled)) == "tea:center=true,tail_fraction=0.5"
+    third = parse_estimator(spell_estimator("tea", {"tail_fraction": 1 / 3, "deploy_n": 128, "center": None}))[1]
+    assert third == {"tail_fraction": 1 / 3, "deploy_n": 128}
 
 
 def test_smallest_groups() -> None:
@@ -143,11 +175,11 @@ def test_an_option_of_another_kind_is_refused_before_any_reward_is_seen() -> Non
     """Every option of every estimator, each with values that are not of its kind."""
     required = {"deploy_n": 128, "k": 4, "risk_beta": 1.0}
     for name in ESTIMATORS:
-        accepted = accepted_options(name)
+        accepted = ESTIMATORS[name].options
         known = {option: value for option, value in required.items() if option in accepted}
         assert bind(name, **known)
         for option in accepted:
-            annotation = inspect.signature(ESTIMATORS[name]).parameters[option].annotation
+            annotation = accepted[option].annotation
             for value in WRONG.get(annotation, ["many", True] if option == "deploy_n" else [4.5, [4.5]]):
                 for function in (bind, smallest_group):
                     with pytest.raises(

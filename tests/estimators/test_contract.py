@@ -61,7 +61,7 @@ def test_prompts_do_not_see_each_other(row: Row) -> None:
     rewards[0] = rewards[0].round()  # ties
     alone = torch.cat([row.estimate(group[None]) for group in rewards])
     assert torch.equal(row.estimate(rewards), alone) == row.independent
-    assert row.independent or hasattr(ESTIMATORS[row.name], "over_batch")
+    assert row.independent or ESTIMATORS[row.name].over_batch
 
 
 @every_row
@@ -110,6 +110,7 @@ def test_scale_of_the_rewards(row: Row) -> None:
         linear = bool(((scaled - factor * plain).abs() <= 1e-12 * factor * scale).all())
         invariant = bool(((scaled - plain).abs() <= 5e-3 * scale).all())
         assert (linear, invariant) == (row.scales == "linear", row.scales == "invariant")
+    assert ESTIMATORS[row.name].has_scale == (row.scales != "invariant")
 
 
 @every_row

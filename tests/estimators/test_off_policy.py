@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tailgrad.estimators import ESTIMATORS, flat_tea, max_at_k, takes_ratios, tea
+from tailgrad.estimators import flat_tea, max_at_k, tea
 from tailgrad.tails import expected_max_normal, extrapolation_coefficient
 
 # Two of the four responses have equal rewards.
@@ -219,7 +219,3 @@ def test_a_rollout_with_all_the_mass_leaves_no_tail() -> None:
     rewards, ratios = torch.tensor([[0.0, 1.0, 2.0, 3.0]]), torch.tensor([[0.0, 0.0, 0.0, 2.0]])
     assert not tea(rewards, ratios, deploy_n=64, tail_fraction=0.5).any()
     assert not tea(rewards, 0 * ratios, deploy_n=64, tail_fraction=0.5, center=True).any()
-
-
-def test_which_estimators_take_ratios() -> None:
-    assert {name for name in ESTIMATORS if takes_ratios(name)} == {"tea", "flat_tea", "max_at_k"}

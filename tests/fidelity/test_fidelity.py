@@ -8,9 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from tailgrad.estimators import ESTIMATORS, bind
+from tailgrad.estimators import bind
 from tailgrad.fidelity import check_fidelity, gradient_fidelity, population_influence
-from tailgrad.fidelity.measure import WITHOUT_SCALE
 from tailgrad.fidelity.products import inner_products, measure
 from tailgrad.statistics import mean_interval
 
@@ -256,10 +255,6 @@ def test_several_m_and_n_come_in_order_and_n_matters_only_where_it_is_taken() ->
         )
         for key in MEASURES:
             np.testing.assert_array_equal(single.points[0].measures[key], point.measures[key])
-
-
-def test_estimators_without_a_scale_say_so_themselves() -> None:
-    assert {name for name, estimator in ESTIMATORS.items() if "Scale: none" in estimator.__doc__} == WITHOUT_SCALE
 
 
 @pytest.mark.parametrize(

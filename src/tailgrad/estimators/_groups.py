@@ -1,38 +1,12 @@
 """What the estimators share: rewards in, relative to the best of the group; advantages out."""
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from tailgrad.types import Advantages, Rewards
-
-_Estimator = TypeVar("_Estimator", bound=Callable[..., Advantages])
-
-
-def needs(
-    smallest: Callable[..., int], *, table: Callable[..., int] | None = None
-) -> Callable[[_Estimator], _Estimator]:
-    """Decorator: the estimator needs `smallest(**options)` scored rollouts per group; without it, 2.
-
-    `table(**options)` is the smallest M of a table that it takes, where that is another number.
-    """
-
-    def mark(estimator: _Estimator) -> _Estimator:
-        setattr(estimator, "smallest_group", smallest)  # noqa: B010  (mypy knows no attributes of functions)
-        setattr(estimator, "smallest_table", table or smallest)  # noqa: B010
-        return estimator
-
-    return mark
-
-
-def over_batch(estimator: _Estimator) -> _Estimator:
-    """Decorator: what the estimator gives to a group depends on the other groups of the table."""
-    setattr(estimator, "over_batch", True)  # noqa: B010
-    return estimator
 
 
 def per_prompt(deploy_n: int | float | Tensor, rewards: Rewards) -> int | float | Tensor:

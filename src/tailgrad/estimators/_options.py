@@ -14,6 +14,15 @@ def read(text: str, annotation: Any) -> Any:
     return _as_number(value) if annotation is float else value
 
 
+def written(value: Any) -> str:
+    """A value as `read` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return "+".join(written(item) for item in value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
 def _as_number(value: Any) -> Any:
     """The value as a float where it is a number."""
     return float(value) if fits(value, float) else value

@@ -13,11 +13,6 @@ from tailgrad.tails import gaussian_tail_forecast, tail_statistics
 
 SCALINGS: Final = ("none", "group", "batch")
 """How advantages may be scaled; see `scale_advantages`."""
-SCALED_BY_GROUP: Final = ("flat_tea",)
-"""Estimators whose advantages are scaled in each group unless another scaling is asked for.
-
-Advantages are then as large as GRPO's, and prompts whose rewards spread more do not count for more.
-"""
 FORECAST_TAIL: Final = 0.25
 """The tail fraction of the logged forecast where none is set."""
 

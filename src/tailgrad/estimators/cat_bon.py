@@ -3,13 +3,12 @@
 import torch
 from torch import Tensor
 
-from tailgrad.estimators._groups import num_scored, output_dtype, over_batch, per_prompt, relative_rewards
+from tailgrad.estimators._groups import num_scored, output_dtype, per_prompt, relative_rewards
 from tailgrad.estimators._ranks import log_best_of_n_weight, num_smaller
 from tailgrad.estimators.grpo import grpo
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
-@over_batch
 def cat_bon(
     rewards: Rewards, *, deploy_n: int | float | Tensor, normalize: bool = True, validate: bool = True
 ) -> Advantages:

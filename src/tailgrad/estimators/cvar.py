@@ -1,12 +1,11 @@
 """CVaR: a rollout's excess over the threshold of the upper tail."""
 
-from tailgrad.estimators._groups import finish, needs, relative_rewards
-from tailgrad.estimators.tea import check_tail, smallest_tail_group
+from tailgrad.estimators._groups import finish, relative_rewards
+from tailgrad.estimators.tea import check_tail
 from tailgrad.tails.statistics import tail_statistics
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
-@needs(smallest_tail_group)
 def cvar(rewards: Rewards, *, tail_fraction: float = 0.25, validate: bool = True) -> Advantages:
     """Influence of each rollout on the mean of the upper tail.
 

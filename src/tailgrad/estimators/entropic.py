@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards
+from tailgrad.estimators._groups import finish, num_scored, relative_rewards
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 _DIVERGENCE = math.log(2)
@@ -21,7 +21,6 @@ def smallest_entropic_group() -> int:
     return 3
 
 
-@needs(smallest_entropic_group)
 def entropic(rewards: Rewards, *, validate: bool = True) -> Advantages:
     """Exponential weight of each rollout over the mean weight of the others, at a beta that fits the group.
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, needs, per_prompt, relative_rewards
+from tailgrad.estimators._groups import centred, finish, per_prompt, relative_rewards
 from tailgrad.estimators._ratios import check_ratios, group_weights
 from tailgrad.estimators.tea import check_tail, smallest_tail_group, warn_unless_extrapolating
 from tailgrad.tails.constants import check_budget, extrapolation_coefficient
@@ -17,7 +17,6 @@ def smallest_flat_group(*, tail_fraction: float = 1.0, **others: object) -> int:
     return smallest_tail_group(tail_fraction=tail_fraction)
 
 
-@needs(smallest_flat_group)
 def flat_tea(
     rewards: Rewards,
     ratios: Ratios | None = None,

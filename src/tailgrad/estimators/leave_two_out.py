@@ -1,21 +1,21 @@
 """Leave-two-out (MaxPO): what an estimator gives a rollout, against what it gives the others in its absence."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, needs, num_scored, over_batch
+from tailgrad.estimators._groups import finish, num_scored
+from tailgrad.estimators.registry import EstimatorRow, row_of
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 _MOST_ENTRIES = 2**24
 """Rewards in a call of the estimator; a table that makes more is taken in parts."""
 
 
-def leave_two_out(estimate: Callable[[Tensor], Tensor]) -> Callable[..., Advantages]:
+def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
     """An estimator with the leave-two-out baseline, which centres it and adds no bias.
 
     Formula: with u^(-j) the advantages that the estimator gives to the m - 1 rollouts other than j,
@@ -37,8 +37,8 @@ def leave_two_out(estimate: Callable[[Tensor], Tensor]) -> Callable[..., Advanta
             call that does not wait for the device.
 
     Returns:
-        A function from rewards `[P, M]`, M >= 3, NaN where unscored, to advantages `[P, M]` in the units of those of
-        the estimator; with `validate=False` it does not check the rewards first.
+        An estimator from rewards `[P, M]`, M >= 3, NaN where unscored, to advantages `[P, M]` in the units of those of
+        `estimate`; with `validate=False` it does not check the rewards first.
 
     Raises:
         TypeError: By the function, if the rewards are not a real tensor.
@@ -71,9 +71,9 @@ def leave_two_out(estimate: Callable[[Tensor], Tensor]) -> Callable[..., Advanta
         advantages = difference_of_pairs(of_all, rewards) / (rollouts - 1)
         return finish(advantages.where(num_scored(rewards) >= smallest, 0.0), rewards)
 
-    smallest = _one_more("smallest_group", estimate)
-    marked = needs(lambda: smallest, table=lambda: _one_more("smallest_table", estimate))(estimate_leaving_two_out)
-    return over_batch(marked) if _looks_at_the_batch(estimate) else marked
+    row, options = row_of(estimate)
+    smallest = max(3, row.smallest_group(**options) + 1)
+    return replace(row, function=estimate_leaving_two_out, smallest_group=lambda **others: smallest)
 
 
 def difference_of_pairs(influence: Float[Tensor, "P M M"], rewards: Rewards) -> Float[Tensor, "P M"]:
@@ -83,23 +83,6 @@ def difference_of_pairs(influence: Float[Tensor, "P M M"], rewards: Rewards) -> 
     return left_out.sum(dim=1) - left_out.sum(dim=2) + 0.0  # no -0.0
 
 
-def _one_more(mark: str, estimate: Callable[[Tensor], Tensor]) -> int:
-    """One rollout more than the estimator says by its mark that it needs, but at least 3."""
-    function, options = _function_and_options(estimate)
-    smallest: Callable[..., int] | None = getattr(function, mark, None)
-    return 3 if smallest is None else max(3, smallest(**options) + 1)
-
-
-def _looks_at_the_batch(estimate: Callable[[Tensor], Tensor]) -> bool:
-    return getattr(_function_and_options(estimate)[0], "over_batch", False)
-
-
-def _function_and_options(estimate: Callable[[Tensor], Tensor]) -> tuple[Callable[..., Tensor], dict[str, Any]]:
-    if not isinstance(estimate, partial):
-        return estimate, {}
-    return estimate.func, {name: option for name, option in estimate.keywords.items() if name != "validate"}
-
-
-def _rows_of_a_call(estimate: Callable[[Tensor], Tensor], rollouts: int) -> int:
+def _rows_of_a_call(estimate: Callable[..., Tensor], rollouts: int) -> int:
     """How many groups the estimator gets at once: all, where what it gives to one depends on the others."""
-    return 2**62 if _looks_at_the_batch(estimate) else max(1, _MOST_ENTRIES // (rollouts - 1))
+    return 2**62 if row_of(estimate)[0].over_batch else max(1, _MOST_ENTRIES // (rollouts - 1))

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.estimators._binomials import binomial_ratio, check_k
-from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards, sorted_gaps
+from tailgrad.estimators._groups import finish, num_scored, relative_rewards, sorted_gaps
 from tailgrad.estimators._ratios import check_ratios, ratios_of_scored
 from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
@@ -23,7 +23,6 @@ def smallest_subset_group(*, k: int, baseline: Baseline | None = None) -> int:
     return k + 1 if baseline == "loo" or (baseline != "none" and k == 1) else k
 
 
-@needs(smallest_subset_group)
 def max_at_k(
     rewards: Rewards,
     ratios: Ratios | None = None,

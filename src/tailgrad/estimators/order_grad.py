@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from tailgrad.estimators._binomials import check_k
-from tailgrad.estimators._groups import finish, needs, num_scored, relative_rewards, sorted_gaps
+from tailgrad.estimators._groups import finish, num_scored, relative_rewards, sorted_gaps
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -19,7 +19,6 @@ def smallest_order_group(*, k: int, top: int | None = None, quantile: float | No
     return k + 1
 
 
-@needs(smallest_order_group)
 def order_grad(
     rewards: Rewards, *, k: int, top: int | None = None, quantile: float | None = None, validate: bool = True
 ) -> Advantages:

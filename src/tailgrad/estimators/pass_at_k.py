@@ -3,7 +3,7 @@
 import torch
 
 from tailgrad.estimators._binomials import binomial_ratio, check_k
-from tailgrad.estimators._groups import check_binary, finish, needs, num_scored
+from tailgrad.estimators._groups import check_binary, finish, num_scored
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -13,7 +13,6 @@ def smallest_pass_group(*, k: int) -> int:
     return k + 1
 
 
-@needs(smallest_pass_group)
 def pass_at_k(rewards: Rewards, *, k: int, validate: bool = True) -> Advantages:
     """Standardised advantage of a rollout in groups of k, averaged over all of them; rewards 0 or 1.
 

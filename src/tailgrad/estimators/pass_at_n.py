@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, num_scored, over_batch, per_prompt
+from tailgrad.estimators._groups import centred, finish, num_scored, per_prompt
 from tailgrad.tails.constants import check_budget
 from tailgrad.types import Advantages, Rewards, check_rewards
 
@@ -19,7 +19,6 @@ _TOLERANCE = 0.01
 """How far from its level a reward may lie, in units of the narrowest gap: bfloat16 has three digits."""
 
 
-@over_batch
 def pass_at_n(
     rewards: Rewards,
     *,

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, needs, num_scored, per_prompt, relative_rewards
-from tailgrad.estimators._prefixes import Evaluation, prefix_plan, smallest_prefix_group
+from tailgrad.estimators._groups import finish, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._prefixes import Evaluation, prefix_plan
 from tailgrad.estimators.tea import check_tail, warn_unless_extrapolating
 from tailgrad.tails.shapes import FittedTail, TailShape, tail_shape
 from tailgrad.types import Advantages, Rewards, check_rewards
@@ -17,7 +17,6 @@ _CPU_CHUNK, _GPU_CHUNK = 2**17, 2**25
 """Entries of the tables [P, M, M] that are worked on at once."""
 
 
-@needs(smallest_prefix_group)
 def prefix_tea(
     rewards: Rewards,
     *,

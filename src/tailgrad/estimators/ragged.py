@@ -1,7 +1,6 @@
 """Groups of different sizes in one flat batch, in any order: what engines such as verl hand over."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
+from tailgrad.estimators.registry import row_of
 from tailgrad.types import check_sizes
 
 FlatRewards = Real[Tensor, " B"] | Bool[Tensor, " B"]
@@ -37,8 +37,8 @@ def advantages_ragged(
         group_ids: The group of each rollout: a tensor of whole numbers, or a sequence of any hashable sortable
             labels, such as strings.
         estimator: A function from rewards `[P, M]` to advantages `[P, M]`, such as a value of `ESTIMATORS` or what
-            `bind` returns. One of your own that needs more than two rollouts, or looks at the whole batch, says so as
-            in `docs/add_an_estimator.md`.
+            `bind` returns. One of your own that needs more than two rollouts, or looks at the whole batch, comes as an
+            `EstimatorRow` that says so.
         **options: Passed on to the estimator. A tensor `deploy_n` holds one N a rollout, the same within a group.
 
     Returns:
@@ -54,12 +54,11 @@ def advantages_ragged(
         tensor([-3., -2.,  0.,  3.,  2.])
     """
     group, size, place = _layout(rewards, group_ids)
-    of_estimator, given = estimator, options
-    if isinstance(estimator, partial):
-        of_estimator, given = estimator.func, {**estimator.keywords, **options}
-    if given.get("validate", True):
+    row, bound = row_of(estimator)
+    own = {name: option for name, option in (bound | options).items() if name != "validate"}
+    if {**getattr(estimator, "keywords", {}), **options}.get("validate", True):
         check_sizes(rewards)
-    columns: int = max([2, _smallest_table(of_estimator, given), *size.tolist()])
+    columns: int = max([2, row.smallest_group(**own), *size.tolist()])
     floating = rewards if rewards.is_floating_point() else rewards.to(torch.float64)
     table = floating.new_full((len(size), columns), torch.nan)
     table[group, place] = floating
@@ -68,17 +67,10 @@ def advantages_ragged(
         if len(budget) != len(rewards):
             raise ValueError(f"deploy_n must hold one N a rollout, {len(rewards)}, got {len(budget)}")
         options["deploy_n"] = budget.new_zeros(len(size)).index_put((group,), budget.to(rewards.device))
-    alone = getattr(of_estimator, "over_batch", False)
-    advantages = _one_by_one(estimator, table, options) if alone else estimator(table, **options)
+    advantages = _one_by_one(estimator, table, options) if row.over_batch else estimator(table, **options)
     # A group of n in a table of M columns comes out as n of M scored rollouts would: times M / n.
     flat = advantages[group, place] * (size[group].to(advantages.dtype) / columns)
     return flat if rewards.is_floating_point() else flat.to(torch.float32)
-
-
-def _smallest_table(estimator: Callable[..., Tensor], options: dict[str, Any]) -> int:
-    """The fewest columns that the estimator takes."""
-    smallest: Callable[..., int] | None = getattr(estimator, "smallest_table", None)
-    return 2 if smallest is None else smallest(**{name: o for name, o in options.items() if name != "validate"})
 
 
 def _one_by_one(estimator: Callable[..., Tensor], table: Tensor, options: dict[str, Any]) -> Tensor:

@@ -5,7 +5,7 @@ import warnings
 
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, needs, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._groups import centred, finish, num_scored, per_prompt, relative_rewards
 from tailgrad.estimators._ratios import check_ratios, group_weights
 from tailgrad.tails.constants import check_tail_fraction
 from tailgrad.tails.shapes import as_column, tail_shape
@@ -19,7 +19,6 @@ def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int
     return math.floor((1 + 1e-9) / tail_fraction) + 1
 
 
-@needs(smallest_tail_group)
 def tea(
     rewards: Rewards,
     ratios: Ratios | None = None,

@@ -8,13 +8,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Real
 
-from tailgrad.estimators import accepted_options, bind, max_at_k, parse_estimator, smallest_group
+from tailgrad.estimators import bind, find_estimator, max_at_k, parse_estimator, smallest_group, with_budget
 from tailgrad.fidelity.products import agreement, inner_products, measure, without_each_prompt
 from tailgrad.statistics.intervals import Interval
 from tailgrad.types import check_rewards
-
-WITHOUT_SCALE = frozenset({"grpo", "f_grpo", "pass_at_k", "qae", "cat_bon", "entropic"})
-"""Estimators that divide by a standard deviation: the norm of their gradient means nothing."""
 
 
 @runtime_checkable
@@ -169,10 +166,10 @@ def gradient_fidelity(
             name, options = parse_estimator(text)
             steps = None
             for budget, truth in truths.items():
-                if steps is None or "deploy_n" in accepted_options(name):
+                if steps is None or find_estimator(name).takes_deploy_n:
                     steps = _step_gradients(halves, gradients, name, options, m=size, deploy_n=budget)
                 products = inner_products(steps, truth)
-                measures = measure(products, has_scale=name not in WITHOUT_SCALE, seed=seed)
+                measures = measure(products, has_scale=find_estimator(name).has_scale, seed=seed)
                 left_out = without_each_prompt(products)
                 points.append(FidelityPoint(text, size, budget, 2 * (half // size), measures, left_out))
     points.sort(key=lambda point: (point.deploy_n, point.m))
@@ -230,16 +227,12 @@ def _check_estimator(text: str, m: Sequence[int], deploy_n: Sequence[int]) -> No
     if "deploy_n" in options:
         raise ValueError(f"estimator {text!r}: every estimator gets the N that it is compared at; leave deploy_n out.")
     for budget in deploy_n:
-        needed = smallest_group(name, **_with_budget(name, options, budget))
+        needed = smallest_group(name, **with_budget(name, options, budget))
         if min(m) < needed:
             raise ValueError(
                 f"{text} needs at least {needed} rollouts per prompt, got m = {min(m)}: use more, or other options of "
                 "the estimator."
             )
-
-
-def _with_budget(name: str, options: dict[str, Any], deploy_n: int) -> dict[str, Any]:
-    return options | {"deploy_n": deploy_n} if "deploy_n" in accepted_options(name) else options
 
 
 def _truth(halves: np.ndarray, gradients: ResponseGradients, deploy_n: int) -> Float[np.ndarray, "P 2 D"]:
@@ -253,7 +246,7 @@ def _step_gradients(
     halves: np.ndarray, gradients: ResponseGradients, name: str, options: dict[str, Any], *, m: int, deploy_n: int
 ) -> Float[np.ndarray, "P 2 G D"]:
     """The gradient that the estimator makes of each group of m, for every prompt, half and training step."""
-    estimate = bind(name, **_with_budget(name, options, deploy_n))
+    estimate = bind(name, **with_budget(name, options, deploy_n))
     prompts, _, half = halves.shape
     groups = half // m
     rewards = torch.from_numpy(halves[:, :, : groups * m].reshape(prompts, 2 * groups, m))

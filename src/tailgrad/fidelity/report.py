@@ -10,6 +10,7 @@ import numpy as np
 
 from tailgrad.display.cells import aligned, decimals_of, interval_cell, interval_numbers, without_nan
 from tailgrad.display.style import COLOURS, LINES, drawing
+from tailgrad.estimators import ESTIMATORS
 from tailgrad.fidelity.break_even import break_even, break_even_cell
 from tailgrad.fidelity.measure import Fidelity, FidelityPoint
 from tailgrad.statistics.intervals import CONFIDENCE, RESAMPLES
@@ -27,7 +28,6 @@ _TITLES = {
     "signal_to_noise": "Signal to noise of a step\n(squared norms)",
 }
 _IDEAL = {"direction": 1.0, "norm_ratio": 1.0}
-_FOLLOW_THE_MEAN = ("grpo", "dr_grpo", "rloo")
 
 
 def write_fidelity(fidelity: Fidelity, out_dir: str | Path, *, pool: Mapping[str, Any] | None = None) -> str:
@@ -104,7 +104,7 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
 def _table(points: Sequence[FidelityPoint]) -> str:
     decimals = {key: decimals_of([point.measures[key] for point in points]) for key in _HEADINGS}
     names = {point.estimator for point in points}
-    mean = next((name for name in _FOLLOW_THE_MEAN if name in names), None)
+    mean = next((name for name, row in ESTIMATORS.items() if row.follows_mean and name in names), None)
     references = {point.m: point for point in points if point.estimator == mean}
     rows = [["m", "estimator", *_HEADINGS.values(), *([f"ahead of {mean} from"] if mean else [])]]
     for point in points:

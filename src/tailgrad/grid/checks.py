@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from tailgrad.estimators import accepted_options, bind, parse_estimator
+from tailgrad.estimators import bind, find_estimator, parse_estimator
 
 if TYPE_CHECKING:
     from tailgrad.grid.config import GridConfig
@@ -215,7 +215,7 @@ def _check_estimators(config: GridConfig) -> None:
         name, options = parse_estimator(spec)
         if "deploy_n" in options:
             raise ValueError(f"estimator {spec!r} sets deploy_n: say it in `budgets`, as [m, N].")
-        accepted = accepted_options(name)
+        accepted = find_estimator(name).options
         given = {option: _read(name, option, value) for option, value in config.train.items() if option in accepted}
         for m, deploy_n in config.budgets:
             known = {"deploy_n": deploy_n} if "deploy_n" in accepted else {}

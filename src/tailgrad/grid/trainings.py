@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
-from tailgrad.estimators import accepted_options, parse_estimator
+from tailgrad.estimators import find_estimator, parse_estimator
 from tailgrad.grid.config import GridConfig
 from tailgrad.identity import sha256_of
 from tailgrad.rollouts.generation import TRAINING_DEFAULTS
@@ -105,7 +105,7 @@ def cells(config: GridConfig) -> list[Training]:
     for policy, reward, prompts, (m, deploy_n), weight, estimator in product(
         config.policies, config.rewards, config.prompts, config.budgets, weights, config.estimators
     ):
-        known = "deploy_n" in accepted_options(parse_estimator(estimator)[0])
+        known = find_estimator(parse_estimator(estimator)[0]).takes_deploy_n
         found[Training(policy, reward, prompts, estimator, m, deploy_n if known else None, weight)] = None
     return list(found)
 

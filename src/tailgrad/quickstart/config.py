@@ -8,7 +8,7 @@ from typing import Final
 
 import torch
 
-from tailgrad.estimators import accepted_options, bind, parse_estimator
+from tailgrad.estimators import bind, parse_estimator, with_budget
 from tailgrad.quickstart.task import SPLITS
 
 HELD_OUT: Final = tuple(split for split in SPLITS if split != "train")
@@ -73,5 +73,4 @@ class QuickstartConfig:
             )
         for spec in self.estimators:
             name, options = parse_estimator(spec)
-            known = {"deploy_n": self.deploy_n} if "deploy_n" in accepted_options(name) else {}
-            bind(name, **known | options)(torch.zeros(1, self.num_generations))
+            bind(name, **with_budget(name, options, self.deploy_n))(torch.zeros(1, self.num_generations))

@@ -10,8 +10,8 @@ from typing import Any, Final
 import torch
 from trl import GRPOConfig
 
-from tailgrad.estimators import ESTIMATORS, accepted_options, bind, summary, takes_ratios
-from tailgrad.estimators.batch import FORECAST_TAIL, SCALED_BY_GROUP, SCALINGS
+from tailgrad.estimators import ESTIMATORS, bind, find_estimator
+from tailgrad.estimators.batch import FORECAST_TAIL, SCALINGS
 from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ class TailGRPOConfig(GRPOConfig):
 
     estimator: str = _option(
         "flat_tea",
-        "Estimator of the advantages: " + "; ".join(f"{name} ({summary(name)})" for name in ESTIMATORS) + ".",
+        "Estimator of the advantages: "
+        + "; ".join(f"{name} ({row.summary})" for name, row in ESTIMATORS.items())
+        + ".",
     )
     deploy_n: int = _option(128, "N: how many responses the best is taken of at deployment.")
     tail_fraction: float | None = _option(
@@ -55,7 +57,7 @@ class TailGRPOConfig(GRPOConfig):
     advantage_scaling: str | None = _option(
         None,
         "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch). Default: "
-        f"group for {' and '.join(SCALED_BY_GROUP)}, none for the others.",
+        f"group for {', '.join(name for name in ESTIMATORS if ESTIMATORS[name].scaling == 'group')}, none for the others.",
     )
     off_policy_correction: bool = _option(
         False,
@@ -121,10 +123,10 @@ class TailGRPOConfig(GRPOConfig):
 
     def _check_correction(self) -> None:
         """Refuse a correction that the estimator has no form for, and one of rollouts that serve one step only."""
-        if not takes_ratios(self.estimator):
+        if not find_estimator(self.estimator).takes_ratios:
             raise ValueError(
                 f"off_policy_correction has no form for estimator = {self.estimator!r}; choose one of "
-                f"{', '.join(filter(takes_ratios, ESTIMATORS))}, or leave it out."
+                f"{', '.join(name for name, row in ESTIMATORS.items() if row.takes_ratios)}, or leave it out."
             )
         if self.mask_truncated_completions:
             raise ValueError(
@@ -141,12 +143,12 @@ class TailGRPOConfig(GRPOConfig):
     @property
     def scaling(self) -> str:
         """How advantages are scaled: `advantage_scaling`, or the estimator's own scaling where that is None."""
-        return self.advantage_scaling or ("group" if self.estimator in SCALED_BY_GROUP else "none")
+        return self.advantage_scaling or find_estimator(self.estimator).scaling
 
     def estimator_options(self) -> dict[str, Any]:
         """Return the options to give the estimator; None stands for its default."""
-        accepted = accepted_options(self.estimator)
-        all_of_them = {option for name in ESTIMATORS for option in accepted_options(name)}
+        accepted = find_estimator(self.estimator).options
+        all_of_them = {option for row in ESTIMATORS.values() for option in row.options}
         options = {name: getattr(self, name) for name in sorted(all_of_them - set(_SHARED))}
         return options | {name: getattr(self, name) for name in _SHARED if name in accepted}
 
