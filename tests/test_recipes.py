@@ -72,8 +72,11 @@ def test_every_value_says_whose_it_is(recipe: Path) -> None:
 @every_recipe
 def test_a_misspelt_key_is_refused(recipe: Path, tmp_path: Path) -> None:
     copy = tmp_path / "recipe.yaml"
-    copy.write_text(recipe.read_text().replace("tail_fraction:", "tail_fracton:"))
-    with pytest.raises(ValueError, match="--tail_fracton"):
+    copy.write_text(recipe.read_text().replace("deploy_n:", "deploy_m:"))
+    with pytest.raises(ValueError, match="--deploy_m"):
+        parse(copy)
+    copy.write_text(recipe.read_text().replace("tail_fraction=", "tail_fracton="))
+    with pytest.raises(ValueError, match="tea takes no option 'tail_fracton'"):
         parse(copy)
 
 

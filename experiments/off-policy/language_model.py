@@ -51,8 +51,7 @@ def train(base: str, out: Path, seed: int, corrects: bool) -> list[tuple[float, 
     """Train into `out` with the settings of the quickstart."""
     args = TailGRPOConfig(
         output_dir=str(out),
-        estimator="max_at_k",
-        k=4,
+        estimator="max_at_k:k=4",
         num_generations=16,
         deploy_n=128,
         advantage_scaling="batch",

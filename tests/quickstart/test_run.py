@@ -98,7 +98,7 @@ def test_an_estimator_may_have_options(tmp_path: Path) -> None:
     config = QuickstartConfig(estimators=("max_at_k:k=4",))
     (job,) = _training_jobs(tmp_path, tmp_path, tmp_path, [("max_at_k:k=4", 0)], config)
     options = dict(zip(job.argv[1::2], job.argv[2::2], strict=True))
-    assert (options["--estimator"], options["--k"]) == ("max_at_k", "4")
+    assert options["--estimator"] == "max_at_k:k=4"
     assert options["--save_at_steps"] == "50"  # which is sampled later,
     assert "--save_total_limit" not in options  # and which this would remove
 

@@ -21,6 +21,8 @@ CPU = "use_cpu: true\nbf16: false\n"
         ("", "is not a mapping"),
         ("num_generation: 16", "did you mean 'num_generations'"),
         ("2024: 16", "the key 2024"),
+        ("center: true", "the key 'center', which is no option of `tailgrad train`: it belongs to the estimator tea"),
+        ("risk_beta: 2", "write --estimator rs_grpo:risk_beta=..."),
         ("save_strategy: no", 'save_strategy: "no"'),
         ("eval_strategy: off", 'eval_strategy: "no"'),
         ("lr_scheduler_type: yes", "cosine"),

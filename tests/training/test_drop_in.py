@@ -85,7 +85,7 @@ def test_what_is_no_configuration_is_refused(policy, prompts) -> None:
 
 @pytest.mark.parametrize(
     ("drawn", "own"),
-    [(1, {}), (4, {"estimator": "tea"}), (2, {"estimator": "max_at_k", "k": 4}), (2, {"estimator": "prefix_tea"})],
+    [(1, {}), (4, {"estimator": "tea"}), (2, {"estimator": "max_at_k:k=4"}), (2, {"estimator": "prefix_tea"})],
 )
 def test_an_evaluation_may_draw_fewer_than_the_estimator_needs(policy, prompts, options, caplog, drawn, own) -> None:
     changes = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": drawn, "num_generations": 16}

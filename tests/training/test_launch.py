@@ -32,8 +32,7 @@ def config(policy, options, tmp_path: Path):
         "dataset_name": str(data),
         "prompt_column": "question",
         "reward_funcs": ["tailgrad.quickstart.task.verifier"],
-        "estimator": "max_at_k",
-        "k": 3,
+        "estimator": "max_at_k:k=3",
     }
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -46,7 +45,7 @@ def config(policy, options, tmp_path: Path):
 
 
 def test_a_config_file_and_the_command_line_over_it(config, tmp_path: Path, capsys) -> None:
-    assert main(config(k=4, num_generations=16)) == 0
+    assert main(config(estimator="max_at_k:k=4", num_generations=16)) == 0
     record = json.loads((tmp_path / "out" / "tailgrad_training.json").read_text())
     assert record["estimator"] == "max_at_k"
     assert record["options"] == {"k": 4}
@@ -79,7 +78,15 @@ def test_a_reward_model_beside_a_function(config, tmp_path: Path, capsys) -> Non
     ("changes", "message"),
     [
         ({"estimator": "prefix_tee"}, "did you mean 'prefix_tea'"),
-        ({"k": 99}, "k = 99"),
+        ({"estimator": "max_at_k:k=99"}, "k = 99"),
+        (
+            {"k": 4},
+            "no option of `tailgrad train`: it belongs to the estimators max_at_k, order_grad",
+        ),
+        (
+            {"tail_fraction": 0.5},
+            "tea, prefix_tea, flat_tea, cvar: write --estimator tea:tail_fraction=...",
+        ),
         ({"model_name_or_path": "/no/such/model"}, "/no/such/model"),
         ({"dataset_name": "/no/such/data.jsonl"}, "no such file"),
         ({"prompt_column": "text"}, "question"),
@@ -154,7 +161,7 @@ def options_without_batch(config: list[str], tmp_path: Path) -> list[str]:
 
 
 def test_without_a_batch_option_any_number_of_generations_trains(config, tmp_path: Path) -> None:
-    assert main(options_without_batch(config(num_generations=16, k=4), tmp_path)) == 0
+    assert main(options_without_batch(config(num_generations=16, estimator="max_at_k:k=4"), tmp_path)) == 0
     assert json.loads((tmp_path / "out" / "tailgrad_training.json").read_text())["num_generations"] == 16
 
 

@@ -58,12 +58,12 @@ def in_order(passes: list[dict[str, Tensor]], name: str) -> Tensor:
 
 @pytest.mark.parametrize(
     ("name", "own"),
-    [("max_at_k", {"k": 4}), ("tea", {"deploy_n": 64}), ("flat_tea", {"advantage_scaling": "none"})],
+    [("max_at_k:k=4", {}), ("tea", {"deploy_n": 64}), ("flat_tea", {"advantage_scaling": "none"})],
 )
 def test_a_further_iteration_has_the_advantages_of_the_policy_then(policy, prompts, options, name, own) -> None:
     args = TailGRPOConfig(**options(num_iterations=3, max_steps=6), estimator=name, **own, off_policy_correction=True)
     trainer = trained(policy, prompts, args)
-    estimate = bind(name, **args.estimator_options())
+    estimate = bind(args.estimator_name, **args.estimator_options())
     assert (len(trainer.rewards), len(trainer.passes)) == (2, 6)
     for batch, rewards in enumerate(trainer.rewards):
         first, *further = trainer.passes[3 * batch : 3 * batch + 3]
@@ -81,7 +81,7 @@ def test_each_step_on_a_part_of_the_rollouts_has_the_advantages_of_its_policy(po
     """Four steps take four rollouts each, of groups that lie across them; an evaluation comes between."""
     changes = {"per_device_train_batch_size": 4, "steps_per_generation": 4, "max_steps": 4, "eval_strategy": "steps"}
     changes |= {"eval_steps": 2, "per_device_eval_batch_size": 8, "advantage_scaling": "batch"}
-    args = TailGRPOConfig(**options(**changes), estimator="max_at_k", k=4, off_policy_correction=True)
+    args = TailGRPOConfig(**options(**changes), estimator="max_at_k:k=4", off_policy_correction=True)
     trainer = trained(policy, prompts, args, eval_dataset=prompts.select(range(1)))
     [rewards] = trainer.rewards
     assert len(trainer.passes) == 4
@@ -94,7 +94,7 @@ def test_each_step_on_a_part_of_the_rollouts_has_the_advantages_of_its_policy(po
 def test_all_backward_passes_of_a_step_have_the_advantages_of_its_policy(policy, prompts, options) -> None:
     """Two passes of eight rollouts make a step; without a backward pass between, they share the advantages."""
     changes = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2, "num_iterations": 2}
-    args = TailGRPOConfig(**options(**changes), estimator="max_at_k", k=4, off_policy_correction=True)
+    args = TailGRPOConfig(**options(**changes), estimator="max_at_k:k=4", off_policy_correction=True)
     trainer = trained(policy, prompts, args)
     [rewards], passes = trainer.rewards, trainer.passes
     assert len(passes) == 4
@@ -128,7 +128,7 @@ def test_the_scale_is_that_of_the_rollouts_when_drawn(policy, prompts, options, 
     """So a response whose ratio is large does not silence the other groups of the batch."""
     log_ratios = torch.zeros(16)
     log_ratios[3] = 10.0
-    own = {"estimator": "max_at_k", "k": 4, "advantage_scaling": scaling}
+    own = {"estimator": "max_at_k:k=4", "advantage_scaling": scaling}
     advantages, plain = corrected(policy, prompts, options, log_ratios, **own)
     torch.testing.assert_close(advantages[1], plain[1])
     rewards = torch.randn(16, generator=torch.Generator().manual_seed(0)).view(2, 8)
@@ -179,7 +179,7 @@ def test_dropout_is_refused(policy, prompts, options, layers) -> None:
 
 
 def test_without_it_the_advantages_stay(policy, prompts, options) -> None:
-    args = TailGRPOConfig(**options(num_iterations=2, max_steps=2), estimator="max_at_k", k=4)
+    args = TailGRPOConfig(**options(num_iterations=2, max_steps=2), estimator="max_at_k:k=4")
     first, second = trained(policy, prompts, args).passes
     assert torch.equal(first["advantages"], second["advantages"])
     assert "place" not in first
@@ -189,13 +189,14 @@ def test_without_it_the_advantages_stay(policy, prompts, options) -> None:
     ("changes", "message"),
     [
         ({"estimator": "grpo"}, r"no form for estimator = 'grpo'; choose one of .*tea.*, max_at_k"),
+        ({"estimator": "tea:tail=exponential"}, "has no form for ratios of an older policy"),
         ({"num_iterations": 1}, "nothing to correct: rollouts serve 1 backward passes, a step takes 1"),
         ({"gradient_accumulation_steps": 4}, "nothing to correct: rollouts serve 4 backward passes, a step takes 4"),
         ({"mask_truncated_completions": True}, "no ratio of a response that mask_truncated_completions leaves out"),
     ],
 )
 def test_what_cannot_be_corrected_is_refused(options, changes, message) -> None:
-    given = {"estimator": "max_at_k", "k": 4 if "estimator" not in changes else None, "num_iterations": 2}
+    given = {"estimator": "max_at_k:k=4", "num_iterations": 2}
     if "gradient_accumulation_steps" in changes:
         changes |= {"steps_per_generation": 2}
     with pytest.raises(ValueError, match=message):

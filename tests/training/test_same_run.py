@@ -25,6 +25,7 @@ def record(**changes: Any) -> dict[str, Any]:
         world_size=changes.pop("world_size", 1),
         train_batch_size=changes.pop("train_batch_size", 16),
         gradient_accumulation_steps=options.get("gradient_accumulation_steps", 1),
+        estimator=options.get("estimator", "tea"),
         to_dict=lambda: {"seed": 1, "output_dir": "a"} | options,
     )
     given = {"model": "some/model", "rewards": [checked(reward)], "dataset": DATA, "adapter": None}
@@ -77,3 +78,19 @@ def test_a_model_is_its_content_and_one_that_was_never_saved_is_nothing(policy, 
     assert record(rewards=[str(policy)])["rewards"] == [record(model=str(policy))["model"]]
     monkeypatch.chdir(policy)  # the current folder is not the model without a name
     assert record(model="")["model"] == ""
+
+
+def test_an_estimator_is_the_same_however_it_is_written() -> None:
+    """0.1 wrote the options of estimators beside it, with those of all others that were left at None."""
+    now = record(options={"estimator": "tea:tail_fraction=5e-1,center=true"})
+    assert now["options"]["estimator"] == "tea:center=true,tail_fraction=0.5"
+    then = record()
+    beside = {"tail_fraction": 0.5, "center": True, "k": None, "baseline": None, "deploy_n": 128}
+    then["options"] |= {"estimator": "tea", **beside}
+    assert differences(then, now) == ([], [])
+    then["options"]["tail_fraction"] = 0.25
+    words = "estimator was tea:center=true,tail_fraction=0.25, is tea:center=true,tail_fraction=0.5"
+    assert differences(then, now) == ([words], [])
+    grpo = record(options={"estimator": "grpo"})
+    then["options"] |= {"estimator": "grpo"}  # where the tail fraction was that of the logged forecast
+    assert differences(then, grpo) == ([], [])

@@ -4,6 +4,7 @@ from tailgrad.estimators.bon_max_mean import bon_max_mean
 from tailgrad.estimators.bon_max_second import bon_max_second
 from tailgrad.estimators.bon_rl import bon_rl
 from tailgrad.estimators.by_name import (
+    belongs_to_estimators,
     bind,
     find_estimator,
     parse_estimator,
@@ -36,6 +37,7 @@ __all__ = [
     "ESTIMATORS",
     "EstimatorRow",
     "advantages_ragged",
+    "belongs_to_estimators",
     "bind",
     "bon_max_mean",
     "bon_max_second",

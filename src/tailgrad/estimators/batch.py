@@ -9,12 +9,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tailgrad.tails import gaussian_tail_forecast, tail_statistics
+from tailgrad.tails import tail_forecast, tail_statistics
 
 SCALINGS: Final = ("none", "group", "batch")
 """How advantages may be scaled; see `scale_advantages`."""
-FORECAST_TAIL: Final = 0.25
-"""The tail fraction of the logged forecast where none is set."""
 
 
 def sum_rewards(
@@ -120,8 +118,9 @@ def advantage_metrics(
     advantages: Float[Tensor, "P M"],
     *,
     deploy_n: int | float,
-    tail_fraction: float | None,
     smallest_group: int,
+    tail_fraction: float = 0.25,
+    tail: str = "gaussian",
 ) -> dict[str, float]:
     """What to watch at every step beside the mean reward.
 
@@ -129,8 +128,9 @@ def advantage_metrics(
         rewards: Rewards `[P, M]`, NaN where unscored.
         advantages: The advantages that train the policy, `[P, M]`.
         deploy_n: N of the forecast.
-        tail_fraction: alpha of the tail's spread and of the forecast; None is `FORECAST_TAIL`.
         smallest_group: The fewest scored rollouts that the estimator can use.
+        tail_fraction: alpha of the tail's spread and of the forecast.
+        tail: The shape of the tail that is forecast with.
 
     Returns:
         - `tail/advantage_scale`: root mean square of the advantages;
@@ -142,10 +142,9 @@ def advantage_metrics(
 
         The last two are NaN where no group has two scored rollouts in its tail.
     """
-    tail_fraction = FORECAST_TAIL if tail_fraction is None else tail_fraction
     spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
     if rewards.shape[1] > 1:
-        forecast = gaussian_tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction)
+        forecast = tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction, tail=tail)
     else:  # an evaluation may draw one rollout per prompt
         forecast = torch.full_like(spread, math.nan)
     unscored = torch.isnan(rewards).double()

@@ -112,8 +112,8 @@ def spell_estimator(name: str, options: dict[str, Any]) -> str:
     return f"{name}:{','.join(parts)}" if parts else name
 
 
-def with_budget(name: str, options: dict[str, Any], deploy_n: int | float) -> dict[str, Any]:
-    """The options of an estimator, and `deploy_n` among them where it takes one and none is given.
+def with_budget(name: str, options: dict[str, Any], deploy_n: int) -> dict[str, Any]:
+    """The options of an estimator, with `deploy_n` among them where it takes one.
 
     Args:
         name: A key of `ESTIMATORS`.
@@ -124,13 +124,40 @@ def with_budget(name: str, options: dict[str, Any], deploy_n: int | float) -> di
         Options, as for `bind`.
 
     Raises:
-        ValueError: If the name is unknown.
+        ValueError: If the name is unknown, or the options give another N.
 
     Example:
         >>> with_budget("tea", {}, 128), with_budget("grpo", {}, 128)
         ({'deploy_n': 128}, {})
     """
-    return {"deploy_n": deploy_n} | options if find_estimator(name).takes_deploy_n else options
+    if not find_estimator(name).takes_deploy_n:
+        return options
+    if options.get("deploy_n", deploy_n) != deploy_n:
+        raise ValueError(
+            f"estimator {spell_estimator(name, options)!r} gives deploy_n, and deploy_n = {deploy_n} is another: leave "
+            f"it out of the estimator and give deploy_n = {options['deploy_n']}."
+        )
+    return options | {"deploy_n": deploy_n}
+
+
+def belongs_to_estimators(option: str) -> str | None:
+    """How to write an option of an estimator that was given as one of a command, None where no estimator takes it.
+
+    Args:
+        option: Name of the option.
+
+    Returns:
+        Words for the end of an error.
+
+    Example:
+        >>> belongs_to_estimators("center")
+        'it belongs to the estimator tea: write --estimator tea:center=...'
+    """
+    takers = [name for name, row in ESTIMATORS.items() if option in row.options]
+    if not takers:
+        return None
+    plural = "s" if len(takers) > 1 else ""
+    return f"it belongs to the estimator{plural} {', '.join(takers)}: write --estimator {takers[0]}:{option}=..."
 
 
 def smallest_group(name: str, **options: Any) -> int:

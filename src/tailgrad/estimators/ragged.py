@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
+from tailgrad.estimators._groups import num_scored
 from tailgrad.estimators.registry import row_of
 from tailgrad.types import check_sizes
 
@@ -58,7 +59,8 @@ def advantages_ragged(
     own = {name: option for name, option in (bound | options).items() if name != "validate"}
     if {**getattr(estimator, "keywords", {}), **options}.get("validate", True):
         check_sizes(rewards)
-    columns: int = max([2, row.smallest_group(**own), *size.tolist()])
+    smallest = row.smallest_group(**own)
+    columns: int = max([2, smallest, *size.tolist()])
     floating = rewards if rewards.is_floating_point() else rewards.to(torch.float64)
     table = floating.new_full((len(size), columns), torch.nan)
     table[group, place] = floating
@@ -68,6 +70,7 @@ def advantages_ragged(
             raise ValueError(f"deploy_n must hold one N a rollout, {len(rewards)}, got {len(budget)}")
         options["deploy_n"] = budget.new_zeros(len(size)).index_put((group,), budget.to(rewards.device))
     advantages = _one_by_one(estimator, table, options) if row.over_batch else estimator(table, **options)
+    advantages = advantages.where(num_scored(table) >= smallest, 0.0)
     # A group of n in a table of M columns comes out as n of M scored rollouts would: times M / n.
     flat = advantages[group, place] * (size[group].to(advantages.dtype) / columns)
     return flat if rewards.is_floating_point() else flat.to(torch.float32)

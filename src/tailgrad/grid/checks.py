@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from tailgrad.estimators import bind, find_estimator, parse_estimator
+from tailgrad.estimators import belongs_to_estimators, bind, parse_estimator, with_budget
 
 if TYPE_CHECKING:
     from tailgrad.grid.config import GridConfig
@@ -123,6 +123,10 @@ def _check_options(config: GridConfig) -> None:
             _check_kwargs(f"{option} of {name}", options.get(option) or {})
     for option in sorted({*config.train, *config.sample} & {*_SET_BY_THE_GRID}):
         raise ValueError(f"the grid sets {option} itself: leave it out of `train` and `sample`.")
+    for option in config.train:
+        if of_estimator := belongs_to_estimators(option):
+            words = of_estimator.replace("write --estimator", "write in `estimators`")
+            raise ValueError(f"{option} in `train` is no option of `tailgrad train`: {words}.")
     for option in sorted({*config.train} & {*_BATCH_OPTIONS}):
         raise ValueError(
             f"{option} in `train` would change how many prompts a step has: leave it out, and say at the top of the "
@@ -215,21 +219,13 @@ def _check_estimators(config: GridConfig) -> None:
         name, options = parse_estimator(spec)
         if "deploy_n" in options:
             raise ValueError(f"estimator {spec!r} sets deploy_n: say it in `budgets`, as [m, N].")
-        accepted = find_estimator(name).options
-        given = {option: _read(name, option, value) for option, value in config.train.items() if option in accepted}
         for m, deploy_n in config.budgets:
-            known = {"deploy_n": deploy_n} if "deploy_n" in accepted else {}
             try:
-                bind(name, **given | options, **known)(torch.zeros(1, m))
+                bind(name, **with_budget(name, options, deploy_n))(torch.zeros(1, m))
             except (ValueError, TypeError) as error:
                 raise ValueError(f"estimator {spec!r} with [m, N] = [{m}, {deploy_n}]: {error}") from error
     if config.reference not in config.estimators:
         raise ValueError(f"reference {config.reference!r} is not among the estimators {', '.join(config.estimators)}.")
-
-
-def _read(estimator: str, option: str, value: Any) -> Any:
-    """An option of `train` as the command line reads it: YAML takes 1e-3 for text."""
-    return parse_estimator(f"{estimator}:{option}={value}")[1][option] if isinstance(value, str) else value
 
 
 def _check_judges(config: GridConfig) -> None:

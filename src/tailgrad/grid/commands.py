@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from tailgrad.estimators import parse_estimator
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import BASE, Measurement, Training, key_of, shaping_of_trainings
@@ -29,7 +28,6 @@ def training_job(config: GridConfig, training: Training) -> Job:
 
 def train_options(config: GridConfig, training: Training) -> dict[str, Any]:
     """The options of `tailgrad train`."""
-    name, options = parse_estimator(training.estimator)
     reward = config.locate(config.rewards[training.reward])
     passes = config.passes(training.m)
     return {
@@ -38,8 +36,7 @@ def train_options(config: GridConfig, training: Training) -> dict[str, Any]:
         "dataset_name": config.locate(config.prompts[training.prompts]["train"]),
         ("reward_model_name_or_path" if Path(reward).is_dir() else "reward_funcs"): reward,
         "output_dir": model_folder(config, training),
-        "estimator": name,
-        **options,
+        "estimator": training.estimator,
         "deploy_n": training.deploy_n or max(deploy_n for _, deploy_n in config.budgets),
         "num_generations": training.m,
         "per_device_train_batch_size": training.m * config.prompts_a_step // passes,

@@ -12,7 +12,6 @@ import numpy as np
 
 from tailgrad._version import __version__
 from tailgrad.curves import Comparison, Run, write_report
-from tailgrad.estimators import parse_estimator
 from tailgrad.files import locked, replacing
 from tailgrad.grid.frontier import Points, equal_kl_table, save_frontier, without_start
 from tailgrad.identity import model_sha256
@@ -177,15 +176,13 @@ def _training_jobs(
         folder = out / "models" / _label(estimator, seed)
         if (folder / TRAINING_RECORD).is_file():  # the last file that is written of a policy
             continue
-        name, own = parse_estimator(estimator)
         options = {
             "model_name_or_path": base,
             "dataset_name": prompts,
             "reward_funcs": VERIFIER,
             "output_dir": folder,
-            "estimator": name,
+            "estimator": estimator,
             "deploy_n": config.deploy_n,
-            **own,
             "num_generations": config.num_generations,
             "advantage_scaling": SCALING,
             "beta": config.beta,

@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from trl import GRPOConfig
 
-from tailgrad.estimators import ESTIMATORS, bind, find_estimator
-from tailgrad.estimators.batch import FORECAST_TAIL, SCALINGS
+from tailgrad.estimators import ESTIMATORS, bind, find_estimator, parse_estimator, with_budget
+from tailgrad.estimators.batch import SCALINGS
 from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
 logger = logging.getLogger(__name__)
-
-_SHARED: Final = ("deploy_n", "tail_fraction")
-"""Options that also serve the logged forecast, so that they may be set for every estimator."""
 
 
 def _option(default: Any, text: str) -> Any:
@@ -26,10 +23,10 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclass
 class TailGRPOConfig(GRPOConfig):
-    """`trl.GRPOConfig` with the estimator of the advantages and its options; m is `num_generations`.
+    """`trl.GRPOConfig` with the estimator of the advantages and N; m is `num_generations`.
 
-    An option left at None takes the estimator's own default; one that the estimator does not take is an error. A
-    batch size left at None is TRL's 8 where that holds whole groups, and else `num_generations`.
+    The estimator is written with its options, as everywhere: `tea:tail_fraction=0.5`. A batch size left at None is
+    TRL's 8 where that holds whole groups, and else `num_generations`.
 
     Raises:
         ValueError: An unknown estimator or scaling, or an option or a batch out of range for `num_generations`.
@@ -44,20 +41,15 @@ class TailGRPOConfig(GRPOConfig):
 
     estimator: str = _option(
         "flat_tea",
-        "Estimator of the advantages: "
+        "Estimator of the advantages, with its options after a colon, such as max_at_k:k=4,baseline=loo: "
         + "; ".join(f"{name} ({row.summary})" for name, row in ESTIMATORS.items())
         + ".",
     )
     deploy_n: int = _option(128, "N: how many responses the best is taken of at deployment.")
-    tail_fraction: float | None = _option(
-        None,
-        "alpha: the share of a group that counts as its upper tail (default: the estimator's own, "
-        f"and {FORECAST_TAIL} for the logged forecast).",
-    )
     advantage_scaling: str | None = _option(
         None,
         "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch). Default: "
-        f"group for {', '.join(name for name in ESTIMATORS if ESTIMATORS[name].scaling == 'group')}, none for the others.",
+        f"group for {', '.join(n for n in ESTIMATORS if ESTIMATORS[n].scaling == 'group')}, none for the others.",
     )
     off_policy_correction: bool = _option(
         False,
@@ -69,32 +61,6 @@ class TailGRPOConfig(GRPOConfig):
         metadata={"help": "Checkpoints after these steps are saved and kept; of all others only the newest stays."},
     )
     reward_timeout: float | None = _option(None, "Most seconds of a call of a reward; longer is an error.")
-    k: int | None = _option(None, "max_at_k, order_grad, pass_at_k: size of the subsets, at most num_generations.")
-    top: int | None = _option(None, "order_grad: the mean of so many largest of k rollouts.")
-    baseline: str | None = _option(None, "max_at_k: none, subset or loo (default; subset where k is the whole group).")
-    order: int | None = _option(None, "prefix_tea: order of the debiasing (default 2).")
-    num_prefixes: int | None = _option(None, "prefix_tea: how many prefix sizes (default 4).")
-    evaluation: str | None = _option(None, "prefix_tea: in_sample (default) or held_out.")
-    extrapolate_n: int | None = _option(None, "flat_tea: K, how far to extrapolate, at most deploy_n (default).")
-    tail: str | None = _option(None, "tea, prefix_tea: gaussian (default) or exponential.")
-    center: bool | None = _option(None, "tea: subtract the group's mean advantage (default: do not).")
-    eps: float | None = _option(None, "grpo, qae: added to the group's standard deviation (default 1e-4).")
-    binary: bool | None = _option(None, "bon_rl: rewards are 0/1 (default: in groups where all are).")
-    normalize: bool | None = _option(None, "cat_bon: divide the weights by their mean over the batch (default).")
-    risk_beta: float | None = _option(None, "rs_grpo: beta of the exponential utility.")
-    units: str | None = _option(
-        None, "rs_grpo: beta in units of 1 / reward (default), or of 1 / standard deviation of the group: spread."
-    )
-    levels: list[float] | None = field(
-        default=None, metadata={"help": "pass_at_n: the values that a reward can take, increasing (default 0 and 1)."}
-    )
-    prior: list[float] | None = field(
-        default=None, metadata={"help": "pass_at_n: a and b of the Beta prior (default: fitted to the batch)."}
-    )
-    gamma: float | None = _option(None, "f_grpo: power of the share of failures in the group (default 1).")
-    quantile: float | None = _option(
-        None, "qae: the quantile of the group that is the baseline (default 0.4); order_grad: of k rollouts."
-    )
 
     def __post_init__(self) -> None:
         """Choose device and batches, check TRL's options, then ours."""
@@ -116,18 +82,21 @@ class TailGRPOConfig(GRPOConfig):
                 f"save_total_limit = {self.save_total_limit} would remove checkpoints of save_at_steps = "
                 f"{self.save_at_steps}: leave it out, since of all other checkpoints only the newest stays."
             )
-        worst = self.levels[0] if self.levels else 0.0
-        bind(self.estimator, **self.estimator_options())(torch.full((1, self.num_generations), worst))
+        options = self.estimator_options()
+        worst = float(options.get("levels", [0.0])[0])
+        bind(self.estimator_name, **options)(torch.full((1, self.num_generations), worst))
         if self.off_policy_correction:
             self._check_correction()
 
     def _check_correction(self) -> None:
         """Refuse a correction that the estimator has no form for, and one of rollouts that serve one step only."""
-        if not find_estimator(self.estimator).takes_ratios:
+        if not find_estimator(self.estimator_name).takes_ratios:
             raise ValueError(
                 f"off_policy_correction has no form for estimator = {self.estimator!r}; choose one of "
                 f"{', '.join(name for name, row in ESTIMATORS.items() if row.takes_ratios)}, or leave it out."
             )
+        group = torch.zeros(1, self.num_generations)
+        bind(self.estimator_name, **self.estimator_options())(group, torch.ones_like(group))
         if self.mask_truncated_completions:
             raise ValueError(
                 "off_policy_correction has no ratio of a response that mask_truncated_completions leaves out: use one "
@@ -143,14 +112,16 @@ class TailGRPOConfig(GRPOConfig):
     @property
     def scaling(self) -> str:
         """How advantages are scaled: `advantage_scaling`, or the estimator's own scaling where that is None."""
-        return self.advantage_scaling or find_estimator(self.estimator).scaling
+        return self.advantage_scaling or find_estimator(self.estimator_name).scaling
+
+    @property
+    def estimator_name(self) -> str:
+        """The estimator without its options."""
+        return parse_estimator(self.estimator)[0]
 
     def estimator_options(self) -> dict[str, Any]:
-        """Return the options to give the estimator; None stands for its default."""
-        accepted = find_estimator(self.estimator).options
-        all_of_them = {option for row in ESTIMATORS.values() for option in row.options}
-        options = {name: getattr(self, name) for name in sorted(all_of_them - set(_SHARED))}
-        return options | {name: getattr(self, name) for name in _SHARED if name in accepted}
+        """Return the options to give the estimator, `deploy_n` among them where it takes one."""
+        return with_budget(*parse_estimator(self.estimator), self.deploy_n)
 
 
 def config_of(args: GRPOConfig | None, model: str) -> TailGRPOConfig:

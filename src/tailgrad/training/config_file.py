@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from argparse import Action
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from tailgrad.estimators import belongs_to_estimators
 
 if TYPE_CHECKING:
     from trl import TrlParser
@@ -45,10 +47,19 @@ def _check_words(words: Sequence[str], options: Mapping[str, Action]) -> None:
         name = word.partition("=")[0]
         if not name.startswith("--") or name in (*options, "--config"):
             continue
-        if len({action.dest for option, action in options.items() if option.startswith(name)}) != 1:
-            close = difflib.get_close_matches(name, options, n=1)
-            hint = f"; did you mean {close[0]}?" if close else "; `tailgrad train --help` lists the options."
-            raise ValueError(f"{name} is no option of `tailgrad train`{hint}")
+        begins = {action.dest for option, action in options.items() if option.startswith(name)}
+        if len(begins) != 1 or belongs_to_estimators(name.removeprefix("--")):
+            raise ValueError(f"{name} is no option of `tailgrad train`{_hint(name.removeprefix('--'), options, '--')}")
+
+
+def _hint(name: str, options: Iterable[str], dashes: str = "") -> str:
+    """What to write in the place of something that is no option."""
+    if of_estimator := belongs_to_estimators(name):
+        return f": {of_estimator}."
+    close = difflib.get_close_matches(dashes + name, options, n=1)
+    if not close:
+        return "; `tailgrad train --help` lists the options."
+    return f"; did you mean {close[0] if dashes else repr(close[0])}?"
 
 
 def _check(path: Path, options: dict[str, Action]) -> None:
@@ -65,9 +76,9 @@ def _check(path: Path, options: dict[str, Action]) -> None:
         if key == "env":
             continue
         if key not in options:
-            close = difflib.get_close_matches(str(key), options, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "; `tailgrad train --help` lists the options."
-            raise ValueError(f"{name} has the key {key!r}, which is no option of `tailgrad train`{hint}")
+            raise ValueError(
+                f"{name} has the key {key!r}, which is no option of `tailgrad train`{_hint(str(key), options)}"
+            )
         _check_value(name, key, value, options[key])
 
 

@@ -37,8 +37,8 @@ def training_record(args: TailGRPOConfig, generation: dict[str, Any]) -> dict[st
     """
     return {
         "tailgrad_version": __version__,
-        "estimator": args.estimator,
-        "options": {name: value for name, value in args.estimator_options().items() if value is not None},
+        "estimator": args.estimator_name,
+        "options": args.estimator_options(),
         "advantage_scaling": args.scaling,
         "num_generations": args.num_generations,
         "prompts_a_step": rollouts_a_step(args) / args.num_generations,

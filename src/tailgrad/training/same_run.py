@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 from datasets import Dataset
 
+from tailgrad.estimators import ESTIMATORS, parse_estimator, spell_estimator
 from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.rewards.checked import AsyncCheckedReward, CheckedReward, reward_name
 from tailgrad.rollouts.data_sets import content_sha256
@@ -92,7 +93,7 @@ def run_record(
         or None,
         "processes": args.world_size,
         "rollouts_a_step": rollouts_a_step(args),
-        "options": options,
+        "options": options | {"estimator": spell_estimator(*parse_estimator(args.estimator))},
     }
     found: dict[str, Any] = json.loads(json.dumps(record, default=_plain))
     return found
@@ -144,10 +145,17 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
     another = [words for key, words in named.items() if _differ(then, now, key)]
     plain = [key for key in ("adapter", "processes", "rollouts_a_step") if _differ(then, now, key)]
     another += [f"{key} was {then[key]}, is {now[key]}" for key in plain]
-    old, new = then.get("options", {}), now.get("options", {})
+    old, new = _spelled(then.get("options", {})), now.get("options", {})
     changed = {name: f"{name} was {old[name]}, is {new[name]}" for name in new if _differ(old, new, name)}
     another += [words for name, words in changed.items() if name not in _SAID]
     return another, [words for name, words in changed.items() if name in _SAID]
+
+
+def _spelled(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with the estimator in a word; 0.1 wrote its options beside it."""
+    row = ESTIMATORS.get(str(options.get("estimator")))
+    own = {name: options.get(name) for name in row.options if name != "deploy_n"} if row else {}
+    return dict(options) | ({"estimator": spell_estimator(options["estimator"], own)} if row else {})
 
 
 def _differ(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:

@@ -81,8 +81,10 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     ) -> None:
         self.started_from = model if isinstance(model, str) else _name_of(model)
         config = config_of(args, self.started_from)
-        self._estimate: Callable[..., Tensor] = bind(config.estimator, **config.estimator_options())
-        self._smallest_group = smallest_group(config.estimator, **config.estimator_options())
+        options = config.estimator_options()
+        self._estimate: Callable[..., Tensor] = bind(config.estimator_name, **options)
+        self._smallest_group = smallest_group(config.estimator_name, **options)
+        self._forecast = {name: options[name] for name in ("tail_fraction", "tail") if name in options}
         self._adapter = peft_config.to_dict() if peft_config is not None else None  # before peft fills it in
         self.schedule = Schedule.of(config, train_dataset)
         check_schedule(self.schedule, config)
@@ -183,8 +185,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             rewards,
             advantages,
             deploy_n=self.args.deploy_n,
-            tail_fraction=self.args.tail_fraction,
             smallest_group=self._smallest_group,
+            **self._forecast,
         )
         for name, value in metrics.items():
             self.record_metric(name, value)
