@@ -26,9 +26,9 @@ ROOMS["estimators"] = {"types", "tails"}
 ROOMS["curves"] = {"types", "statistics", "display", "tails"}
 ROOMS["fidelity"] = ROOMS["curves"] | {"estimators"}
 CORE = set(ROOMS)
-ROOMS["files"] = set()
+ROOMS["files"] = ROOMS["options"] = set()
 ROOMS["identity"] = ROOMS["events"] = {"files"}
-BASE = {"files", "identity", "events"}
+BASE = {"files", "identity", "events", "options"}
 ROOMS["models"] = BASE
 ROOMS["rewards"] = CORE | BASE | {"models"}
 ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}

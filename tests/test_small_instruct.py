@@ -115,10 +115,11 @@ def test_the_responses_are_sampled_once_and_scored_by_every_reward(
     jobs = list(modules["run"].rollouts("small", "hh", tables, n=8, limit=2))
     assert [job.argv[0] for job in jobs] == ["sample", *["score"] * (len(tables) - 1)]
     for job, (label, path) in zip(jobs, tables.items(), strict=True):
-        given = dict(zip(job.argv[1::2], job.argv[2::2], strict=True))
-        assert given["--reward"] == str(modules["run"].REWARDS[label])
+        words = job.argv[1 if job.argv[0] == "sample" else 2 :]
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        assert given["--reward_funcs"] == str(modules["run"].REWARDS[label])
         assert given["--out"] == str(path)
-        assert given.get("--table", given["--out"]) == str(tables["constraints"])
+        assert (given["--out"] if job.argv[0] == "sample" else job.argv[1]) == str(tables["constraints"])
         expected = {"--n": "8", "--limit": "2"} if job.argv[0] == "sample" else {"--selection": "reward"}
         assert expected.items() <= given.items()
     tables["constraints"].touch()

@@ -103,11 +103,11 @@ def dataset(tmp_path: Path) -> Path:
 def options(policy: Path, dataset: Path, tmp_path: Path) -> dict[str, Any]:
     """Arguments of a small SampleConfig."""
     return {
-        "model": str(policy),
-        "dataset": str(dataset),
-        "reward": word_count,
+        "model_name_or_path": str(policy),
+        "dataset_name": str(dataset),
+        "reward_funcs": word_count,
         "out": tmp_path / "rollouts.parquet",
         "n": 4,
-        "max_new_tokens": 8,
+        "max_completion_length": 8,
         "batch_size": 8,
     }

@@ -78,8 +78,9 @@ class Stages:
     def sample(self, name: str, model: Path, prompts: str, n: int, *, limit: int = 1000) -> Path:
         """Fill a rollout table of one policy on the first `limit` of the held-out prompts."""
         table = self.out / f"{name}-rollouts.parquet"
-        options = ["--model", str(model), "--dataset", str(self.shared / f"{prompts}.jsonl"), "--reward", self.reward]
-        options += ["--reference_model", str(self.shared / "policy"), "--max_new_tokens", str(MAX_TOKENS)]
+        options = ["--model_name_or_path", str(model), "--reward_funcs", self.reward]
+        options += ["--dataset_name", str(self.shared / f"{prompts}.jsonl")]
+        options += ["--reference_model", str(self.shared / "policy"), "--max_completion_length", str(MAX_TOKENS)]
         options += ["--n", str(n), "--limit", str(limit)]
         self.tailgrad(f"{name}-rollouts", "sample", [*options, "--out", str(table)], table)
         return table

@@ -70,7 +70,7 @@ def tune(out: Path) -> list[dict[str, Any]]:
     rows = []
     for learning_rate, beta in product(LEARNING_RATES, KL_WEIGHTS):
         folder = out / "tuning" / f"lr{learning_rate:g}-beta{beta:g}"
-        config = settings(out, folder, learning_rate, beta, seeds=TUNING_SEEDS, split="validation", n=DEPLOY_N)
+        config = settings(out, folder, learning_rate, beta, seeds=TUNING_SEEDS, dataset_split="validation", n=DEPLOY_N)
         run_sharing_base(config, out / "base-validation.parquet")
         for estimator, seed in product(ESTIMATORS, TUNING_SEEDS):
             values = measure(folder / "rollouts" / f"{estimator}-seed{seed}.parquet")

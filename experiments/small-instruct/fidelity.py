@@ -58,7 +58,7 @@ def main() -> None:
     tables = {label: pool / f"{label}.parquet" for label in rewards_at_hand()}
     run_side_by_side([rollouts("small", "alpaca", tables, n=args.n, limit=args.prompts)], processes=1)
     sampled = read_table(tables["constraints"])
-    source = {"table": tables["constraints"], "model": str(OUT / "policies" / "small")}
+    source = {"table": tables["constraints"], "model_name_or_path": str(OUT / "policies" / "small")}
     gradients = sketch_gradients(GradientConfig(**source, out=pool / "gradients"))
     found, parts = {}, []
     for label, path in tables.items():

@@ -77,12 +77,12 @@ def rollouts(policy: str, prompts: str, tables: dict[str, Path], *, n: int, limi
     `tables` has the rollout table of each reward.
     """
     sampled = next(iter(tables.values()))
-    source = {"model": OUT / "policies" / policy, "dataset": OUT / f"{prompts}-test.jsonl"}
-    sampling = {**source, "n": n, "limit": limit, "max_new_tokens": 24}
+    source = {"model_name_or_path": OUT / "policies" / policy, "dataset_name": OUT / f"{prompts}-test.jsonl"}
+    sampling = {**source, "n": n, "limit": limit, "max_completion_length": 24}
     for label, table in tables.items():
-        options = sampling if table == sampled else {"table": sampled, "selection": "reward"}
-        options = options | {"reward": REWARDS[label], "batch_size": 512, "out": table}
-        argv = ["sample" if table == sampled else "score", *flags(options)]
+        options = sampling if table == sampled else {"selection": "reward"}
+        options = options | {"reward_funcs": REWARDS[label], "batch_size": 512, "out": table}
+        argv = [*(["sample"] if table == sampled else ["score", str(sampled)]), *flags(options)]
         log = OUT / "logs" / f"{table.parent.name}-{table.stem}.log"
         job = Job(f"{table.parent.name} {table.stem}", argv, log, limit, folder=HERE)
         yield from once(job, table)

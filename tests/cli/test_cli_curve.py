@@ -1,4 +1,3 @@
-import argparse
 import json
 
 import numpy as np
@@ -35,10 +34,7 @@ def write_rollouts(path, shift, *, temperature=1.0, prompt="prompt"):
 
 
 def tailgrad_curve(*arguments):
-    parser = argparse.ArgumentParser()
-    curve.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["curve", *map(str, arguments)])
-    return args.run(args)
+    curve.run([*map(str, arguments)])
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def tables(tmp_path):
 
 def test_compares_tables_and_prints_what_it_writes(tables, tmp_path, capsys):
     paths, rewards = tables
-    assert tailgrad_curve(*paths[:2], "--out", tmp_path / "report") == 0
+    tailgrad_curve(*paths[:2], "--out", tmp_path / "report")
     printed = capsys.readouterr().out
     assert (tmp_path / "report" / "curve.md").read_text() in printed
     assert str(tmp_path / "report" / "curve.{png,svg,md,json}") in printed
@@ -64,13 +60,13 @@ def test_compares_tables_and_prints_what_it_writes(tables, tmp_path, capsys):
 
 def test_home_folders_are_found(tables, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert tailgrad_curve("~/base.parquet", "--out", "~/report") == 0
+    tailgrad_curve("~/base.parquet", "--out", "~/report")
     assert (tmp_path / "report" / "curve.json").is_file()
 
 
 def test_tables_that_share_a_name_are_seeds(tables, tmp_path):
     paths, _ = tables
-    options = ("--budgets", 1, 3, "--reference", "ours", "--m", 2, "--deploy_n", 4, "--seed", 5)
+    options = ("--budgets", 1, 3, "--reference", "ours", "--num_generations", 2, "--deploy_n", 4, "--seed", 5)
     tailgrad_curve(*paths, "--out", tmp_path / "report", "--names", "base", "ours", "ours", *options)
     document = json.loads((tmp_path / "report" / "curve.json").read_text())
     assert [(run["name"], run["seeds"]) for run in document["runs"]] == [("base", 1), ("ours", 2)]
@@ -114,7 +110,7 @@ def test_a_curve_of_which_the_end_is_unknown_is_drawn_and_said(tmp_path, capsys)
     )
     table = table.set_column(4, "reward", unscored).set_column(10, "selection_reward", pa.array(rewards.ravel()))
     pq.write_table(table, tmp_path / "judged.parquet")
-    tailgrad_curve(tmp_path / "judged.parquet", "--out", tmp_path / "report", "--m", 2, "--deploy_n", 4)
+    tailgrad_curve(tmp_path / "judged.parquet", "--out", tmp_path / "report", "--num_generations", 2, "--deploy_n", 4)
     printed = capsys.readouterr().out
     assert "selection_reward" in printed
     assert "N = 1 (0), N = 2 (0), N = 4 (0)" in printed

@@ -46,12 +46,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
     sample(
         SampleConfig(
-            model=str(folder / "policy"),
-            dataset=str(folder / "prompts.jsonl"),
-            reward=reward,
+            model_name_or_path=str(folder / "policy"),
+            dataset_name=str(folder / "prompts.jsonl"),
+            reward_funcs=reward,
             out=folder / "pool.parquet",
             n=N,
-            max_new_tokens=1,
+            max_completion_length=1,
             temperature=TEMPERATURE,
         )
     )
@@ -61,24 +61,27 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(pool: Path, out: Path, **changes: str) -> list[str]:
     options = {
         "table": str(pool / "pool.parquet"),
-        "model": str(pool / "policy"),
+        "model_name_or_path": str(pool / "policy"),
         "out": str(out),
         "estimators": "tea grpo max_at_k:k=4",
-        "m": "8 16",
+        "num_generations": "8 16",
         "deploy_n": "32",
         "dim": "256",
         "batch_size": "64",
     }
+    options |= changes
     return [
-        "fidelity",
-        *(part for name, value in (options | changes).items() for part in (f"--{name}", *value.split())),
+        *("fidelity", options.pop("table")),
+        *(part for name, value in options.items() for part in (f"--{name}", *value.split())),
     ]
 
 
 def test_the_truth_is_the_gradient_of_best_of_n(pool: Path, tmp_path: Path) -> None:
     """V_N from the probabilities of all tokens, differentiated by autograd through the model."""
     table_path, policy, deploy_n = pool / "pool.parquet", str(pool / "policy"), 8
-    gradients = sketch_gradients(GradientConfig(table=table_path, model=policy, out=tmp_path / "gradients"))
+    gradients = sketch_gradients(
+        GradientConfig(table=table_path, model_name_or_path=policy, out=tmp_path / "gradients")
+    )
     rewards = read_table(table_path).rewards
     influence = population_influence(rewards, deploy_n)
     model = AutoModelForCausalLM.from_pretrained(policy).eval()
@@ -133,17 +136,20 @@ def test_writes_and_prints_a_report_and_resumes(
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert main(command(pool, tmp_path)) == 0
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == files
-    assert main(command(pool, tmp_path, estimators="cvar", m="32", deploy_n="16 64")) == 0
+    assert main(command(pool, tmp_path, estimators="cvar", num_generations="32", deploy_n="16 64")) == 0
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"deploy_n": "513"}, "deploy_n = 513 must lie between 2 and 512, the scored responses in half"),
-        ({"estimators": "max_at_k:k=9", "m": "8"}, "max_at_k:k=9 needs at least 9 rollouts per prompt, got m = 8"),
+        (
+            {"estimators": "max_at_k:k=9", "num_generations": "8"},
+            "max_at_k:k=9 needs at least 9 rollouts per prompt, got m = 8",
+        ),
         ({"estimators": "max_at_k:k"}, "'k' is not option=value"),
         ({"table": "none.parquet"}, "rollout table 'none.parquet': there is no such file"),
-        ({"model": "./none"}, "model './none': there is no such folder"),
+        ({"model_name_or_path": "./none"}, "model './none': there is no such folder"),
         ({"dim": "0"}, "dim is 0; it must be at least 1"),
     ],
 )
@@ -160,6 +166,7 @@ def test_a_table_whose_best_is_picked_by_another_reward_is_refused(
 ) -> None:
     """`curve` would give V_N of what the old reward picks; the gradients here would be of another V_N."""
     for selection, code in (("table", 2), ("reward", 0)):
-        judged = rescore(ScoreConfig(pool / "pool.parquet", reward, tmp_path / f"{selection}.parquet", selection))
+        out = tmp_path / f"{selection}.parquet"
+        judged = rescore(ScoreConfig(pool / "pool.parquet", out, selection, reward_funcs=reward))
         assert main(command(pool, tmp_path / "out", table=str(judged))) == code
     assert "the best of N is picked by 'reward'; fidelity knows one reward" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """What the command says of input that it cannot use, whatever was raised."""
 
-import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ def raising(monkeypatch: pytest.MonkeyPatch):
     """Make `tailgrad curve` raise an error."""
 
     def set_error(error: BaseException) -> None:
-        def run(args: argparse.Namespace) -> int:
+        def run(words: Sequence[str]) -> None:
             raise error
 
         monkeypatch.setattr(curve, "run", run)

@@ -13,7 +13,6 @@ from pages import ROOT, blocks_of
 from trl import TrlParser
 
 from tailgrad.cli.main import COMMANDS
-from tailgrad.training.launch import make_parser
 
 FOLDERS = ("docs", "recipes", "benchmarks", "experiments")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(p for f in FOLDERS for p in sorted((ROOT / f).rglob("*.md")))]
@@ -28,11 +27,7 @@ OTHERS = {
 
 @cache
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    for command in COMMANDS:
-        command.add_parser(subparsers)
-    found: dict[str, argparse.ArgumentParser] = dict(subparsers.choices)
-    return found | {"train": make_parser()}
+    return {command.__name__.rpartition(".")[2]: command.make_parser() for command in COMMANDS}
 
 
 def options_of(parser: argparse.ArgumentParser) -> set[str]:

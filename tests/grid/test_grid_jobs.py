@@ -1,13 +1,12 @@
 """Which commands a grid runs for a training and its measurements, without running them."""
 
-import argparse
 import json
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tailgrad.cli.sample import add_parser
+from tailgrad.cli.sample import make_parser
 from tailgrad.grid.commands import train_log
 from tailgrad.grid.run import _chain, _is_trained, _table_jobs, _train_seconds
 from tailgrad.grid.trainings import Measurement, bases, choosing, key_of, trials
@@ -40,15 +39,13 @@ def test_a_step_that_is_measured_later_is_trained_anew(make_grid) -> None:
 
 def test_a_starting_policy_is_sampled_like_the_trainings(make_grid) -> None:
     shaped = {"temperature": 0.9, "min_p": 0.1, "generation_kwargs": {"typical_p": 0.8}, "max_completion_length": 7}
-    config = make_grid(train={"max_steps": 2, "top_k": 5, **shaped}, sample={"max_new_tokens": 9})
+    config = make_grid(train={"max_steps": 2, "top_k": 5, **shaped}, sample={"max_completion_length": 9})
     (config.folder / "test.jsonl").write_text('{"prompt": "one"}\n')
     argv = next(_chain(config, bases(config)[0], [LAST])).argv
-    expected = {"temperature": "0.9", "top_k": "5", "max_new_tokens": "9"}
+    expected = {"temperature": "0.9", "top_k": "5", "max_completion_length": "9"}
     assert {name: argv[argv.index(f"--{name}") + 1] for name in expected} == expected
     assert json.loads(argv[argv.index("--generation_kwargs") + 1]) == {"min_p": 0.1, "typical_p": 0.8}
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    assert parser.parse_args(argv).generation_kwargs == {"min_p": 0.1, "typical_p": 0.8}
+    assert make_parser().read(argv[1:]).generation_kwargs == {"min_p": 0.1, "typical_p": 0.8}
 
 
 def test_a_model_without_its_record_is_not_whole(make_grid) -> None:
@@ -89,8 +86,8 @@ def test_a_starting_policy_of_the_hub_is_sampled_by_its_name(make_grid, tmp_path
     (base,) = bases(config)
     job = next(_chain(config, base, list(measurements_of(config, base))))
     options = dict(pairwise(job.argv))
-    assert options["--model"] == options["--reference_model"] == "org/small"
-    assert options["--dataset"] == str(tmp_path / "test.jsonl")
+    assert options["--model_name_or_path"] == options["--reference_model"] == "org/small"
+    assert options["--dataset_name"] == str(tmp_path / "test.jsonl")
     assert options["--prompt_column"] == "question"
     assert job.total == 3
     assert job.folder == tmp_path
@@ -104,7 +101,7 @@ def test_another_reward_scores_the_responses_that_were_sampled_for_the_own(
     rewards = {"verifier": "x.verifier", "judge": "x.judge"}
     both = {"rewards": rewards, "also_score": ["judge"]}
     judged = {"rewards": {"verifier": "x.verifier"}, "also_score": {"judge": "x.judge"}}  # nothing is trained on it
-    config = make_grid(**(judged if only_judged else both), sample={"max_new_tokens": 6, "batch_size": 9})
+    config = make_grid(**(judged if only_judged else both), sample={"max_completion_length": 6, "batch_size": 9})
     assert {one.reward for one in bases(config)} == ({"verifier"} if only_judged else {"verifier", "judge"})
     base = next(one for one in bases(config) if one.reward == "verifier")
     own, other = measurements_of(config, base)
@@ -113,11 +110,10 @@ def test_another_reward_scores_the_responses_that_were_sampled_for_the_own(
         config.work / "rollouts" / f"{base.label(config)}-{key_of(config, base, one)}.parquet" for one in (own, other)
     ]
     sampling, scoring = _table_jobs(config, base, other, tables[1])
-    assert dict(pairwise(sampling.argv))["--reward"] == "x.verifier"
+    assert dict(pairwise(sampling.argv))["--reward_funcs"] == "x.verifier"
     assert dict(pairwise(sampling.argv))["--out"] == str(tables[0])
-    options = {"--table": str(tables[0]), "--reward": "x.judge", "--out": str(tables[1]), "--batch_size": "9"}
-    assert dict(zip(scoring.argv[1::2], scoring.argv[2::2], strict=True)) == options
-    assert scoring.argv[0] == "score"
+    options = {"score": str(tables[0]), "--reward_funcs": "x.judge", "--out": str(tables[1]), "--batch_size": "9"}
+    assert dict(zip(scoring.argv[::2], scoring.argv[1::2], strict=True)) == options
     tables[0].parent.mkdir(parents=True)
     tables[0].touch()
     assert [job.argv[0] for job in _table_jobs(config, base, other, tables[1])] == ["score"]

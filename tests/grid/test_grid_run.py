@@ -96,7 +96,9 @@ def new_grid(write_grid, policy: Path, tmp_path_factory: pytest.TempPathFactory)
             rows = build_prompts(split)[:count]
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return read_grid(
-            write_grid(folder, train=TRAIN, sample={"max_new_tokens": 6}, test_prompts=4, per_device_train_batch_size=4)
+            write_grid(
+                folder, train=TRAIN, sample={"max_completion_length": 6}, test_prompts=4, per_device_train_batch_size=4
+            )
         )
 
     return make

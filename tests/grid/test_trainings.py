@@ -109,7 +109,7 @@ def test_a_key_changes_with_every_field(make_grid) -> None:
         ({"train": {"max_steps": 2, "temperature": 1.0}}, True, False),
         ({"train": {"max_steps": 2, "generation_kwargs": {"typical_p": 0.9}}}, True, True),
         ({"prompts_a_step": 4}, True, False),
-        ({"sample": {"max_new_tokens": 9}}, True, True),
+        ({"sample": {"max_completion_length": 9}}, True, True),
         ({"seeds": [3, 4, 5]}, False, False),
         ({"learning_rates": [0.5]}, False, False),
         ({"estimators": ["grpo"], "budgets": [[4, 8]], "kl_weights": [1.0]}, False, False),

@@ -22,11 +22,11 @@ def table(base_policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Rollou
     rows = build_prompts("test")
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = SampleConfig(
-        model=str(base_policy),
-        dataset=str(folder / "test.jsonl"),
-        reward="tailgrad.quickstart.task.verifier",
+        model_name_or_path=str(base_policy),
+        dataset_name=str(folder / "test.jsonl"),
+        reward_funcs="tailgrad.quickstart.task.verifier",
         out=folder / "base.parquet",
-        max_new_tokens=MAX_RESPONSE_TOKENS,
+        max_completion_length=MAX_RESPONSE_TOKENS,
         batch_size=512,
     )
     return read_table(sample(config))

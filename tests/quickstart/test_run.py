@@ -26,7 +26,7 @@ def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(policy: Path, 
     out = tmp_path / "quickstart"
     shutil.copytree(policy, out / "base")
     (out / "base" / _RECORD).write_text(json.dumps({"tailgrad_version": __version__, **FIT}))
-    command = ["quickstart", "--out", str(out), "--steps", "2", "--n", "16"]
+    command = ["quickstart", "--out", str(out), "--max_steps", "2", "--n", "16"]
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "Best of the first" in printed
@@ -107,7 +107,7 @@ def test_an_estimator_may_have_options(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--processes", "0"], "processes is 0; it must be at least 1"),
-        (["--steps", "-1"], "steps is -1; it must be at least 1"),
+        (["--max_steps", "-1"], "max_steps is -1; it must be at least 1"),
         (["--n", "0"], "n is 0; it must be at least 1"),
         (["--seeds", "0", "0"], "seeds must name at least one and none twice"),
         (["--seeds", "-1"], "each must be 0 or more"),

@@ -36,7 +36,8 @@ def thinker(make_policy: Callable[..., Path], tmp_path: Path) -> dict[str, Any]:
     path = make_policy("thinker", pad_token="[PAD]", chat_template=TEMPLATE)
     data = tmp_path / "chats.jsonl"
     data.write_text("".join(json.dumps({"prompt": chat}) + "\n" for chat in CHATS))
-    given = {"model": str(path), "dataset": str(data), "reward": length, "n": 3, "max_new_tokens": 4}
+    given = {"model_name_or_path": str(path), "dataset_name": str(data), "reward_funcs": length}
+    given |= {"n": 3, "max_completion_length": 4}
     return given | {"out": tmp_path / "rollouts.parquet"}
 
 
@@ -52,8 +53,8 @@ def test_prompts_become_the_tokens_of_the_training(thinker: dict[str, Any], tmp_
         chat_template_kwargs=kwargs,
     )
     rows = Dataset.from_list([{"prompt": chat} for chat in CHATS])
-    trainer = GRPOTrainer(thinker["model"], reward_funcs=length, args=args, train_dataset=rows)
-    tokenizer = load_policy(thinker["model"])[1]
+    trainer = GRPOTrainer(thinker["model_name_or_path"], reward_funcs=length, args=args, train_dataset=rows)
+    tokenizer = load_policy(thinker["model_name_or_path"])[1]
     assert tokenize_prompts(tokenizer, CHATS, kwargs) == trainer._tokenize_prompts(CHATS)[0]
     assert tokenize_prompts(tokenizer, CHATS, kwargs) != tokenize_prompts(tokenizer, CHATS)
 
@@ -66,12 +67,12 @@ def test_they_act_in_sample_score_and_fidelity(
     if how == "recorded":
         always = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 4}
         record = {"generation": always, "chat_template_kwargs": kwargs}
-        (Path(thinker["model"]) / TRAINING_RECORD).write_text(json.dumps(record))
+        (Path(thinker["model_name_or_path"]) / TRAINING_RECORD).write_text(json.dumps(record))
     else:
         thinker["chat_template_kwargs"] = kwargs
     table = read_table(sample(SampleConfig(**thinker)))
     assert table.metadata["chat_template_kwargs"] == kwargs
-    tokenizer = load_policy(thinker["model"])[1]
+    tokenizer = load_policy(thinker["model_name_or_path"])[1]
     prompt_ids = tokenize_prompts(tokenizer, CHATS, kwargs)
 
     seen = []
@@ -81,18 +82,20 @@ def test_they_act_in_sample_score_and_fidelity(
         return completions_of(*args)
 
     monkeypatch.setattr(shards, "completions_of", keeps)
-    rescore(ScoreConfig(table=thinker["out"], reward=length, out=tmp_path / "judged.parquet"))
+    rescore(ScoreConfig(table=thinker["out"], reward_funcs=length, out=tmp_path / "judged.parquet"))
     assert [ids for call in seen for ids in call[2]] == [ids for ids in prompt_ids for _ in range(3)]
     assert read_table(tmp_path / "judged.parquet").metadata["chat_template_kwargs"] == kwargs
 
-    config = GradientConfig(table=thinker["out"], model=thinker["model"], out=tmp_path / "gradients", dim=16)
+    config = GradientConfig(
+        table=thinker["out"], model_name_or_path=thinker["model_name_or_path"], out=tmp_path / "gradients", dim=16
+    )
     assert np.isfinite(sketch_gradients(config)[0]).all()  # log-probabilities agree, or it would be refused
 
 
 def test_other_arguments_than_in_training_are_said(thinker: dict[str, Any]) -> None:
     always = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 4}
     record = {"generation": always, "chat_template_kwargs": {"enable_thinking": False}}
-    (Path(thinker["model"]) / TRAINING_RECORD).write_text(json.dumps(record))
+    (Path(thinker["model_name_or_path"]) / TRAINING_RECORD).write_text(json.dumps(record))
     with pytest.warns(UserWarning, match=r"chat_template_kwargs \{'enable_thinking': False\} \(now off\)"):
         table = read_table(sample(SampleConfig(**thinker, chat_template_kwargs={})))
     assert table.metadata["chat_template_kwargs"] == {}

@@ -46,13 +46,13 @@ def test_a_reward_that_raises_leaves_the_finished_shards(options: dict[str, Any]
         return [1.0] * len(completions)
 
     with pytest.raises(RuntimeError, match="reward 'fails' raised OSError: the server is gone"):
-        run(options, reward=fails)
+        run(options, reward_funcs=fails)
     assert names_in(options) == ["part-000000-000002.parquet"]
     assert not Path(options["out"]).exists()
     broken = False
-    resumed = run(options, reward=fails)
+    resumed = run(options, reward_funcs=fails)
     assert calls == ["a", "c", "c", "e"]  # the first shard was not scored again
-    assert resumed.responses == run(options, reward=fails, out=tmp_path / "whole.parquet").responses
+    assert resumed.responses == run(options, reward_funcs=fails, out=tmp_path / "whole.parquet").responses
 
 
 SLOW_REWARD = """
@@ -75,7 +75,7 @@ def test_a_killed_run_resumes_to_the_identical_table(
 ) -> None:
     (tmp_path / "slow_reward.py").write_text(SLOW_REWARD)
     monkeypatch.chdir(tmp_path)
-    options |= {"reward": "slow_reward.count", "batch_size": 4, "out": str(options["out"])}
+    options |= {"reward_funcs": "slow_reward.count", "batch_size": 4, "out": str(options["out"])}
     parts = parts_of(options)
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, json.dumps(options)],
@@ -155,13 +155,13 @@ def test_an_interrupted_run_of_other_settings_is_refused(
 
 
 def test_an_interrupted_run_of_other_data_or_weights_is_refused(interrupted: dict[str, Any]) -> None:
-    path = Path(interrupted["dataset"])
+    path = Path(interrupted["dataset_name"])
     text = path.read_text()
     path.write_text(text.replace("five", "seven"))
     with pytest.raises(ValueError, match="with another dataset: "):
         sample(SampleConfig(**interrupted))
     path.write_text(text)
-    weights = Path(interrupted["model"]) / "model.safetensors"
+    weights = Path(interrupted["model_name_or_path"]) / "model.safetensors"
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     try:
@@ -174,11 +174,11 @@ def test_an_interrupted_run_of_other_data_or_weights_is_refused(interrupted: dic
 
 def test_what_changes_no_number_does_not_stop_a_resumption(interrupted: dict[str, Any], tmp_path: Path) -> None:
     policy, data = tmp_path / "copy", tmp_path / "copy.jsonl"
-    shutil.copytree(interrupted["model"], policy)
-    shutil.copy(interrupted["dataset"], data)
+    shutil.copytree(interrupted["model_name_or_path"], policy)
+    shutil.copy(interrupted["dataset_name"], data)
     os.utime(policy / "model.safetensors")
     (policy / "README.md").write_text("a policy")
-    sample(SampleConfig(**interrupted | {"model": str(policy), "dataset": str(data)}))
+    sample(SampleConfig(**interrupted | {"model_name_or_path": str(policy), "dataset_name": str(data)}))
     assert read_table(interrupted["out"]).metadata["model"] == str(policy)
 
 
@@ -193,19 +193,19 @@ def save_reward_model(policy: str, folder: Path, seed: int) -> Path:
 def test_a_changed_reward_model_is_seen(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = save_reward_model(options["model"], tmp_path / "judge", seed=0)
-    options |= {"reward": str(judge), "reward_options": {"batch_size": 2}}
+    judge = save_reward_model(options["model_name_or_path"], tmp_path / "judge", seed=0)
+    options |= {"reward_model_name_or_path": str(judge), "reward_funcs": (), "reward_batch_size": 2}
     stop_after_one_part(monkeypatch, options)
-    save_reward_model(options["model"], judge, seed=1)
+    save_reward_model(options["model_name_or_path"], judge, seed=1)
     with pytest.raises(ValueError, match="with another reward_files: "):
         sample(SampleConfig(**options))
-    for changed in ({"input_format": "text"}, {"max_length": 3}, {"dtype": "bfloat16"}):
+    for changed in ({"reward_input_format": "text"}, {"reward_max_length": 3}, {"reward_dtype": "bfloat16"}):
         with pytest.raises(ValueError, match="with another reward_files: "):
-            sample(SampleConfig(**options | {"reward_options": changed}))
-    save_reward_model(options["model"], judge, seed=0)
+            sample(SampleConfig(**options | changed))
+    save_reward_model(options["model_name_or_path"], judge, seed=0)
     (judge / "README.md").write_text("a judge")
     moved = judge.rename(tmp_path / "moved")
-    table = run(options, reward=str(moved), reward_options={"batch_size": 3})
+    table = run(options, reward_model_name_or_path=str(moved), reward_batch_size=3)
     assert table.rewards.shape == (5, 4)
 
 
@@ -215,7 +215,7 @@ def test_a_changed_reward_function_is_seen(
     source = tmp_path / "interrupted_reward.py"
     source.write_text(SLOW_REWARD)
     monkeypatch.syspath_prepend(tmp_path)
-    options |= {"reward": "interrupted_reward.count"}
+    options |= {"reward_funcs": "interrupted_reward.count"}
     stop_after_one_part(monkeypatch, options)
     source.write_text(SLOW_REWARD.replace("len(text)", "-len(text)"))
     with pytest.raises(ValueError, match="with another reward_files: "):
@@ -239,10 +239,14 @@ def test_a_broken_part_is_named(interrupted: dict[str, Any]) -> None:
 
 def test_home_folders_are_found(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    shutil.copytree(options["model"], tmp_path / "policy")
-    path = sample(SampleConfig(**options | {"model": "~/policy", "dataset": "~/prompts.jsonl", "out": "~/t.parquet"}))
+    shutil.copytree(options["model_name_or_path"], tmp_path / "policy")
+    path = sample(
+        SampleConfig(
+            **options | {"model_name_or_path": "~/policy", "dataset_name": "~/prompts.jsonl", "out": "~/t.parquet"}
+        )
+    )
     assert path == tmp_path / "t.parquet"
-    judged = rescore(ScoreConfig("~/t.parquet", options["reward"], "~/judged.parquet"))
+    judged = rescore(ScoreConfig("~/t.parquet", "~/judged.parquet", reward_funcs=options["reward_funcs"]))
     assert read_table(judged).rewards.tolist() == read_table(path).rewards.tolist()
     gradients = sketch_gradients(GradientConfig("~/t.parquet", "~/policy", "~/gradients", dim=4))
     assert gradients.folder == tmp_path / "gradients"

@@ -28,7 +28,7 @@ def fewest_tokens(*, prompts: list[str], completion_ids: list[list[int]], answer
 def scored(options: dict[str, Any]) -> dict[str, Any]:
     """Options that score a sampled table with its numbers of tokens."""
     table = sample(SampleConfig(**options))
-    return {"table": table, "reward": fewest_tokens, "out": table.with_name("judged.parquet")}
+    return {"table": table, "reward_funcs": fewest_tokens, "out": table.with_name("judged.parquet")}
 
 
 def tokens_of(table: RolloutTable) -> np.ndarray:
@@ -76,15 +76,15 @@ def test_the_best_is_the_one_that_the_old_reward_picks(scored: dict[str, Any]) -
 
 def test_scoring_twice_keeps_what_picks_the_best(scored: dict[str, Any], tmp_path: Path) -> None:
     once = rescore(ScoreConfig(**scored))
-    again = read_table(rescore(ScoreConfig(once, scored["reward"], tmp_path / "again.parquet")))
+    again = read_table(rescore(ScoreConfig(once, tmp_path / "again.parquet", reward_funcs=scored["reward_funcs"])))
     np.testing.assert_array_equal(again.selection_rewards, read_table(scored["table"]).rewards)
     assert again.metadata["selection_reward"] == "word_count"
 
 
 def test_what_no_reward_could_score_is_not_picked_by_the_new_one(options: dict[str, Any]) -> None:
-    table = sample(SampleConfig(**options | {"reward": lambda completions, **_: [None] * len(completions)}))
+    table = sample(SampleConfig(**options | {"reward_funcs": lambda completions, **_: [None] * len(completions)}))
     run = Run.from_table(
-        "judged", read_table(rescore(ScoreConfig(table, fewest_tokens, table.with_name("judged.parquet"))))
+        "judged", read_table(rescore(ScoreConfig(table, table.with_name("judged.parquet"), reward_funcs=fewest_tokens)))
     )
     assert not np.isnan(run.rewards).any()
     assert np.isnan(run.best_of_n([1, 4])).all()
@@ -96,7 +96,7 @@ def test_where_the_new_reward_leaves_the_picked_response_unscored_its_worth_is_u
         lengths = [len(text.split()) for text in completions]
         return [None if length == max(lengths) else float(length) for length in lengths]
 
-    config = ScoreConfig(**scored | {"reward": fails_on_the_best}, batch_size=4)
+    config = ScoreConfig(**scored | {"reward_funcs": fails_on_the_best}, batch_size=4)
     run = Run.from_table("judged", read_table(rescore(config)))
     before = read_table(scored["table"]).rewards
     assert np.isnan(run.best_of_n([4])).all()
@@ -117,7 +117,7 @@ def test_an_interrupted_scoring_goes_on(scored: dict[str, Any]) -> None:
             raise OSError("gone")
         return [1.0] * len(completions)
 
-    config = ScoreConfig(**scored | {"reward": failing}, batch_size=4)
+    config = ScoreConfig(**scored | {"reward_funcs": failing}, batch_size=4)
     with pytest.raises(RuntimeError, match="gone"):
         rescore(config)
     assert (read_table(rescore(config)).rewards == 1.0).all()
@@ -136,7 +136,7 @@ def test_another_batch_size_goes_on_and_scores_each_response_once(scored: dict[s
             raise OSError("gone")
         return [float(len(ids)) for ids in completion_ids]
 
-    changed = scored | {"reward": failing}
+    changed = scored | {"reward_funcs": failing}
     with pytest.raises(RuntimeError, match="gone"):
         rescore(ScoreConfig(**changed, batch_size=8))
     after = read_table(rescore(ScoreConfig(**changed, batch_size=batch_size)))
@@ -157,7 +157,7 @@ def test_another_reward_of_the_same_name_is_not_mixed_in(scored: dict[str, Any])
     def config(factor: float, broken: bool) -> ScoreConfig:
         reward = Judge(factor, broken)
         reward.content_sha256 = str(factor)  # type: ignore[attr-defined]
-        return ScoreConfig(**scored | {"reward": reward}, batch_size=8)
+        return ScoreConfig(**scored | {"reward_funcs": reward}, batch_size=8)
 
     with pytest.raises(RuntimeError, match="gone"):
         rescore(config(1.0, broken=True))
@@ -170,7 +170,7 @@ def test_another_data_set_is_refused(scored: dict[str, Any], tmp_path: Path) -> 
     other = tmp_path / "other.jsonl"
     other.write_text('{"prompt": "one"}\n' * 5)
     with pytest.raises(ValueError, match="was sampled on"):
-        rescore(ScoreConfig(**scored, dataset=str(other)))
+        rescore(ScoreConfig(**scored, dataset_name=str(other)))
 
 
 def test_a_table_without_tokens_is_refused(scored: dict[str, Any], tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_the_command(
         "def length(completions, **_):\n    return [len(text) for text in completions]\n"
     )
     monkeypatch.chdir(tmp_path)
-    argv = ["score", "--table", str(scored["table"]), "--reward", "my_judge.length", "--out", "judged.parquet"]
+    argv = ["score", str(scored["table"]), "--reward_funcs", "my_judge.length", "--out", "judged.parquet"]
     assert main(argv) == 0
     assert capsys.readouterr().out == "judged.parquet\n"
     table = read_table("judged.parquet")

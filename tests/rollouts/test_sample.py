@@ -37,8 +37,8 @@ def test_a_table_has_n_scored_responses_to_each_prompt(options: dict[str, Any]) 
 def test_tokens_and_logprobs_are_those_of_the_responses(options: dict[str, Any]) -> None:
     """Special tokens are left out of the text, so only responses without any can be tokenized back."""
     table = run(options, n=40, batch_size=50, temperature=0.7)
-    tokenizer = AutoTokenizer.from_pretrained(options["model"])
-    model = AutoModelForCausalLM.from_pretrained(options["model"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(options["model_name_or_path"])
+    model = AutoModelForCausalLM.from_pretrained(options["model_name_or_path"]).eval()
     compared = 0
     for i, j in np.ndindex(table.rewards.shape):
         tokens = tokenizer(table.responses[i][j])["input_ids"]
@@ -57,21 +57,21 @@ def test_tokens_and_logprobs_are_those_of_the_responses(options: dict[str, Any])
 
 
 def test_the_file_says_where_the_rollouts_come_from(options: dict[str, Any]) -> None:
-    metadata = run(options, seed=3, temperature=0.9, top_k=5, reference_model=options["model"]).metadata
+    metadata = run(options, seed=3, temperature=0.9, top_k=5, reference_model=options["model_name_or_path"]).metadata
     expected = {
-        "model": options["model"],
+        "model": options["model_name_or_path"],
         "revision": None,
         "sampling": {"n": 4, "temperature": 0.9, "top_p": 1.0, "top_k": 5, "max_new_tokens": 8},
         "seed": 3,
         "reward": "word_count",
-        "reference": options["model"],
+        "reference": options["model_name_or_path"],
         "chat_template_kwargs": {},
         "trained_with": None,
         "dtype": "float32",
         "tailgrad_version": tailgrad.__version__,
     }
     assert {name: metadata[name] for name in expected} == expected
-    dataset = {"name": options["dataset"], "config": None, "split": None, "prompt_column": "prompt"}
+    dataset = {"name": options["dataset_name"], "config": None, "split": None, "prompt_column": "prompt"}
     assert {name: metadata["dataset"][name] for name in dataset} == dataset
     assert metadata["dataset"]["num_prompts"] == 5
 
@@ -83,7 +83,7 @@ def test_rewards_get_what_trl_gives_them(options: dict[str, Any]) -> None:
         calls.append(rollouts)
         return [1.0] * len(rollouts["completions"])
 
-    table = run(options, reward=keeps)
+    table = run(options, reward_funcs=keeps)
     assert [len(call["prompts"]) for call in calls] == [8, 8, 4]
     assert calls[0].keys() == {"prompts", "completions", "completion_ids", "answer"}
     assert calls[0]["prompts"] == ["one two three"] * 4 + ["four"] * 4
@@ -98,7 +98,7 @@ def test_unscored_responses_are_null(options: dict[str, Any]) -> None:
     def sometimes(*, completions: list[str], **columns: Any) -> list[Any]:
         return [None if "one" in text else math.nan if "two" in text else 1 for text in completions]
 
-    table = run(options, reward=sometimes)
+    table = run(options, reward_funcs=sometimes)
     expected = [["one" in text or "two" in text for text in group] for group in table.responses]
     np.testing.assert_array_equal(np.isnan(table.rewards), expected)
     assert 0 < np.sum(expected) < 20
@@ -109,7 +109,7 @@ def test_weighted_rewards(options: dict[str, Any]) -> None:
     def bonus(*, completions: list[str], **columns: Any) -> list[float | None]:
         return [1.0 if "one" in text else None for text in completions]
 
-    table = run(options, reward=[options["reward"], bonus], reward_weights=[0.5, 10.0])
+    table = run(options, reward_funcs=[options["reward_funcs"], bonus], reward_weights=[0.5, 10.0])
     expected = [[0.5 * len(text.split()) + 10.0 * ("one" in text) for text in group] for group in table.responses]
     np.testing.assert_allclose(table.rewards, expected)
     assert table.metadata["reward"] == "0.5*word_count + 10*bonus"
@@ -117,7 +117,7 @@ def test_weighted_rewards(options: dict[str, Any]) -> None:
 
 def test_the_seed_decides_and_shards_differ(options: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "same.json").write_text(json.dumps([{"prompt": "one"}] * 4))
-    options |= {"dataset": str(tmp_path / "same.json"), "batch_size": 4}
+    options |= {"dataset_name": str(tmp_path / "same.json"), "batch_size": 4}
     first = run(options).responses
     assert run(options, out=tmp_path / "again.parquet").responses == first
     assert run(options, out=tmp_path / "other.parquet", seed=1).responses != first
@@ -133,7 +133,7 @@ def test_the_global_random_state_is_given_back(options: dict[str, Any]) -> None:
 
 
 def test_reference_policy(options: dict[str, Any], make_policy: Callable[..., Path], tmp_path: Path) -> None:
-    same = run(options, reference_model=options["model"])
+    same = run(options, reference_model=options["model_name_or_path"])
     np.testing.assert_array_equal(same.reference_logprobs, same.logprobs)
     other = run(options, reference_model=str(make_policy("other", seed=5)), out=tmp_path / "other.parquet")
     np.testing.assert_array_equal(other.logprobs, same.logprobs)
@@ -146,9 +146,9 @@ def test_reference_policy(options: dict[str, Any], make_policy: Callable[..., Pa
 def test_kl_of_a_policy_to_a_reference(options: dict[str, Any], make_policy: Callable[..., Path]) -> None:
     """For one-token responses the mean of logprob - reference_logprob is an estimate of an exact sum."""
     path = str(make_policy("other", seed=5))
-    table = run(options, reference_model=path, n=2000, max_new_tokens=1, batch_size=5000, limit=3)
+    table = run(options, reference_model=path, n=2000, max_completion_length=1, batch_size=5000, limit=3)
     tokenizer = AutoTokenizer.from_pretrained(path)
-    models = [AutoModelForCausalLM.from_pretrained(one).eval() for one in (options["model"], path)]
+    models = [AutoModelForCausalLM.from_pretrained(one).eval() for one in (options["model_name_or_path"], path)]
     for i, prompt in enumerate(PROMPTS[:3]):
         ids = torch.tensor([tokenizer(prompt)["input_ids"]])
         with torch.no_grad():
@@ -169,16 +169,16 @@ def test_chats(options: dict[str, Any], chat_policy: Path, tmp_path: Path) -> No
         return [1.0] * len(prompts)
 
     changes = {
-        "model": str(chat_policy),
-        "dataset": str(tmp_path / "chats.json"),
+        "model_name_or_path": str(chat_policy),
+        "dataset_name": str(tmp_path / "chats.json"),
         "prompt_column": "messages",
     }
-    table = run(options, reward=keeps, batch_size=20, **changes)
+    table = run(options, reward_funcs=keeps, batch_size=20, **changes)
     assert [json.loads(prompt) for prompt in table.prompts] == chats
     assert (seen[0][0], seen[1][0]) == ([], chats[0])  # each rollout has a prompt of its own
     assert seen[5] == (chats[1], [{"role": "assistant", "content": table.responses[1][1]}])
     with pytest.raises(ValueError, match="the model's tokenizer has no chat template"):
-        run(options, **changes | {"model": options["model"], "out": tmp_path / "b.parquet"})
+        run(options, **changes | {"model_name_or_path": options["model_name_or_path"], "out": tmp_path / "b.parquet"})
 
 
 def test_limit_and_a_prompt_of_its_own_shard(options: dict[str, Any]) -> None:
@@ -195,8 +195,8 @@ def test_a_reward_model_by_path(options: dict[str, Any], policy: Path, tmp_path:
     LlamaForSequenceClassification(config).save_pretrained(tmp_path / "rm")
     tokenizer = AutoTokenizer.from_pretrained(policy)
     tokenizer.save_pretrained(tmp_path / "rm")
-    reward_options = {"batch_size": 3, "max_length": None}
-    table = run(options, reward=str(tmp_path / "rm"), reward_options=reward_options)
+    reward_options = {"reward_batch_size": 3, "reward_max_length": None}
+    table = run(options, reward_funcs=(), reward_model_name_or_path=str(tmp_path / "rm"), **reward_options)
     model = LlamaForSequenceClassification.from_pretrained(tmp_path / "rm").eval()
     with torch.no_grad():
         for i, j in np.ndindex(table.rewards.shape):
@@ -223,7 +223,9 @@ def test_a_trained_policy_is_sampled_as_it_was_trained(
     (path / TRAINING_RECORD).write_text(json.dumps(record))
     own = path / "generation_config.json"
     own.write_text(json.dumps(json.loads(own.read_text()) | {"min_p": 0.01, "temperature": 0.1}))
-    options = {name: value for name, value in options.items() if name != "max_new_tokens"} | {"model": str(path)}
+    options = {name: value for name, value in options.items() if name != "max_completion_length"} | {
+        "model_name_or_path": str(path)
+    }
     expected = {"temperature": 0.9, "top_p": 0.8, "top_k": 0, "max_new_tokens": 6, "min_p": 0.01}
     assert run(options).metadata["sampling"] == {"n": 4, **expected}
     words = r"was trained on responses sampled with temperature 0\.9 \(now 1\.0\): its rewards"
@@ -235,20 +237,20 @@ def test_a_trained_policy_is_sampled_as_it_was_trained(
 
 def test_prompts_too_long_for_the_model(options: dict[str, Any]) -> None:
     with pytest.raises(
-        ValueError, match="the prompt in row 3 has 5 tokens; with max_new_tokens 60 that is more than the 64"
+        ValueError, match="the prompt in row 3 has 5 tokens; with max_completion_length 60 that is more than the 64"
     ):
-        run(options, max_new_tokens=60)
+        run(options, max_completion_length=60)
 
 
 def test_a_prompt_without_tokens(options: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps([{"prompt": "one"}, {"prompt": ""}]))
     with pytest.raises(ValueError, match=r"data\.json': the prompt in row 1 has no tokens"):
-        run(options, dataset=str(tmp_path / "data.json"))
+        run(options, dataset_name=str(tmp_path / "data.json"))
 
 
 def test_a_model_that_does_not_exist(options: dict[str, Any]) -> None:
     with pytest.raises(FileNotFoundError, match=r"model '\./none': there is no such folder"):
-        run(options, model="./none")
+        run(options, model_name_or_path="./none")
     with pytest.raises(FileNotFoundError, match=r"reference model '\./none': there is no such folder"):
         run(options, reference_model="./none")
 
@@ -257,7 +259,7 @@ def test_a_model_that_does_not_exist(options: dict[str, Any]) -> None:
     ("changes", "message"),
     [
         ({"n": 0}, "n is 0; it must be at least 1"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"max_completion_length": 0}, "max_completion_length is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"limit": 0}, "limit is 0"),
         ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
@@ -266,7 +268,7 @@ def test_a_model_that_does_not_exist(options: dict[str, Any]) -> None:
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"top_k": -1}, "top_k is -1"),
         ({"seed": -1}, "seed is -1"),
-        ({"reward": []}, "no reward given"),
+        ({"reward_funcs": []}, "no reward given"),
         ({"reward_weights": [1.0, 2.0]}, "2 reward weights given for 1 rewards"),
     ],
 )

@@ -117,9 +117,15 @@ def train_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[str
 
 
 def sample_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[str]:
-    options = {"model": policy, "dataset": data, "reward": "kept.reward", "out": out / "table.parquet", "n": 2}
+    options = {
+        "model_name_or_path": policy,
+        "dataset_name": data,
+        "reward_funcs": "kept.reward",
+        "out": out / "table.parquet",
+        "n": 2,
+    }
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    return ["sample", *words, "--max_new_tokens", "4", *more]
+    return ["sample", *words, "--max_completion_length", "4", *more]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -269,7 +275,7 @@ def test_the_same_refusals_of_score(
     else:
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     table, scored = tmp_path / "table.parquet", tmp_path / "scored.parquet"
-    assert main(["score", "--table", str(table), "--reward", "kept.reward", "--out", str(scored)]) == 2
+    assert main(["score", str(table), "--reward_funcs", "kept.reward", "--out", str(scored)]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert str(data) in error
@@ -292,8 +298,8 @@ def test_the_same_refusals_of_fidelity(
         message = "refuses the prompt in row 0: no user messages here"
         tokenizer.chat_template = "{{ raise_exception('no user messages here') }}"
     tokenizer.save_pretrained(other)
-    gradients = ["--table", str(table), "--model", str(other), "--out", str(tmp_path / "fidelity")]
-    asked = ["--m", "2", "--deploy_n", "2", "--estimators", "grpo"]
+    gradients = [str(table), "--model_name_or_path", str(other), "--out", str(tmp_path / "fidelity")]
+    asked = ["--num_generations", "2", "--deploy_n", "2", "--estimators", "grpo"]
     assert main(["fidelity", *gradients, *asked]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from tailgrad.cli.main import main
-from tailgrad.training.config_file import parse_with_config
 from tailgrad.training.launch import make_parser
 
 CPU = "use_cpu: true\nbf16: false\n"
@@ -57,7 +56,7 @@ def test_no_file(tmp_path: Path, capsys) -> None:
 def test_both_spellings_of_the_option(tmp_path: Path, spelling: list[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(CPU + f"output_dir: {tmp_path}\nnum_generations: 8\nsave_strategy: 'no'\n")
-    _, config, *_ = parse_with_config(make_parser(), [word.format(path) for word in spelling])
+    _, config, *_ = make_parser().read([word.format(path) for word in spelling])
     assert config.num_generations == 8
     assert config.save_strategy == "no"
 
@@ -77,5 +76,5 @@ def test_a_word_that_is_no_option(capsys, words: list[str], message: str) -> Non
 
 def test_the_beginning_of_one_option_stands_for_it(tmp_path: Path) -> None:
     words = ["--estim", "grpo", "--num-generations=8", "--use_cpu", "--bf16", "false", "--output_dir", str(tmp_path)]
-    _, config, *_ = parse_with_config(make_parser(), words)
+    _, config, *_ = make_parser().read(words)
     assert (config.estimator, config.num_generations) == ("grpo", 8)

@@ -78,7 +78,9 @@ def sampled(model: str | Path, tmp_path: Path, **changes: Any) -> Any:
     data = tmp_path / "prompts.jsonl"
     data.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in build_prompts("train")[:4]))
     given = {"n": 8, "out": tmp_path / f"{len(list(tmp_path.glob('*.parquet')))}.parquet"} | changes
-    return read_table(sample(SampleConfig(model=str(model), dataset=str(data), reward=length, **given)))
+    return read_table(
+        sample(SampleConfig(model_name_or_path=str(model), dataset_name=str(data), reward_funcs=length, **given))
+    )
 
 
 CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -127,7 +129,7 @@ def test_a_starting_policy_is_sampled_as_training_with_the_defaults_would(
     start = with_settings(policy, tmp_path / "start", **own)
     spy = Spy(monkeypatch)
     trained(start, options)
-    sampled(start, tmp_path, max_new_tokens=6)
+    sampled(start, tmp_path, max_completion_length=6)
     assert spy.seen[-1] == spy.seen[0]
 
 
@@ -161,7 +163,7 @@ def test_tokens_that_a_generation_config_forbids_come_neither_in_training_nor_in
     in_training = list(seen)
     assert len(in_training) == 16
     for model in (tmp_path / "out", start):
-        table = sampled(model, tmp_path, max_new_tokens=6)
+        table = sampled(model, tmp_path, max_completion_length=6)
         responses = [ids.tolist() for ids in table.token_ids.ravel()]
         for ids in [*in_training, *responses]:
             assert len(ids) > 4

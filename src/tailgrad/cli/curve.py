@@ -1,55 +1,67 @@
 """`tailgrad curve`: best-of-N curves of rollout tables."""
 
-import argparse
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from tailgrad.options import OptionParser, option
+
+HELP: Final = "best-of-N curves of rollout tables, compared on the same prompts"
+EXTRA: Final = "eval"
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command to the `tailgrad` parser."""
-    parser = subparsers.add_parser(
-        "curve",
-        help="best-of-N curves of rollout tables, compared on the same prompts",
-        description="Exact V_N for N = 1, 2, 4, ..., n with 95% intervals, and paired differences between "
-        "the tables. Writes curve.png, curve.svg, curve.md and curve.json.",
+@dataclass(frozen=True)
+class CurveOptions:
+    """The options of `tailgrad curve`."""
+
+    tables: tuple[str, ...] = option(
+        text="rollout tables written by `tailgrad sample`", positional=True, metavar="TABLE"
     )
-    parser.add_argument("tables", nargs="+", metavar="TABLE", help="rollout tables written by `tailgrad sample`")
-    parser.add_argument("--out", required=True, help="folder for the report")
-    parser.add_argument(
-        "--names",
-        nargs="+",
-        help="one name per table (default: its file's); tables that share a name are training seeds of one method",
+    out: str = option(text="folder for the report")
+    names: tuple[str, ...] | None = option(
+        None, "one name per table (default: its file's); tables that share a name are training seeds of one method"
     )
-    parser.add_argument("--reference", help="name to take paired differences to (default: the first)")
-    parser.add_argument("--budgets", nargs="+", type=int, metavar="N", help="values of N (default: 1 2 4 ... n)")
-    parser.add_argument("--m", type=int, help="rollouts per prompt in training, to mark in the figure")
-    parser.add_argument("--deploy_n", type=int, help="the N trained for, to mark in the figure")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
-    parser.set_defaults(run=run, extra="eval")
+    reference: str | None = option(None, "name to take paired differences to (default: the first)")
+    budgets: tuple[int, ...] | None = option(None, "values of N (default: 1 2 4 ... n)", metavar="N")
+    num_generations: int | None = option(None, "m: rollouts per prompt in training, to mark in the figure")
+    deploy_n: int | None = option(None, "the N trained for, to mark in the figure")
+    seed: int = option(0, "seed of the bootstrap (default 0)")
 
 
-def run(args: argparse.Namespace) -> int:
+def make_parser() -> OptionParser[CurveOptions]:
+    """The command's parser."""
+    description = (
+        "Exact V_N for N = 1, 2, 4, ..., n with 95% intervals, and paired differences between "
+        "the tables. Writes curve.png, curve.svg, curve.md and curve.json."
+    )
+    return OptionParser("curve", description, CurveOptions)
+
+
+def run(words: Sequence[str]) -> None:
     """Write the report and print its table."""
     from tailgrad.curves import write_report
 
-    names = _names(args.tables) if args.names is None else args.names
-    if len(names) != len(args.tables):
-        raise ValueError(f"--names has {len(names)} names for {len(args.tables)} tables: give one per table.")
-    runs = [_run(name, path) for name, path in zip(names, args.tables, strict=True)]
-    out = Path(args.out).expanduser()
+    options = make_parser().read(words)
+    names = _names(options.tables) if options.names is None else options.names
+    if len(names) != len(options.tables):
+        raise ValueError(f"--names has {len(names)} names for {len(options.tables)} tables: give one per table.")
+    runs = [_run(name, path) for name, path in zip(names, options.tables, strict=True)]
+    out = Path(options.out).expanduser()
     write_report(
         runs,
         out,
-        budgets=args.budgets,
-        reference=args.reference,
-        m=args.m,
-        deploy_n=args.deploy_n,
-        seed=args.seed,
+        budgets=options.budgets,
+        reference=options.reference,
+        m=options.num_generations,
+        deploy_n=options.deploy_n,
+        seed=options.seed,
     )
     print((out / "curve.md").read_text(encoding="utf-8"), end="")
     print(f"\nFigure, table and JSON: {out / 'curve'}.{{png,svg,md,json}}")
-    return 0
 
 
 def _run(name: str, path: str) -> Any:
@@ -68,7 +80,7 @@ def _run(name: str, path: str) -> Any:
     return Run.from_table(name, table)
 
 
-def _names(tables: list[str]) -> list[str]:
+def _names(tables: Sequence[str]) -> list[str]:
     """Name each table after its file, with as many folders before it as it takes to tell the tables apart."""
     paths = [Path(table).with_suffix("").parts for table in tables]
     for depth in range(1, max(map(len, paths)) + 1):

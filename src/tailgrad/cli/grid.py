@@ -2,38 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Final
+
+from tailgrad.options import OptionParser, option
+
+HELP: Final = "compare estimators over budgets, policies, rewards, prompt sets and seeds"
+EXTRA: Final = "train"
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command to the `tailgrad` parser."""
-    parser = subparsers.add_parser(
-        "grid",
-        help="compare estimators over budgets, policies, rewards, prompt sets and seeds",
-        description="Trains every combination that the file names, each method at its best learning rate, measures "
+@dataclass(frozen=True)
+class GridOptions:
+    """The options of `tailgrad grid`; what it compares stands in its file."""
+
+    config: str = option(text="YAML file of the grid; docs/grid.md describes its keys", metavar="GRID.yaml")
+    out: str | None = option(None, "folder for the report (default: beside the results table)")
+    report_only: bool = option(False, "train nothing: report what the table has")
+    reference: str | None = option(None, "the estimator to compare the others with (default: as the file says)")
+    processes: int | None = option(None, "commands at once (default: as the file says)")
+
+
+def make_parser() -> OptionParser[GridOptions]:
+    """The command's parser."""
+    description = (
+        "Trains every combination that the file names, each method at its best learning rate, measures "
         "them on held-out prompts and writes tables and figures. Every measurement is kept in the results table, from "
-        "which an interrupted grid goes on.",
+        "which an interrupted grid goes on."
     )
-    parser.add_argument("--config", required=True, help="YAML file; docs/grid.md describes its keys")
-    parser.add_argument("--out", help="folder for the report (default: beside the results table)")
-    parser.add_argument("--report_only", action="store_true", help="train nothing: report what the table has")
-    parser.add_argument("--reference", help="the estimator to compare the others with (default: as the file says)")
-    parser.add_argument("--processes", type=int, help="commands at once (default: as the file says)")
-    parser.set_defaults(run=run, extra="train")
+    return OptionParser("grid", description, GridOptions, takes_file=False)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(words: Sequence[str]) -> None:
     """Run the grid and print its report; SIGINT and SIGTERM stop the commands that it started too."""
+    options = make_parser().read(words)
     from tailgrad.grid import read_grid, run_grid, write_grid_report
     from tailgrad.grid.results import read_results
     from tailgrad.runner import stop_on_signals
 
     stop_on_signals()
-    config = read_grid(args.config, processes=args.processes, reference=args.reference)
-    rows = read_results(config.results) if args.report_only else run_grid(config)
-    out = Path(args.out) if args.out else config.results.with_suffix("")
+    config = read_grid(options.config, processes=options.processes, reference=options.reference)
+    rows = read_results(config.results) if options.report_only else run_grid(config)
+    out = Path(options.out) if options.out else config.results.with_suffix("")
     print(write_grid_report(config, rows, out))
     print(f"Figures, table and JSON: {out}/")
-    return 0

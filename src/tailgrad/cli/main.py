@@ -15,7 +15,7 @@ from tailgrad import __version__
 from tailgrad.cli import curve, fidelity, grid, quickstart, sample, score, train
 
 COMMANDS = (train, sample, score, curve, fidelity, grid, quickstart)
-"""The subcommands; each module has `add_parser(subparsers)`, which sets the function to `run`."""
+"""The commands; each module has its `make_parser`, `run`, which takes the words after its name, and texts about it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,35 +23,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tailgrad", description="Train for best-of-N, and measure what it bought.")
     parser.add_argument("--version", action="version", version=f"tailgrad {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for command in COMMANDS:
-        command.add_parser(subparsers)
+    known = {module.__name__.rpartition(".")[2]: module for module in COMMANDS}
+    for name, module in known.items():
+        subparsers.add_parser(name, help=module.HELP, add_help=False)
     if argv is None:
         _warn_in_words()
     given = list(sys.argv[1:] if argv is None else argv)
-    known = subparsers.choices.get(given[0]) if given else None
-    if known is not None and known.get_default("passes_rest"):
-        args = parser.parse_args(given[:1])
-        args.rest = given[1:]
-    else:
-        args = parser.parse_args(given)
+    name = parser.parse_args(given[:1]).command
+    command: Any = known[name]
     try:
-        return int(args.run(args) or 0)
+        command.run(given[1:])
     except ModuleNotFoundError as error:
-        extra = (
-            "train" if (error.name or "").partition(".")[0] == "trl" else args.extra
-        )  # some rewards and chats need it
-        return _fail(args.command, f"{error}. Install what it needs: pip install 'tailgrad[{extra}]'")
+        of_trl = (error.name or "").partition(".")[0] == "trl"  # some rewards and chats need it
+        extra = "train" if of_trl else command.EXTRA
+        return _fail(name, f"{error}. Install what it needs: pip install 'tailgrad[{extra}]'")
     except Exception as error:
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise
-        code = _fail(args.command, _in_words(error))
+        code = _fail(name, _in_words(error))
         if argv is None and _leaves_threads(error):
             sys.stdout.flush()
             os._exit(code)  # what hangs would hold the process at its end
         return code
     except KeyboardInterrupt:
-        how = getattr(args, "interrupted", "the same command goes on where it stopped")
-        return _fail(args.command, f"interrupted; {how}", code=130)
+        how = getattr(command, "INTERRUPTED", "the same command goes on where it stopped")
+        return _fail(name, f"interrupted; {how}", code=130)
+    return 0
 
 
 def _warn_in_words() -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import argparse
+from collections.abc import Sequence
+from typing import Final
 
+HELP: Final = "post-train a policy for best-of-N"
+EXTRA: Final = "train"
 INTERRUPTED: Final = "the same command with --resume_from_checkpoint last goes on from the newest checkpoint"
 
 
-def add_parser(subparsers: Any) -> None:
-    """Add the command; its options, `--help` included, are those of `tailgrad.training.launch`."""
-    parser = subparsers.add_parser("train", help="post-train a policy for best-of-N", add_help=False)
-    parser.set_defaults(run=run, extra="train", passes_rest=True, interrupted=INTERRUPTED)
+def make_parser() -> argparse.ArgumentParser:
+    """The command's parser."""
+    from tailgrad.training import launch
+
+    parser: argparse.ArgumentParser = launch.make_parser()
+    return parser
 
 
-def run(args: Any) -> int:
+def run(words: Sequence[str]) -> None:
     """Train."""
     from tailgrad.training.launch import train
 
-    train(args.rest)
-    return 0
+    train(words)

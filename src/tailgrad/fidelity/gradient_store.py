@@ -37,22 +37,22 @@ class GradientConfig:
 
     Attributes:
         table: A rollout table with token ids, sampled with top_p 1 and top_k 0.
-        model: The policy that sampled it: hub name or local folder.
+        model_name_or_path: The policy that sampled it: hub name or local folder.
         out: Folder of the sketches; those that are there are kept.
         dim: Length of a sketch.
         batch_size: Responses differentiated at once; fewer where the policy is large.
         seed: Seed of the sketch.
-        revision: Revision of the policy on the hub.
+        model_revision: Revision of the policy on the hub.
         device: A torch device name; None is the GPU where there is one, else the CPU.
     """
 
     table: str | Path
-    model: str
+    model_name_or_path: str
     out: str | Path
     dim: int = 4096
     batch_size: int = 32
     seed: int = 0
-    revision: str | None = None
+    model_revision: str | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -180,14 +180,14 @@ class _Differentiator:
 
 def _differentiator(config: GradientConfig, table: RolloutTable) -> _Differentiator:
     """Load the policy and see that it is the one that sampled the table."""
-    options: dict[str, Any] = {"revision": config.revision, "device": config.device}
-    model, tokenizer = load_policy(config.model, **options)
+    options: dict[str, Any] = {"revision": config.model_revision, "device": config.device}
+    model, tokenizer = load_policy(config.model_name_or_path, **options)
     model.set_attn_implementation("eager")
     prompts, template_kwargs = prompts_of_texts(table.prompts), table.metadata.get("chat_template_kwargs")
     source = f"rollout table {str(config.table)!r}"
     prompt_token_ids = tokenize_prompts(tokenizer, prompts, template_kwargs, source=source)
-    check_fit(prompt_token_ids, tokenizer, model.config, model=config.model, source=source)
-    names = (config.model, str(config.table))
+    check_fit(prompt_token_ids, tokenizer, model.config, model=config.model_name_or_path, source=source)
+    names = (config.model_name_or_path, str(config.table))
     policy = check_policy(model, prompt_token_ids, table, names=names, options=options, batch_size=config.batch_size)
     sketch = CountSketch(dict(model.named_parameters()), dim=config.dim, seed=config.seed)
     return _Differentiator(config, table, model, sketch, prompt_token_ids, policy)
@@ -212,9 +212,9 @@ def _settings(config: GradientConfig) -> dict[str, Any]:
     """What the gradients are made from."""
     return {
         "table": file_sha256(config.table),
-        "model": config.model,
-        "model_files": model_sha256(config.model),
-        "revision": config.revision,
+        "model": config.model_name_or_path,
+        "model_files": model_sha256(config.model_name_or_path),
+        "revision": config.model_revision,
         "dim": config.dim,
         "seed": config.seed,
         "tailgrad_version": __version__,

@@ -24,7 +24,7 @@ _SET_BY_THE_GRID: Final = (
     *("deploy_n", "num_generations", "beta", "learning_rate", "seed", "per_device_train_batch_size", "logging_steps"),
     *("save_steps", "save_strategy", "save_total_limit", "save_at_steps", "save_only_model", "config"),
     *("resume_from_checkpoint", "report_to", "disable_tqdm", "logging_strategy"),
-    *("model", "dataset", "reward", "reference_model", "n", "limit", "out"),
+    *("reference_model", "n", "limit", "out"),
 )
 
 

@@ -28,13 +28,12 @@ def training_job(config: GridConfig, training: Training) -> Job:
 
 def train_options(config: GridConfig, training: Training) -> dict[str, Any]:
     """The options of `tailgrad train`."""
-    reward = config.locate(config.rewards[training.reward])
     passes = config.passes(training.m)
     return {
         **config.train,
         "model_name_or_path": config.locate(config.policies[training.policy]),
         "dataset_name": config.locate(config.prompts[training.prompts]["train"]),
-        ("reward_model_name_or_path" if Path(reward).is_dir() else "reward_funcs"): reward,
+        **reward_option(config, training.reward),
         "output_dir": model_folder(config, training),
         "estimator": training.estimator,
         "deploy_n": training.deploy_n or max(deploy_n for _, deploy_n in config.budgets),
@@ -52,6 +51,12 @@ def train_options(config: GridConfig, training: Training) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def reward_option(config: GridConfig, name: str) -> dict[str, str]:
+    """The option that gives a command the reward of this name."""
+    reward = config.locate(config.every_reward[name])
+    return {"reward_model_name_or_path" if Path(reward).is_dir() else "reward_funcs": reward}
 
 
 def _save_steps(config: GridConfig, passes: int) -> int:
@@ -83,9 +88,9 @@ def train_log(config: GridConfig, training: Training) -> Path:
 def sampling_job(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Job:
     """The sampling of a policy, scored by the reward trained on."""
     given = {
-        "model": model_of(config, training, measurement),
-        "dataset": config.locate(config.prompts[training.prompts][measurement.split]),
-        "reward": config.locate(config.rewards[measurement.scored_by]),
+        "model_name_or_path": model_of(config, training, measurement),
+        "dataset_name": config.locate(config.prompts[training.prompts][measurement.split]),
+        **reward_option(config, measurement.scored_by),
         "reference_model": config.locate(config.policies[training.policy]),
         "n": measurement.n,
         "limit": measurement.limit,
@@ -102,15 +107,14 @@ def sampling_job(config: GridConfig, training: Training, measurement: Measuremen
 def scoring_job(config: GridConfig, training: Training, measurement: Measurement, sampled: Path, table: Path) -> Job:
     """The scoring of responses that were sampled for the reward trained on, by another reward."""
     given = {
-        "table": sampled.resolve(),
-        "reward": config.locate(config.every_reward[measurement.scored_by]),
+        **reward_option(config, measurement.scored_by),
         "out": table.resolve(),
         **{name: value for name, value in config.sample.items() if name in _SCORING_OPTIONS},
     }
     prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)
     log = config.work / "logs" / f"{table.stem}.score.log"
     name = f"{_short(training)} {measurement.scored_by}"
-    return Job(name, ["score", *flags(given)], log, prompts, folder=config.folder)
+    return Job(name, ["score", str(sampled.resolve()), *flags(given)], log, prompts, folder=config.folder)
 
 
 def table_of(config: GridConfig, training: Training, measurement: Measurement) -> Path:

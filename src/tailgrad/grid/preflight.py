@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from importlib.machinery import PathFinder
-from typing import Any, NoReturn
+from typing import Any
 
 from tailgrad.grid.commands import train_options
 from tailgrad.grid.config import GridConfig
@@ -20,8 +20,6 @@ from tailgrad.models.loading import check_model_name
 from tailgrad.rewards.load import TRL_REWARDS, names_function
 from tailgrad.rollouts import SampleConfig
 from tailgrad.runner import flags
-
-_REWARD_OPTIONS = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
 
 
 def check_start(config: GridConfig) -> None:
@@ -83,8 +81,7 @@ def _named(what: str) -> Iterator[None]:
 
 def _check_sample_options(config: GridConfig) -> None:
     """Refuse options that `tailgrad sample` does not have."""
-    known = {entry.name for entry in fields(SampleConfig)} - {"reward_options"}
-    known |= {f"reward_{name}" for name in _REWARD_OPTIONS}
+    known = {entry.name for entry in fields(SampleConfig)}
     for name in config.sample:
         if name == "trust_remote_code":
             raise ValueError("trust_remote_code cannot be given in `sample`.")
@@ -130,25 +127,19 @@ def _parsed(config: GridConfig, training: Training) -> tuple[Any, ...]:
     """The options of a training, as `tailgrad train` reads them."""
     from tailgrad.training.launch import make_parser
 
-    parser: Any = make_parser()
+    parser = make_parser()
     known = {option.removeprefix("--") for option in parser._option_string_actions}
     for name in config.train:
         _check_known("train", name, known)
-    parser.error = _raise
     what = f"train, for {training.estimator} with m = {training.m}"
     logging.disable(logging.WARNING)  # what the training will say is not said for each
     try:
         with _named(what), warnings.catch_warnings(action="ignore"):
-            return tuple(parser.parse_args_and_config(flags(train_options(config, training))))
+            return parser.read(flags(train_options(config, training)))
     except TypeError as error:
         raise ValueError(f"{what}: {error}") from error
     finally:
         logging.disable(logging.NOTSET)
-
-
-def _raise(message: str) -> NoReturn:
-    """In the place of `ArgumentParser.error`, which prints the usage and exits."""
-    raise ValueError(message)
 
 
 def _check_schedule(config: GridConfig, prompts: str, schedule: Any) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Final
 
 from tailgrad.estimators import find_estimator, parse_estimator
 from tailgrad.grid.config import GridConfig
@@ -15,6 +15,12 @@ from tailgrad.identity import sha256_of
 from tailgrad.rollouts.generation import TRAINING_DEFAULTS
 
 BASE = "base"
+
+_SAMPLE_OF_OLD: Final = {"max_completion_length": "max_new_tokens", "model_revision": "revision"}
+_TRAIN_OF_OLD: Final = {
+    f"reward_{name}": f"reward_model_{name}" for name in ("batch_size", "max_length", "dtype", "input_format")
+}
+"""Keys are made of options as version 0.1 named them, so that what was measured then is found."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +80,17 @@ def key_of(config: GridConfig, training: Training, measurement: Measurement | No
     """A key that changes with everything that a result depends on, but for the machine and the files' contents."""
     described: dict[str, Any] = {"training": asdict(training)}
     if training.estimator != BASE:
-        described |= {"train": config.train, "prompts_a_step": config.prompts_a_step}
+        described |= {"train": _as_of_old(config.train, _TRAIN_OF_OLD), "prompts_a_step": config.prompts_a_step}
     elif shaping := shaping_of_trainings(config):
-        described["shaping"] = shaping
+        described["shaping"] = _as_of_old(shaping, _SAMPLE_OF_OLD)
     if measurement is not None:
-        described |= {"measurement": asdict(measurement), "sample": config.sample}
+        described |= {"measurement": asdict(measurement), "sample": _as_of_old(config.sample, _SAMPLE_OF_OLD)}
     return sha256_of(described)[:16]
+
+
+def _as_of_old(options: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Options by the names that they had when the first results were kept."""
+    return {names.get(name, name): value for name, value in options.items()}
 
 
 def shaping_of_trainings(config: GridConfig) -> dict[str, Any]:
@@ -88,13 +99,13 @@ def shaping_of_trainings(config: GridConfig) -> dict[str, Any]:
     What `sample` sets itself is left out, and so are TRL's defaults.
     """
     train = {name: config.train[name] for name in config.train if config.train[name] is not None}
-    names = {"max_completion_length": "max_new_tokens", "chat_template_kwargs": "chat_template_kwargs"}
-    names |= {name: name for name in ("temperature", "top_p", "top_k")}
-    shaping = {theirs: train[ours] for ours, theirs in names.items() if ours in train}
+    names = ("max_completion_length", "chat_template_kwargs", "temperature", "top_p", "top_k")
+    shaping = {name: train[name] for name in names if name in train}
     others = {name: train[name] for name in ("min_p", "repetition_penalty") if name in train}
     given = train.get("generation_kwargs") or {}
     shaping["generation_kwargs"] = others | dict(json.loads(given) if isinstance(given, str) else given)
-    defaults = TRAINING_DEFAULTS | {"generation_kwargs": {}}
+    defaults = TRAINING_DEFAULTS | {"max_completion_length": TRAINING_DEFAULTS["max_new_tokens"]}
+    defaults |= {"generation_kwargs": {}}
     return {name: value for name, value in shaping.items() if name not in config.sample and value != defaults.get(name)}
 
 

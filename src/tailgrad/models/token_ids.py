@@ -68,7 +68,6 @@ def check_fit(
     *,
     model: str,
     new_tokens: int | None = 0,
-    option: str = "max_new_tokens",
     source: str = "the data set",
 ) -> None:
     """Refuse prompts that a model cannot take: tokens without an embedding, or more tokens than it has positions.
@@ -79,7 +78,6 @@ def check_fit(
         config: The model's transformers config.
         model: The model's name, for error messages.
         new_tokens: The most tokens of a response; None is no limit, and only the prompts are looked at.
-        option: The option that sets `new_tokens`.
         source: Where the prompts are from, the first words of error messages.
 
     Raises:
@@ -101,6 +99,6 @@ def check_fit(
     length = int(token_ids.lengths[longest])
     if limit is not None and length + (new_tokens or 0) > limit:
         raise ValueError(
-            f"{source}: the prompt in row {longest} has {length} tokens; with {option} {new_tokens} that is more than "
-            f"the {limit} positions of model {model!r}. Lower --{option} or drop long prompts."
+            f"{source}: the prompt in row {longest} has {length} tokens; with max_completion_length {new_tokens} that "
+            f"is more than the {limit} positions of model {model!r}. Lower it, or drop long prompts."
         )

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from tailgrad.estimators import bind, parse_estimator, with_budget
+from tailgrad.options import option
 from tailgrad.quickstart.task import SPLITS
 
 HELD_OUT: Final = tuple(split for split in SPLITS if split != "train")
@@ -16,43 +17,34 @@ HELD_OUT: Final = tuple(split for split in SPLITS if split != "train")
 
 @dataclass(frozen=True)
 class QuickstartConfig:
-    """Settings of the quickstart; all estimators train with the same ones.
-
-    Attributes:
-        out: Folder of models, rollout tables and report.
-        base: Folder of the base policy, which is fitted there if it is not there; None is `<out>/base`.
-        estimators: Estimators to train with, options after a colon: `max_at_k:k=4`.
-        seeds: Training seeds; each estimator is trained once with each.
-        steps: Optimisation steps.
-        prompts_a_step: Prompts in one step, each with `num_generations` rollouts.
-        num_generations: m.
-        deploy_n: N.
-        learning_rate: Adam's learning rate, constant after a short warm-up.
-        beta: KL weight.
-        n: Responses per held-out prompt for the curves.
-        split: Held-out prompts: `test`, or `validation` for choosing settings.
-        processes: How many trainings run side by side.
+    """Settings of the quickstart, the options of `tailgrad quickstart`; all estimators train with the same ones.
 
     Raises:
         ValueError: A value out of range, or an estimator that is unknown or cannot work with m.
     """
 
-    out: str = "tailgrad-quickstart"
-    base: str | None = None
-    estimators: tuple[str, ...] = ("grpo", "tea", "flat_tea")
-    seeds: tuple[int, ...] = (0,)
-    steps: int = 100
-    prompts_a_step: int = 8
-    num_generations: int = 16
-    deploy_n: int = 128
-    learning_rate: float = 3e-4
-    beta: float = 0.02
-    n: int = 256
-    split: str = "test"
-    processes: int = 2
+    out: str = option("tailgrad-quickstart", "folder for models, tables and figures")
+    base: str | None = option(
+        None, "folder of the base policy, which is fitted there if it is not there (default: <out>/base)"
+    )
+    estimators: tuple[str, ...] = option(
+        ("grpo", "tea", "flat_tea"),
+        "estimators to train with, options after a colon: max_at_k:k=4",
+        metavar="NAME[:OPTION=VALUE,...]",
+    )
+    seeds: tuple[int, ...] = option((0,), "training seeds; each estimator is trained once with each")
+    max_steps: int = option(100, "optimisation steps")
+    prompts_a_step: int = option(8, "prompts in one step, each with m rollouts")
+    num_generations: int = option(16, "m: rollouts per prompt in training")
+    deploy_n: int = option(128, "N: how many responses the best is taken of at deployment")
+    learning_rate: float = option(3e-4, "Adam's learning rate, constant after a short warm-up")
+    beta: float = option(0.02, "KL weight")
+    n: int = option(256, "responses per held-out prompt for the curves")
+    dataset_split: str = option("test", "held-out prompts for the curves", choices=HELD_OUT)
+    processes: int = option(2, "trainings side by side")
 
     def __post_init__(self) -> None:
-        for name in ("steps", "prompts_a_step", "num_generations", "deploy_n", "n", "processes"):
+        for name in ("max_steps", "prompts_a_step", "num_generations", "deploy_n", "n", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("estimators", "seeds"):
@@ -65,8 +57,8 @@ class QuickstartConfig:
             raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0 and finite.")
         if not 0 <= self.beta < math.inf:
             raise ValueError(f"beta is {self.beta}; it must be 0 or more and finite.")
-        if self.split not in HELD_OUT:
-            raise ValueError(f"split is {self.split!r}; it must be one of {', '.join(HELD_OUT)}.")
+        if self.dataset_split not in HELD_OUT:
+            raise ValueError(f"dataset_split is {self.dataset_split!r}; it must be one of {', '.join(HELD_OUT)}.")
         if self.prompts_a_step > SPLITS["train"]:
             raise ValueError(
                 f"prompts_a_step is {self.prompts_a_step}; there are {SPLITS['train']} prompts to train on."

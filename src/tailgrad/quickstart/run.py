@@ -51,7 +51,7 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
     out = Path(config.out).expanduser()
     _claim(out, _settings(config))
     print("1/4  The task: prompts, verifier, and a base policy fitted to its reference corpus", flush=True)
-    prompts = {split: _write_prompts(out, split) for split in ("train", config.split)}
+    prompts = {split: _write_prompts(out, split) for split in ("train", config.dataset_split)}
     base = Path(config.base).expanduser() if config.base else out / "base"
     run_side_by_side(_fitting_jobs(out, base), processes=1)
     _claim(out, _settings(config) | {"base_sha256": model_sha256(base)})
@@ -61,13 +61,15 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
         flush=True,
     )
     run_side_by_side(_training_jobs(out, base, prompts["train"], trained, config), processes=config.processes)
-    print(f"3/4  Sampling {config.n} responses to each of {SPLITS[config.split]} held-out prompts", flush=True)
+    print(f"3/4  Sampling {config.n} responses to each of {SPLITS[config.dataset_split]} held-out prompts", flush=True)
     models = {"base": base} | {_label(*run): out / "models" / _label(*run) for run in trained}
     halfway = {
-        f"{label}-half": models[label] / f"checkpoint-{config.steps // 2}" for label in models if label != "base"
+        f"{label}-half": models[label] / f"checkpoint-{config.max_steps // 2}" for label in models if label != "base"
     }
-    models |= halfway if config.steps > 1 else {}
-    run_side_by_side(_sampling_jobs(out, models, prompts[config.split], base, config), processes=config.processes)
+    models |= halfway if config.max_steps > 1 else {}
+    run_side_by_side(
+        _sampling_jobs(out, models, prompts[config.dataset_split], base, config), processes=config.processes
+    )
     print("4/4  Curves", flush=True)
     tables = {label: read_table(_table_path(out, label)) for label in models}
     runs = {label: Run.from_table(label.split("-seed")[0], table) for label, table in tables.items()}
@@ -78,7 +80,7 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
         deploy_n=config.deploy_n,
     )
     print((out / "report" / "curve.md").read_text())
-    if config.steps > 1:
+    if config.max_steps > 1:
         print(_at_equal_kl(runs, config, out / "report" / "frontier"))
     last = tables[_label(config.estimators[-1], config.seeds[0])]
     print(show_examples(tables["base"], last, config.estimators[-1], config.deploy_n))
@@ -189,13 +191,13 @@ def _training_jobs(
             "learning_rate": config.learning_rate,
             "lr_scheduler_type": "constant_with_warmup",
             "warmup_steps": 5,
-            "max_steps": config.steps,
+            "max_steps": config.max_steps,
             "per_device_train_batch_size": config.prompts_a_step * config.num_generations,
             "max_completion_length": MAX_RESPONSE_TOKENS,
             "seed": seed,
             "logging_steps": 1,
             "save_steps": SAVE_STEPS,
-            "save_at_steps": [config.steps // 2] if config.steps > 1 else None,
+            "save_at_steps": [config.max_steps // 2] if config.max_steps > 1 else None,
             "resume_from_checkpoint": "last",
             "report_to": "none",
             "use_cpu": "true",
@@ -205,7 +207,7 @@ def _training_jobs(
         }
         argv = ["train", *flags(options)]
         log = out / "logs" / f"train-{folder.name}.log"
-        jobs.append(Job(folder.name, argv, log, config.steps))
+        jobs.append(Job(folder.name, argv, log, config.max_steps))
     return jobs
 
 
@@ -218,16 +220,16 @@ def _sampling_jobs(
         if table.is_file():
             continue
         options = {
-            "model": model,
-            "dataset": prompts,
-            "reward": VERIFIER,
+            "model_name_or_path": model,
+            "dataset_name": prompts,
+            "reward_funcs": VERIFIER,
             "reference_model": base,
             "n": config.n,
-            "max_new_tokens": MAX_RESPONSE_TOKENS,
+            "max_completion_length": MAX_RESPONSE_TOKENS,
             "batch_size": 512,
             "out": table,
         }
         argv = ["sample", *flags(options)]
         log = out / "logs" / f"sample-{label}.log"
-        jobs.append(Job(label, argv, log, SPLITS[config.split]))
+        jobs.append(Job(label, argv, log, SPLITS[config.dataset_split]))
     return jobs

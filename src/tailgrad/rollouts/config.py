@@ -4,102 +4,140 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
+from tailgrad.options import option
 from tailgrad.rewards import Reward
 
+_REWARDS: Final = "rewards"
+_REWARD_MODELS: Final = "how a reward model is run"
+_SHAPE: Final = "what shapes a response (what is not given is as in the policy's training)"
 
-@dataclass(frozen=True)
-class SampleConfig:
-    """What `sample` needs to know.
 
-    Attributes:
-        model: The policy: hub name or local folder.
-        dataset: Hub name, folder, or .jsonl, .json, .parquet or .csv file (also with .gz).
-        reward: One or several rewards: callables or names, see `tailgrad.rewards.load_reward`.
-        out: The rollout table to write; it must not exist.
-        n: Responses per prompt.
-        reward_weights: One weight a reward; None is 1 for each.
-        reward_options: Options of `RewardModel` for the rewards that are reward models; None is the default.
-        reward_timeout: Most seconds of a call of a reward; None is no limit.
-        temperature: Sampling temperature, above 0; None is that of the policy's training, else 1. It is so for the next
-            three too.
-        top_p: Nucleus, in (0, 1]; 1 is off, the default.
-        top_k: Only the k most likely tokens; 0 is off, the default.
-        max_new_tokens: Most tokens of a response, end token included; 512 by default.
-        generation_kwargs: Other settings of transformers' `GenerationConfig` that shape responses, such as
-            {"min_p": 0.1}, as in TRL; what is not given is as in the policy's training, else as its own generation
-            config says.
-        chat_template_kwargs: Arguments of the chat template, such as {"enable_thinking": False}, as in TRL; None is
-            those of the policy's training, else none.
-        batch_size: Responses sampled at once.
-        seed: Seed of the responses.
-        limit: Only the first `limit` prompts; None is all.
-        prompt_column: Column with the prompts: strings, or lists of messages.
-        dataset_split: Split of the data set, where it has splits.
-        dataset_config: Configuration of a hub data set.
-        revision: Revision of the policy on the hub.
-        dtype: "float32", "bfloat16", "float16" or "auto", for policy and reference policy.
-        device: A torch device name for all models; None is the GPU where there is one, else the CPU.
-        reference_model: The reference policy; None leaves `reference_logprob` null.
-        trust_remote_code: Run the code that comes with the models.
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """What scores responses: functions, reward models, or a weighted sum of several, as in `tailgrad train`.
+
+    From Python `reward_funcs` may be callables, and one need not stand in a list.
     """
 
-    model: str
-    dataset: str
-    reward: str | Reward | Sequence[str | Reward]
-    out: str | Path
-    n: int = 256
-    reward_weights: Sequence[float] | None = None
-    reward_options: dict[str, Any] = field(default_factory=dict)
-    reward_timeout: float | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    max_new_tokens: int | None = None
-    generation_kwargs: dict[str, Any] = field(default_factory=dict)
-    chat_template_kwargs: dict[str, Any] | None = None
-    batch_size: int = 256
-    seed: int = 0
-    limit: int | None = None
-    prompt_column: str = "prompt"
-    dataset_split: str = "test"
-    dataset_config: str | None = None
-    revision: str | None = None
-    dtype: str = "float32"
-    device: str | None = None
-    reference_model: str | None = None
-    trust_remote_code: bool = False
-
-    SHAPING: ClassVar[tuple[str, ...]] = ("temperature", "top_p", "top_k", "max_new_tokens")
-
-    @property
-    def shaping(self) -> dict[str, Any]:
-        """The settings asked for that shape a response; None where not given."""
-        return {name: getattr(self, name) for name in self.SHAPING} | self.generation_kwargs
+    reward_funcs: str | Reward | Sequence[str | Reward] = option(
+        (), "package.module.function, or one of TRL's rewards by name; several are summed", group=_REWARDS
+    )
+    reward_model_name_or_path: str | None = option(None, "reward model: hub name or local folder", group=_REWARDS)
+    reward_weights: Sequence[float] | None = option(
+        None, "one weight per reward, that of the reward model first (default 1 each)", group=_REWARDS
+    )
+    reward_timeout: float | None = option(
+        None, "most seconds of a reward's call (default: no limit)", group=_REWARDS, metavar="SECONDS"
+    )
+    reward_revision: str | None = option(None, "revision on the hub", group=_REWARD_MODELS)
+    reward_batch_size: int | None = option(None, "rollouts in one forward pass (default 16)", group=_REWARD_MODELS)
+    reward_max_length: int | None = option(
+        None, "most tokens of prompt and response (default: the model's)", group=_REWARD_MODELS
+    )
+    reward_dtype: str | None = option(
+        None, "float32 (default), bfloat16, float16, or auto (as saved)", group=_REWARD_MODELS
+    )
+    reward_device: str | None = option(None, "cpu, cuda, ... (default: the policy's)", group=_REWARD_MODELS)
+    reward_input_format: str | None = option(
+        None,
+        "chat template or plain text (default auto)",
+        group=_REWARD_MODELS,
+        choices=("auto", "chat", "text"),
+    )
 
     @property
     def reward_list(self) -> list[str | Reward]:
-        """The rewards as a list."""
-        if isinstance(self.reward, str) or callable(self.reward):
-            return [self.reward]
-        return list(self.reward)
+        """The rewards as a list, the reward model first, as in TRL."""
+        functions = self.reward_funcs
+        several = [functions] if isinstance(functions, str) or callable(functions) else list(functions)
+        return [*filter(None, [self.reward_model_name_or_path]), *several]
+
+    @property
+    def reward_options(self) -> dict[str, Any]:
+        """What is given of the options of reward models, by the names that `RewardModel` gives them."""
+        names = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
+        given = {name: getattr(self, f"reward_{name}") for name in names}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def of_rewards(self) -> dict[str, Any]:
+        """These options by name, for another configuration that has them."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(RewardOptions)}
 
     def __post_init__(self) -> None:
+        if not self.reward_list:
+            raise ValueError(
+                "no reward given: use --reward_funcs package.module.function or --reward_model_name_or_path NAME."
+            )
+
+
+@dataclass(frozen=True)
+class SampleConfig(RewardOptions):
+    """What `sample` needs to know; the fields are the options of `tailgrad sample`, which says what each is."""
+
+    model_name_or_path: str = option(text="policy: hub name or local folder")
+    dataset_name: str = option(text="hub name, folder, or .jsonl, .json, .parquet, .csv file (also with .gz)")
+    out: str | Path = option(text="rollout table to write (Parquet); it must not exist")
+    n: int = option(256, "responses per prompt")
+    temperature: float | None = option(
+        None, "sampling temperature, above 0 (default: that of the training, else 1.0)", group=_SHAPE
+    )
+    top_p: float | None = option(None, "nucleus; 1 is off (default: as in the training, else off)", group=_SHAPE)
+    top_k: int | None = option(
+        None, "only the k most likely tokens; 0 is off (default: as in the training, else off)", group=_SHAPE
+    )
+    max_completion_length: int | None = option(
+        None, "most tokens of a response, end token included (default: as in the training, else 512)", group=_SHAPE
+    )
+    generation_kwargs: dict[str, Any] = option(
+        {},
+        "other settings of transformers' GenerationConfig that shape a response, as in training: "
+        "'{\"min_p\": 0.1}' (default: as in the training, else what the policy's generation_config.json says)",
+        group=_SHAPE,
+        metavar="JSON",
+    )
+    chat_template_kwargs: dict[str, Any] | None = option(
+        None,
+        "arguments of the chat template, as in training: '{\"enable_thinking\": false}' (default: those of the "
+        "training, else none)",
+        group=_SHAPE,
+        metavar="JSON",
+    )
+    batch_size: int = option(256, "responses sampled at once")
+    seed: int = option(0, "seed of the responses (default 0)")
+    limit: int | None = option(None, "only the first so many prompts (default: all)")
+    prompt_column: str = option("prompt", "column with the prompts: strings, or lists of messages")
+    dataset_split: str = option("test", "split, where the data set has splits")
+    dataset_config: str | None = option(None, "configuration of a hub data set")
+    model_revision: str | None = option(None, "revision of the policy on the hub")
+    dtype: str = option("float32", "float32, bfloat16, float16, or auto (as saved), for policy and reference policy")
+    reference_model: str | None = option(None, "reference policy, for the KL of the responses")
+    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    trust_remote_code: bool = option(False, "run the code that comes with the models")
+
+    @property
+    def shaping(self) -> dict[str, Any]:
+        """The settings asked for that shape a response, by transformers' names; None where not given."""
+        own = {name: getattr(self, name) for name in ("temperature", "top_p", "top_k")}
+        return own | {"max_new_tokens": self.max_completion_length} | self.generation_kwargs
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("n", "batch_size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more.")
-        if not self.reward_list:
-            raise ValueError("no reward given; name at least one.")
         for name, (allowed, words) in _IN_RANGE.items():
             value = self.shaping[name]  # also where generation_kwargs has it
             if value is not None and not (isinstance(value, int | float) and allowed(value)):
-                raise ValueError(f"{name} is {value!r}; it must be {words}.")
+                given_as = name if name in self.generation_kwargs else _OPTIONS.get(name, name)
+                raise ValueError(f"{given_as} is {value!r}; it must be {words}.")
 
 
 _IN_RANGE: Final[dict[str, tuple[Callable[[float], bool], str]]] = {
@@ -109,3 +147,6 @@ _IN_RANGE: Final[dict[str, tuple[Callable[[float], bool], str]]] = {
     "top_p": (lambda value: 0 < value <= 1, "above 0 and at most 1 (1 is off)"),
 }
 """Which values of what shapes a response can be sampled with."""
+
+_OPTIONS: Final = {"max_new_tokens": "max_completion_length"}
+"""Options whose name is TRL's and not that of transformers' setting."""

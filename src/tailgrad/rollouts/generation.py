@@ -127,7 +127,7 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
     Raises:
         ValueError: An unknown setting was asked for, the training's record cannot be read, or as in `shaping`.
     """
-    record = read_record(config.model, config.revision)
+    record = read_record(config.model_name_or_path, config.model_revision)
     trained = _trained_shaping(record, own)
     given = {name: value for name, value in config.shaping.items() if value is not None}
     unknown = sorted(given.keys() - KNOWN)
@@ -143,7 +143,7 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
     if trained is not None:
         before = {**trained, **({"chat_template_kwargs": trained_template} if trained_template else {})}
         after = {**now, **({"chat_template_kwargs": template} if template else {})}
-        _say_what_differs(config.model, before, after)
+        _say_what_differs(config.model_name_or_path, before, after)
     return now, template, trained
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +12,9 @@ import numpy as np
 
 from tailgrad.identity import file_sha256
 from tailgrad.models.loading import model_errors, model_path
-from tailgrad.rewards import CheckedReward, Reward
-from tailgrad.rollouts.config import SampleConfig
+from tailgrad.options import option
+from tailgrad.rewards import CheckedReward
+from tailgrad.rollouts.config import RewardOptions, SampleConfig
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
 from tailgrad.rollouts.sample import load_scoring, read_prompts
@@ -24,39 +25,24 @@ SELECTIONS: Final = ("table", "reward")
 
 
 @dataclass(frozen=True)
-class ScoreConfig:
-    """What `rescore` needs to know.
+class ScoreConfig(RewardOptions):
+    """What `rescore` needs to know; the fields are the options of `tailgrad score`, which says what each is."""
 
-    Attributes:
-        table: The rollout table to score anew; it must hold token ids.
-        reward: One or several rewards: callables or names, see `tailgrad.rewards.load_reward`.
-        out: The rollout table to write; it must not exist.
-        selection: What picks the best response in the new table: "table", the reward that it was scored with before,
-            as at a deployment that knows only that reward, or "reward", the new one.
-        dataset: Where the prompts are now; None is where the table says.
-        model: The policy, for its tokenizer; None is where the table says.
-        batch_size: Responses scored at once.
-        reward_weights: One weight a reward; None is 1 for each.
-        reward_options: Options of `RewardModel` for the rewards that are reward models.
-        reward_timeout: Most seconds of a call of a reward; None is no limit.
-        device: A torch device name for reward models; None is the GPU where there is one, else the CPU.
-        trust_remote_code: Run the code that comes with the models.
-    """
-
-    table: str | Path
-    reward: str | Reward | Sequence[str | Reward]
-    out: str | Path
-    selection: str = "table"
-    dataset: str | None = None
-    model: str | None = None
-    batch_size: int = 256
-    reward_weights: Sequence[float] | None = None
-    reward_options: dict[str, Any] = field(default_factory=dict)
-    reward_timeout: float | None = None
-    device: str | None = None
-    trust_remote_code: bool = False
+    table: str | Path = option(
+        text="rollout table to score anew, written by `tailgrad sample`", positional=True, metavar="TABLE"
+    )
+    out: str | Path = option(text="rollout table to write (Parquet); it must not exist")
+    selection: str = option(
+        "table", "what picks the best response: the reward of the table (default), or this one", choices=SELECTIONS
+    )
+    dataset_name: str | None = option(None, "the data set of the table (default: where the table says)")
+    model_name_or_path: str | None = option(None, "the policy, for its tokenizer (default: where the table says)")
+    batch_size: int = option(256, "responses scored at once")
+    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    trust_remote_code: bool = option(False, "run the code that comes with the models")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection is {self.selection!r}; it must be one of {', '.join(SELECTIONS)}.")
 
@@ -172,7 +158,7 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
             tokenizer,
             prompts.prompts,
             table.metadata.get("chat_template_kwargs"),
-            source=f"data set {sampled.dataset!r}",
+            source=f"data set {sampled.dataset_name!r}",
         ),
         tokenizer=tokenizer,
         reward=reward,
@@ -196,16 +182,16 @@ def _sampled_as(config: ScoreConfig, table: RolloutTable) -> SampleConfig:
             f"rollout table {str(config.table)!r} has the prompt_id {ids[-1]!s}; it must be a row of the data set, a "
             f"whole number below {data['num_prompts']}."
         )
-    of_rewards = ("reward", "reward_weights", "reward_options", "reward_timeout")
-    shared = (*of_rewards, "out", "batch_size", "device", "trust_remote_code")
+    shared = ("out", "batch_size", "device", "trust_remote_code")
     return SampleConfig(
-        model=config.model or table.metadata["model"],
-        dataset=config.dataset or data["name"],
+        model_name_or_path=config.model_name_or_path or table.metadata["model"],
+        dataset_name=config.dataset_name or data["name"],
         limit=data["num_prompts"],
         prompt_column=data["prompt_column"],
         dataset_split=data["split"] or SampleConfig.dataset_split,
         dataset_config=data["config"],
         **{name: getattr(config, name) for name in shared},
+        **config.of_rewards,
     )
 
 
@@ -214,8 +200,8 @@ def _prompts(config: ScoreConfig, sampled: SampleConfig, sha256: str) -> Prompts
     prompts = read_prompts(sampled)
     if prompts.sha256 != sha256:
         raise ValueError(
-            f"data set {sampled.dataset!r} is not the one that {str(config.table)!r} was sampled on (sha256 "
-            f"{prompts.sha256[:12]}, there {sha256[:12]}). Name that one with --dataset."
+            f"data set {sampled.dataset_name!r} is not the one that {str(config.table)!r} was sampled on (sha256 "
+            f"{prompts.sha256[:12]}, there {sha256[:12]}). Name that one with --dataset_name."
         )
     return prompts
 
@@ -223,8 +209,8 @@ def _prompts(config: ScoreConfig, sampled: SampleConfig, sha256: str) -> Prompts
 def _tokenizer(config: SampleConfig, revision: str | None) -> Any:
     from transformers import AutoTokenizer
 
-    path = model_path(config.model)
-    with model_errors(config.model, "tokenizer of model"):
+    path = model_path(config.model_name_or_path)
+    with model_errors(config.model_name_or_path, "tokenizer of model"):
         return AutoTokenizer.from_pretrained(
             path, revision=None if Path(path).is_dir() else revision, trust_remote_code=config.trust_remote_code
         )

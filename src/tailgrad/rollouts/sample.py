@@ -45,15 +45,15 @@ def _sampler(config: SampleConfig) -> Sampler:
     prompts = read_prompts(config)
     options: dict[str, Any] = {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")}
     reward, described = load_scoring(config)
-    model, tokenizer = load_policy(config.model, revision=config.revision, **options)
+    model, tokenizer = load_policy(config.model_name_or_path, revision=config.model_revision, **options)
     reference = None
     if config.reference_model is not None:
         reference, _ = load_policy(config.reference_model, what="reference model", **options)
         _check_vocabulary(model, reference, config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, model.generation_config.to_dict())
-    source, room = f"data set {config.dataset!r}", shaping["max_new_tokens"]
+    source, room = f"data set {config.dataset_name!r}", shaping["max_new_tokens"]
     token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs, source=source)
-    check_fit(token_ids, tokenizer, model.config, model=config.model, new_tokens=room, source=source)
+    check_fit(token_ids, tokenizer, model.config, model=config.model_name_or_path, new_tokens=room, source=source)
     metadata = _metadata(config, model, reference, described, prompts) | {
         "sampling": {"n": config.n, **shaping},
         "chat_template_kwargs": chat_template_kwargs if is_chat(prompts.prompts[0]) else {},
@@ -65,7 +65,7 @@ def _sampler(config: SampleConfig) -> Sampler:
 def read_prompts(config: SampleConfig) -> Prompts:
     """The prompts that a config names; see `load_prompts`."""
     return load_prompts(
-        config.dataset,
+        config.dataset_name,
         split=config.dataset_split,
         config=config.dataset_config,
         prompt_column=config.prompt_column,
@@ -92,7 +92,7 @@ def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
     described = {
         "reward": _describe_rewards(config, rewards),
         "reward_weights": None if config.reward_weights is None else [float(one) for one in config.reward_weights],
-        "reward_options": _given_reward_options(config) if has_reward_model else {},
+        "reward_options": config.reward_options if has_reward_model else {},
         "reward_files": [function_sha256(reward) for reward in rewards],
     }
     in_time: list[Reward] = [checked(reward, config.reward_timeout) for reward in rewards]
@@ -104,13 +104,13 @@ def _metadata(
     config: SampleConfig, model: Any, reference: Any, described: dict[str, Any], prompts: Prompts
 ) -> dict[str, Any]:
     return {
-        "model": config.model,
-        "revision": revision_of(model, config.revision),
-        "model_files": model_sha256(config.model),
+        "model": config.model_name_or_path,
+        "revision": revision_of(model, config.model_revision),
+        "model_files": model_sha256(config.model_name_or_path),
         "seed": config.seed,
         **described,
         "dataset": {
-            "name": config.dataset,
+            "name": config.dataset_name,
             "config": config.dataset_config,
             "split": prompts.split,
             "prompt_column": config.prompt_column,
@@ -134,12 +134,8 @@ def _rewards(config: SampleConfig) -> list[Reward]:
             f"{len(config.reward_weights)} reward weights given for {len(specs)} rewards; give one for each."
         )
     options: dict[str, Any] = {"device": config.device, "trust_remote_code": config.trust_remote_code}
-    options |= _given_reward_options(config)
+    options |= config.reward_options
     return [load_reward(spec, **options) for spec in specs]
-
-
-def _given_reward_options(config: SampleConfig) -> dict[str, Any]:
-    return {name: value for name, value in config.reward_options.items() if value is not None}
 
 
 def _is_plain(config: SampleConfig, rewards: list[Reward]) -> bool:
@@ -164,5 +160,5 @@ def _check_vocabulary(model: Any, reference: Any, config: SampleConfig) -> None:
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"reference model {config.reference_model!r} has {sizes[1]} tokens and model "
-            f"{config.model!r} has {sizes[0]}; the reference policy must have the same vocabulary."
+            f"{config.model_name_or_path!r} has {sizes[0]}; the reference policy must have the same vocabulary."
         )

@@ -24,8 +24,8 @@ def flags(options: Mapping[str, Any]) -> list[str]:
     """Options as a command line: `--name value`; a list gives several values, a mapping JSON, None is left out.
 
     Example:
-        >>> flags({"n": 4, "reward": ["a", "b"], "seed": None, "kwargs": {"a": 1}})
-        ['--n', '4', '--reward', 'a', 'b', '--kwargs', '{"a": 1}']
+        >>> flags({"n": 4, "names": ["a", "b"], "seed": None, "kwargs": {"a": 1}})
+        ['--n', '4', '--names', 'a', 'b', '--kwargs', '{"a": 1}']
     """
     argv: list[str] = []
     for name, value in options.items():

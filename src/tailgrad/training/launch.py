@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from trl import (
     DatasetMixtureConfig,
@@ -18,11 +18,12 @@ from trl import (
 )
 from trl.scripts.grpo import GRPOScriptArguments
 
+from tailgrad.estimators import belongs_to_estimators
 from tailgrad.files import locked
 from tailgrad.models.loading import check_model_name, check_policy_weights, loading_errors, model_path
+from tailgrad.options import check_words, file_of, option, read_file, split_equals
 from tailgrad.rewards import Reward, load_reward
 from tailgrad.training.config import TailGRPOConfig
-from tailgrad.training.config_file import parse_with_config
 from tailgrad.training.data import train_and_test
 from tailgrad.training.progress import TrainingEvents
 from tailgrad.training.prompts import load_split
@@ -31,30 +32,53 @@ from tailgrad.training.schedule import Schedule, check_schedule
 from tailgrad.training.trainer import TailGRPOTrainer
 
 
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
 @dataclass
 class TrainArguments(GRPOScriptArguments):
     """What to train on; the same names as `trl grpo`, and how a reward model is run."""
 
-    dataset_name: str | None = _option(
+    dataset_name: str | None = option(
         None,
         "Hub name, local folder, or .jsonl, .json, .parquet or .csv file (also with .gz) of the prompts.",
     )
-    prompt_column: str = _option("prompt", "Column with the prompts: strings, or lists of messages.")
-    reward_model_batch_size: int = _option(16, "Rollouts a reward model scores in one forward pass.")
-    reward_model_max_length: int | None = _option(None, "Most tokens of prompt and response a reward model reads.")
-    reward_model_dtype: str = _option("float32", "float32, bfloat16, float16 or auto, for a reward model.")
-    reward_model_input_format: str = _option("auto", "auto, chat or text: how a reward model sees a rollout.")
+    prompt_column: str = option("prompt", "Column with the prompts: strings, or lists of messages.")
+    reward_batch_size: int = option(16, "Rollouts a reward model scores in one forward pass.")
+    reward_max_length: int | None = option(None, "Most tokens of prompt and response a reward model reads.")
+    reward_dtype: str = option("float32", "float32, bfloat16, float16 or auto, for a reward model.")
+    reward_input_format: str = option("auto", "auto, chat or text: how a reward model sees a rollout.")
 
 
-def make_parser() -> TrlParser:
+class TrainParser(TrlParser):
+    """TRL's parser, which says what is wrong in a line and takes no word or key that is no option."""
+
+    def read(self, words: Sequence[str]) -> tuple[Any, ...]:
+        """Return one object per dataclass, from a command line and the file that `--config` names.
+
+        Args:
+            words: The options.
+
+        Returns:
+            Script, training, model and mixture arguments.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: A word or a key of the file is no option, or a value cannot be one.
+        """
+        words = split_equals(words)
+        if path := file_of(words):
+            read_file(path, self, belongs_to_estimators)
+        check_words(words, self, belongs_to_estimators)
+        return tuple(self.parse_args_and_config(words))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print below the usage."""
+        raise ValueError(f"{message}.")
+
+
+def make_parser() -> TrainParser:
     """Return the parser of `tailgrad train`."""
     dataclass_types = (TrainArguments, TailGRPOConfig, ModelConfig, DatasetMixtureConfig)
     usage = "tailgrad train [--config FILE.yaml] [options, which override those of the file]"
-    return TrlParser(dataclass_types, prog="tailgrad train", usage=usage)
+    return TrainParser(dataclass_types, prog="tailgrad train", usage=usage)
 
 
 def train(argv: Sequence[str]) -> Path:
@@ -70,7 +94,7 @@ def train(argv: Sequence[str]) -> Path:
         ValueError: Options, rewards or data that cannot be used, or another process trains into this folder.
         FileNotFoundError: A model, reward model or data set that is not there.
     """
-    script, config, model, mixture = parse_with_config(make_parser(), argv)
+    script, config, model, mixture = make_parser().read(argv)
     folder = Path(config.output_dir)
     first = config.process_index == 0  # holds the lock for all processes
     with locked(folder / "_tailgrad.lock", f"output_dir {str(folder)!r}") if first else nullcontext():
@@ -134,10 +158,10 @@ def names_of_rewards(script: TrainArguments) -> list[str]:
 def load_rewards(script: TrainArguments, names: Sequence[str], trust_remote_code: bool) -> list[Reward]:
     """Return the rewards of these names."""
     options = {
-        "batch_size": script.reward_model_batch_size,
-        "max_length": script.reward_model_max_length,
-        "dtype": script.reward_model_dtype,
-        "input_format": script.reward_model_input_format,
+        "batch_size": script.reward_batch_size,
+        "max_length": script.reward_max_length,
+        "dtype": script.reward_dtype,
+        "input_format": script.reward_input_format,
         "trust_remote_code": trust_remote_code,
     }
     return [load_reward(name, **options) for name in names]

@@ -60,7 +60,6 @@ def load_split(
             model_config,
             model=policy,
             new_tokens=config.max_completion_length,
-            option="max_completion_length",
             source=source,
         )
     is_local_stream = script.dataset_streaming and isinstance(rows, Dataset) and not mixture.datasets

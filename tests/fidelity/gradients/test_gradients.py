@@ -124,7 +124,7 @@ def pool(options: dict[str, Any]) -> dict[str, Any]:
     """Arguments of a GradientConfig for a sampled table of 5 prompts with 12 responses."""
     sample(SampleConfig(**options | {"n": 12, "temperature": 0.7}))
     out = Path(options["out"]).with_name("gradients")
-    return {"table": options["out"], "model": options["model"], "out": out, "dim": 64}
+    return {"table": options["out"], "model_name_or_path": options["model_name_or_path"], "out": out, "dim": 64}
 
 
 def test_a_table_is_differentiated_and_kept(pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +132,11 @@ def test_a_table_is_differentiated_and_kept(pool: dict[str, Any], monkeypatch: p
     found = sketch_gradients(GradientConfig(**pool))
     assert len(found) == 5
     table = read_table(pool["table"])
-    model = AutoModelForCausalLM.from_pretrained(pool["model"]).eval()
+    model = AutoModelForCausalLM.from_pretrained(pool["model_name_or_path"]).eval()
     sketch = CountSketch(dict(model.named_parameters()), dim=64, seed=0)
-    prompt = gradient_store.tokenize_prompts(gradient_store.load_policy(pool["model"])[1], table.prompts)[3]
+    prompt = gradient_store.tokenize_prompts(gradient_store.load_policy(pool["model_name_or_path"])[1], table.prompts)[
+        3
+    ]
     for i, row in enumerate(found[3]):
         gradient, logprob = by_autograd(model, prompt, table.token_ids[3, i].tolist(), 0.7)
         assert logprob == pytest.approx(table.logprobs[3, i], rel=1e-4)
@@ -193,13 +195,13 @@ def test_gradients_with_other_settings_are_not_mixed(
 def test_another_policy_is_refused(pool: dict[str, Any], make_policy: Callable[..., Path]) -> None:
     other = make_policy("other", seed=1, pad_token="[PAD]")
     with pytest.raises(ValueError, match=r"is not the policy that sampled .* nats per token"):
-        sketch_gradients(GradientConfig(**pool | {"model": str(other)}))
+        sketch_gradients(GradientConfig(**pool | {"model_name_or_path": str(other)}))
 
 
 def test_after_a_refusal_the_right_policy_is_taken(pool: dict[str, Any], make_policy: Callable[..., Path]) -> None:
     other = make_policy("other", seed=1, pad_token="[PAD]")
     with pytest.raises(ValueError, match="is not the policy that sampled"):
-        sketch_gradients(GradientConfig(**pool | {"model": str(other)}))
+        sketch_gradients(GradientConfig(**pool | {"model_name_or_path": str(other)}))
     assert len(sketch_gradients(GradientConfig(**pool))) == 5
 
 
@@ -220,7 +222,9 @@ def test_rounding_is_not_another_policy(options: dict[str, Any], dtype: str, tmp
             columns["logprob"][i] += 0.3 * len(columns["token_ids"][i])
 
     change_table(options["out"], shift)
-    config = GradientConfig(table=options["out"], model=options["model"], out=tmp_path / "gradients", dim=8)
+    config = GradientConfig(
+        table=options["out"], model_name_or_path=options["model_name_or_path"], out=tmp_path / "gradients", dim=8
+    )
     assert len(sketch_gradients(config)) == 5
 
 
@@ -253,28 +257,30 @@ def test_another_policy_is_refused_before_the_long_work(
 ) -> None:
     sample(SampleConfig(**options | {"n": 12, "dtype": dtype}))
     monkeypatch.setattr(gradient_store, "gradient_sketches", None)
-    policy = Path(options["model"])
+    policy = Path(options["model_name_or_path"])
     others = [make_policy("seed", seed=1, pad_token="[PAD]"), trained_one_step(policy, tmp_path / "step", 1e-2)]
     config = {"table": options["out"], "out": tmp_path / "gradients", "dim": 8}
     for other in others:
         with pytest.raises(ValueError, match="is not the policy that sampled"):
-            sketch_gradients(GradientConfig(model=str(other), **config))
+            sketch_gradients(GradientConfig(model_name_or_path=str(other), **config))
     change_table(options["out"], lambda columns, metadata: metadata["sampling"].update(temperature=0.8))
     with pytest.raises(ValueError, match="is not the policy that sampled"):
-        sketch_gradients(GradientConfig(model=str(policy), **config))
+        sketch_gradients(GradientConfig(model_name_or_path=str(policy), **config))
 
 
 def test_what_low_precision_cannot_tell_is_said(options: dict[str, Any], tmp_path: Path) -> None:
     sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16"}))
-    near = trained_one_step(Path(options["model"]), tmp_path / "near", 1e-6)
+    near = trained_one_step(Path(options["model_name_or_path"]), tmp_path / "near", 1e-6)
     config = {"table": options["out"], "dim": 8}
     with pytest.warns(UserWarning, match="as far as bfloat16 can tell, but its files are not those"):
-        sketch_gradients(GradientConfig(model=str(near), out=tmp_path / "a", **config))
-    shutil.copytree(options["model"], tmp_path / "copy")
-    copy = GradientConfig(model=str(tmp_path / "copy"), out=tmp_path / "b", **config)
+        sketch_gradients(GradientConfig(model_name_or_path=str(near), out=tmp_path / "a", **config))
+    shutil.copytree(options["model_name_or_path"], tmp_path / "copy")
+    copy = GradientConfig(model_name_or_path=str(tmp_path / "copy"), out=tmp_path / "b", **config)
     sketch_gradients(copy)
     with pytest.warns(UserWarning, match="its files are not those"):
-        strict = gradient_store._differentiator(replace(copy, model=str(near)), read_table(options["out"])).policy
+        strict = gradient_store._differentiator(
+            replace(copy, model_name_or_path=str(near)), read_table(options["out"])
+        ).policy
     loose = gradient_store._differentiator(copy, read_table(options["out"])).policy  # by its files it is
     lengths = np.full(9, 4)
     for factor, policies in ((2.0, []), (5.0, [strict]), (20.0, [strict, loose])):
@@ -290,7 +296,11 @@ def test_a_prompt_of_another_policy_is_seen(
     """The few responses that are looked at first are mostly right; each prompt is looked at once more."""
     sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16"}))
     other = make_policy("other", seed=1, pad_token="[PAD]")
-    sample(SampleConfig(**options | {"n": 12, "dtype": "bfloat16", "model": str(other), "out": tmp_path / "o.parquet"}))
+    sample(
+        SampleConfig(
+            **options | {"n": 12, "dtype": "bfloat16", "model_name_or_path": str(other), "out": tmp_path / "o.parquet"}
+        )
+    )
     theirs = pq.read_table(tmp_path / "o.parquet").to_pydict()
 
     def mix(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -298,7 +308,9 @@ def test_a_prompt_of_another_policy_is_seen(
             values[12:24] = theirs[name][12:24]
 
     change_table(options["out"], mix)
-    config = GradientConfig(table=options["out"], model=options["model"], out=tmp_path / "gradients", dim=8)
+    config = GradientConfig(
+        table=options["out"], model_name_or_path=options["model_name_or_path"], out=tmp_path / "gradients", dim=8
+    )
     with pytest.raises(ValueError, match="is not the policy that sampled"):
         sketch_gradients(config)
     assert len(list(config.out.glob("prompt-*.npy"))) == 1
@@ -347,11 +359,11 @@ def test_a_moved_policy_goes_on_and_a_second_process_does_not(
 ) -> None:
     sketch_gradients(GradientConfig(**pool))
     (pool["out"] / "prompt-00003-000000.npy").unlink()
-    shutil.copytree(pool["model"], tmp_path / "copy")
+    shutil.copytree(pool["model_name_or_path"], tmp_path / "copy")
     (tmp_path / "copy" / "README.md").write_text("a policy")
     with FileLock(pool["out"] / "lock"), pytest.raises(ValueError, match="is being written by another process"):
         sketch_gradients(GradientConfig(**pool))
-    sketch_gradients(GradientConfig(**pool | {"model": str(tmp_path / "copy")}))
+    sketch_gradients(GradientConfig(**pool | {"model_name_or_path": str(tmp_path / "copy")}))
 
 
 def test_chats_are_tokenized_as_they_were_sampled(options: dict[str, Any], chat_policy: Path, tmp_path: Path) -> None:
@@ -362,8 +374,14 @@ def test_chats_are_tokenized_as_they_were_sampled(options: dict[str, Any], chat_
     def length(*, completions: list[Any], **columns: Any) -> list[float]:
         return [float(len(completion[0]["content"])) for completion in completions]
 
-    sample(SampleConfig(**options | {"model": str(chat_policy), "dataset": str(data), "reward": length}))
-    config = GradientConfig(table=options["out"], model=str(chat_policy), out=tmp_path / "gradients", dim=16)
+    sample(
+        SampleConfig(
+            **options | {"model_name_or_path": str(chat_policy), "dataset_name": str(data), "reward_funcs": length}
+        )
+    )
+    config = GradientConfig(
+        table=options["out"], model_name_or_path=str(chat_policy), out=tmp_path / "gradients", dim=16
+    )
     assert sketch_gradients(config)[1].shape == (4, 16)  # log-probabilities agree, or it would be refused
 
 
@@ -388,4 +406,4 @@ def test_tables_that_cannot_be_differentiated(
 @pytest.mark.parametrize(("option", "least"), [("dim", 1), ("batch_size", 1), ("seed", 0)])
 def test_options_out_of_range(option: str, least: int) -> None:
     with pytest.raises(ValueError, match=f"{option} is {least - 1}; it must be at least {least}"):
-        GradientConfig(table="t", model="m", out="o", **{option: least - 1})
+        GradientConfig(table="t", model_name_or_path="m", out="o", **{option: least - 1})
