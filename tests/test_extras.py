@@ -100,17 +100,19 @@ def test_eval_draws_curves(tmp_path: Path) -> None:
 def test_sample_samples_and_scores(tmp_path: Path, policy: Path) -> None:
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "two three"}\n{"prompt": "seven"}\n')
     (tmp_path / "words.py").write_text("def words(completions, **columns):\n    return [len(c) for c in completions]\n")
-    sample = ["--n", "4", "--max_new_tokens", "3", "--reward", "words.words", "--out", "rollouts.parquet"]
-    found = call("sample", tmp_path, "sample", "--model", str(policy), "--dataset", "prompts.jsonl", *sample)
+    sample = ["--n", "4", "--max_completion_length", "3", "--reward_funcs", "words.words"]
+    sample += ["--dataset_name", "prompts.jsonl", "--out", "rollouts.parquet"]
+    found = call("sample", tmp_path, "sample", "--model_name_or_path", str(policy), *sample)
     assert found.returncode == 0, found.stderr
-    scored = ["--reward", "words.words", "--dataset", "prompts.jsonl", "--out", "scored.parquet"]
-    found = call("sample", tmp_path, "score", "--table", "rollouts.parquet", *scored)
+    scored = ["--reward_funcs", "words.words", "--dataset_name", "prompts.jsonl", "--out", "scored.parquet"]
+    found = call("sample", tmp_path, "score", "rollouts.parquet", *scored)
     assert found.returncode == 0, found.stderr
 
 
 @pytest.mark.parametrize(("extra", "command", "needed"), [("eval", "sample", "sample"), ("sample", "train", "train")])
 def test_a_command_names_the_extra_that_it_needs(tmp_path: Path, extra: str, command: str, needed: str) -> None:
-    given = {"sample": ["--model", "m", "--dataset", "d.jsonl", "--reward", "r.py:r", "--out", "o"], "train": []}
+    sample = ["--model_name_or_path", "m", "--dataset_name", "d.jsonl", "--reward_funcs", "r.py:r", "--out", "o"]
+    given = {"sample": sample, "train": []}
     found = call(extra, tmp_path, command, *given[command])
     assert found.returncode != 0
     assert f"tailgrad[{needed}]" in found.stderr
