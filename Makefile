@@ -1,7 +1,8 @@
 # Every target does its own set-up in .venv and may be called first on a fresh clone.
 #   make quickstart   train a tiny policy on the embedded task and compare best-of-N: a few minutes on a CPU
 #   make test         format, lint and the tests of the pure parts: under a minute, for every change
-#   make check        the gate: format, lint, types, wheel, tests and doctests
+#   make check        the gate: format, lint, types, documentation, wheel, tests and doctests
+#   make docs         the documentation site, in build/site
 #   make nightly      the gate, the long tests, the lower bounds and all mutations: hours
 #   make format       rewrite the files as the gate wants them
 #   make mutate       break each formula and see a test go red: minutes
@@ -16,6 +17,7 @@
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 TORCH_CPU := torch==2.13.0 $(INDEX)
 TORCH_LOWEST := torch==2.9.0 $(INDEX)
+PAGES := README.md CHANGELOG.md CONTRIBUTING.md docs experiments benchmarks recipes 'tests/estimators/*.py'
 TEST_TOOLS := pytest pytest-xdist hypothesis beartype
 
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
@@ -28,7 +30,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # The models of the tests are tiny: one thread an operation is the fastest.
 test check-tests nightly-tests mutate mutate-core lowest: export OMP_NUM_THREADS := 1
 
-.PHONY: quickstart test check nightly check-format check-lint check-types check-wheel check-tests \
+.PHONY: quickstart docs test check nightly check-format check-lint check-types check-wheel check-tests \
 	nightly-tests format mutate mutate-core lowest clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -37,7 +39,7 @@ quickstart: .venv/.installed-quickstart
 	$(BIN)/tailgrad quickstart
 
 # The tests (pyproject.toml adds the doctests to them) come last, so that the gate ends with pytest's own summary.
-check: check-format check-lint check-types check-wheel check-tests
+check: check-format check-lint check-types docs check-wheel check-tests
 
 test: check-format check-lint
 	$(BIN)/pytest --quiet -n 2 -m "not slow and not nightly"
@@ -52,6 +54,13 @@ check-lint: .venv/.installed-dev
 
 check-types: .venv/.installed-dev
 	$(BIN)/mypy
+
+# The pages link to one another as they do in the repository, so the site is built from a copy of that part of it.
+docs: .venv/.installed-dev
+	rm -rf build/pages
+	mkdir -p build/pages
+	git ls-files -z --cached --others --exclude-standard -- $(PAGES) | tar --null -T - -cf - | tar -xf - -C build/pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 check-wheel: .venv/.installed-dev
 	$(BIN)/python tools/check_wheel.py $(TORCH_CPU)

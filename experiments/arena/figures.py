@@ -77,7 +77,7 @@ def draw_paths(results: Results, names: list[str], settings: list[str], stem: Pa
 def draw_movability(results: Results, names: list[str], stem: Path, criterion: str = "KL 2") -> None:
     """Difference to GRPO against the cosine of the mean's gradient with V_N's, one panel a contender."""
     known = [s for s, row in results.settings.items() if row["cosine"] is not None and row["shape"] != "success"]
-    with drawing(stem, (3.6 * len(names), 3.6)) as (figure, _):
+    with drawing(stem, (max(3.6 * len(names), 6.0), 3.6)) as (figure, _):
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):
             panel.axhline(0.0, color="#888888", linewidth=1)

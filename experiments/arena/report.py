@@ -98,3 +98,4 @@ def _draw(results: Results, folder: Path) -> None:
     drawn = [*bandits[:: max(1, (len(bandits) - 1) // 2)][:3], *sequences[:3]]
     draw_paths(results, [DEFAULT, *COMPARED], drawn, folder / "paths")
     draw_movability(results, [DEFAULT, *COMPARED[:3]], folder / "movability")
+    draw_movability(results, [DEFAULT], folder / "default")

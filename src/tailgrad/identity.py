@@ -41,7 +41,7 @@ def sha256_of(value: Any) -> str:
     Returns:
         64 hexadecimal digits.
 
-    Example:
+    Examples:
         >>> sha256_of({"a": 1, "b": [2.5]}) == sha256_of({"b": [2.5], "a": 1})
         True
     """

@@ -49,7 +49,7 @@ def check_rewards(rewards: Tensor) -> None:
         TypeError: If it is not a tensor of real numbers.
         ValueError: If it is not of shape `[P, M]` with M >= 2, or holds an infinity or a size above 1e100.
 
-    Example:
+    Examples:
         >>> check_rewards(torch.tensor([[0.0, 1.0], [float("inf"), 2.0]]))
         Traceback (most recent call last):
             ...
@@ -82,7 +82,7 @@ def check_sizes(rewards: Tensor) -> None:
     Raises:
         ValueError: If one is infinite or too large; the message names its place.
 
-    Example:
+    Examples:
         >>> check_sizes(torch.tensor([0.0, 1.0, float("nan")]))
     """
     too_large = rewards.to(torch.float64).abs() > LARGEST_REWARD

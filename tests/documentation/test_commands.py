@@ -24,6 +24,7 @@ POLICIES = {
     "docs/fidelity.md": ["policy"],
     "docs/rollouts.md": ["runs/tea"],
     "docs/training.md": ["Qwen/Qwen3-0.6B"],
+    "docs/trl.md": ["Qwen/Qwen3-0.6B"],
     "docs/grid.md": ["policies/small"],
     "docs/rewards.md": [],
 }
@@ -77,8 +78,10 @@ def names(page: str) -> dict[str, Any]:
     def reward(*, completions: list[str], **columns: Any) -> list[float]:
         return [float(len(text.split())) for text in completions]
 
+    script = {"reward": reward, "dataset": Dataset.from_dict({"prompt": TRAIN_PROMPTS})}
     given: dict[str, dict[str, Any]] = {
-        "docs/training.md": {"reward": reward, "dataset": Dataset.from_dict({"prompt": TRAIN_PROMPTS})},
+        "docs/training.md": script,
+        "docs/trl.md": script,
         "docs/evaluation.md": {"rewards": np.random.default_rng(0).normal(size=(3, 256))},
     }
     return given.get(page, {})
@@ -98,9 +101,16 @@ def test_a_page_runs_as_printed(
             shell(block.text)
         elif block.language == "python":
             run_python(block, names(name))
+        elif block.language == "diff":
+            run_python(block._replace(text=changed(block.text)), names(name))
         else:
             assert block.language == "yaml", f"{block.name}: say how a block of {block.language!r} is tried"
             yaml.safe_load(block.text)
+
+
+def changed(diff: str) -> str:
+    """What a diff leaves."""
+    return "".join(line[1:] for line in diff.splitlines(keepends=True) if not line.startswith("-"))
 
 
 def run_python(block: Block, given: dict[str, Any]) -> None:

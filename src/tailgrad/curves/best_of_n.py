@@ -24,7 +24,7 @@ def budgets_up_to(n: int) -> tuple[int, ...]:
     Raises:
         ValueError: If n is smaller than 1.
 
-    Example:
+    Examples:
         >>> budgets_up_to(12)
         (1, 2, 4, 8, 12)
     """
@@ -37,13 +37,13 @@ def budgets_up_to(n: int) -> tuple[int, ...]:
 def best_of_n(
     rewards: Real[np.ndarray, "P n"], budgets: Sequence[int], *, selection: np.ndarray | None = None
 ) -> Float[np.ndarray, "P K"]:
-    r"""Compute V_N of every prompt exactly: the mean, over all N-subsets of its n rewards, of the maximum.
+    """Compute V_N of every prompt exactly: the mean, over all N-subsets of its n rewards, of the maximum.
 
-    With the rewards in increasing order $r_{(1)} \le \dots \le r_{(n)}$,
+    With the rewards in increasing order r_(1) <= ... <= r_(n),
 
-    $$\hat V_N = \sum_{i=N}^{n} \frac{\binom{i-1}{N-1}}{\binom{n}{N}} \, r_{(i)}$$
+        V_N = sum over i = N .. n of C(i - 1, N - 1) / C(n, N) r_(i)
 
-    is the U-statistic of the maximum of N: unbiased for $V_N = E[\max(R_1, \dots, R_N)]$ for every $N \le n$,
+    is the U-statistic of the maximum of N: unbiased for E[max(R_1, ..., R_N)] for every N <= n,
     with no randomness of its own. N = 1 is the mean reward, N = n the largest reward.
 
     Args:
@@ -64,7 +64,7 @@ def best_of_n(
             or a budget is below 1 or above n.
         TypeError: If a budget is not an integer.
 
-    Example:
+    Examples:
         >>> rewards = np.array([[3.0, 1.0, 2.0]])
         >>> best_of_n(rewards, [1, 2, 3])  # pairs: max 3, 3, 2, on average 8/3
         array([[2.        , 2.66666667, 3.        ]])
@@ -127,7 +127,7 @@ def check_budgets(budgets: Sequence[int], n: int) -> None:
         TypeError: If a budget is not an integer.
         ValueError: If there is no budget, or one is below 1 or above n.
 
-    Example:
+    Examples:
         >>> check_budgets([1, 4], n=8)
     """
     if len(budgets) == 0:

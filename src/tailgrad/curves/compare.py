@@ -96,7 +96,7 @@ def compare(
         ValueError: If the runs were sampled differently, a budget is below 1 or above n, the reference is
             not among the runs, or the numbers of seeds cannot be paired.
 
-    Example:
+    Examples:
         >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
         >>> prompts = {"prompt_ids": np.array([0, 1]), "prompts": ["a", "b"]}
         >>> base = Run("base", rewards=rewards, **prompts)
@@ -149,7 +149,7 @@ def compare_values(
     Raises:
         ValueError: If the reference is not among the methods, or prompts or seeds cannot be paired.
 
-    Example:
+    Examples:
         >>> values = {"base": np.zeros((1, 2, 1)), "tea": np.ones((3, 2, 1))}
         >>> compare_values(values, {"base": {}, "tea": {}}, budgets=(4,), n=4, reference="base").curves[1].seeds
         3

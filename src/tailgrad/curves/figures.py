@@ -38,7 +38,7 @@ def save_figure(
     Raises:
         ModuleNotFoundError: If matplotlib is missing.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from tailgrad.curves import Run, compare
         >>> run = Run("base", prompt_ids=np.array([0]), prompts=["a"], rewards=np.array([[0.0, 1.0]]))

@@ -26,7 +26,7 @@ def comparable_runs(runs: Sequence[Run]) -> tuple[Run, ...]:
         ValueError: If there is no run, or two runs differ in the number of responses per prompt, a field of
             `sampling` or their prompts; the message names the field and both values.
 
-    Example:
+    Examples:
         >>> rewards = np.array([[0.0], [1.0]])
         >>> first = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
         >>> second = Run("tea", prompt_ids=np.array([1, 0]), prompts=["b", "a"], rewards=rewards)
@@ -54,7 +54,7 @@ def unchecked(runs: Sequence[Run]) -> list[str]:
     Returns:
         Sentences, each of what was not checked.
 
-    Example:
+    Examples:
         >>> fields = {"prompt_ids": np.array([0]), "prompts": ["a"], "rewards": np.zeros((1, 2))}
         >>> unchecked([Run("base", sampling={"temperature": 1.0}, **fields), Run("tea", **fields)])
         ['Not checked for tea, which does not record it: temperature.']
@@ -84,7 +84,7 @@ def to_one_reference(runs: Sequence[Run]) -> tuple[tuple[Run, ...], list[str]]:
     Returns:
         The runs, and one sentence that says what was left out or none.
 
-    Example:
+    Examples:
         >>> from tailgrad.curves.runs import Reference
         >>> fields = {"prompt_ids": np.array([0]), "prompts": ["a"], "rewards": np.zeros((1, 2)), "kl": np.ones(1)}
         >>> base, tea = (Run(name, reference=Reference(f"{name}-sft", None), **fields) for name in ("base", "tea"))

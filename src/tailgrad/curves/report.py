@@ -37,7 +37,7 @@ def write_report(
         ValueError: As `compare`; nothing is written then.
         ModuleNotFoundError: If matplotlib is missing.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import numpy as np
         >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])

@@ -102,7 +102,7 @@ class Run:
         ValueError: If the shapes disagree, there are no prompts or responses, prompt ids repeat, or a reward
             is infinite.
 
-    Example:
+    Examples:
         >>> rewards = np.array([[0.0, 1.0], [1.0, 1.0]])
         >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["2 + 2 =", "3 + 4 ="], rewards=rewards)
         >>> run.n
@@ -170,7 +170,7 @@ class Run:
         Raises:
             ValueError: As for the class.
 
-        Example:
+        Examples:
             >>> from types import SimpleNamespace
             >>> one = np.ones((1, 2))
             >>> table = SimpleNamespace(
@@ -215,7 +215,7 @@ class Run:
             (number of different texts over n), `cut_off` (not finished) and `unscored` (without a reward, or without
             the one that picks).
 
-        Example:
+        Examples:
             >>> rewards = np.array([[0.0, np.nan]])
             >>> one = {"prompt_ids": np.array([0]), "prompts": ["?"], "distinct": np.array([1])}
             >>> run = Run("base", rewards=rewards, **one)
@@ -246,7 +246,7 @@ def seeds_by_name(runs: Sequence[Run]) -> dict[str, tuple[Run, ...]]:
     Returns:
         The seeds of every method.
 
-    Example:
+    Examples:
         >>> run = Run("tea", prompt_ids=np.array([0]), prompts=["?"], rewards=np.zeros((1, 2)))
         >>> {name: len(seeds) for name, seeds in seeds_by_name([run, run]).items()}
         {'tea': 2}

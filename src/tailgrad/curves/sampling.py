@@ -16,7 +16,7 @@ def beyond_temperature(sampling: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         The settings; empty if each token was drawn from the policy's whole distribution at the temperature.
 
-    Example:
+    Examples:
         >>> beyond_temperature({"n": 8, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "min_p": 0.1})
         {'min_p': 0.1}
     """
@@ -33,7 +33,7 @@ def is_the_policy(sampling: Mapping[str, Any]) -> bool:
     Returns:
         True if `logprob` is the log-probability under which each response was drawn; False where that is not known.
 
-    Example:
+    Examples:
         >>> is_the_policy({"temperature": 1.0, "top_p": 1.0, "top_k": 0})
         True
     """

@@ -49,7 +49,7 @@ def settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
         The fields of `COMPARED` that are recorded, those of `sampling` by their own names, and of the reward options
         those that decide a score and are not at their default.
 
-    Example:
+    Examples:
         >>> settings_of({"sampling": {"n": 4}, "reward": "rm", "reward_options": {"batch_size": 8}, "device": "cpu"})
         {'n': 4, 'reward': 'rm'}
     """
@@ -67,7 +67,7 @@ def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[tupl
         first: Settings of a run, as `settings_of` gives them.
         other: Those of another.
 
-    Example:
+    Examples:
         >>> differences({"dataset": {"name": "a", "sha256": "1f"}}, {"dataset": {"name": "b", "sha256": "1f"}, "n": 4})
         [('n', 'not recorded', 4)]
     """
@@ -88,7 +88,7 @@ def names_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     Args:
         settings: Settings of runs, as `settings_of` gives them.
 
-    Example:
+    Examples:
         >>> names_of([{}, {"temperature": 1.0, "reward": "rm"}])
         ['temperature', 'reward']
     """
@@ -104,7 +104,7 @@ def edited_reward(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
         first: Settings of a run, as `settings_of` gives them.
         other: Those of another.
 
-    Example:
+    Examples:
         >>> edited_reward({"reward": "rm", "reward_files": ["1f"]}, {"reward": "rm", "reward_files": ["2e"]})
         True
     """

@@ -27,7 +27,7 @@ def markdown_text(comparison: Comparison) -> str:
     Returns:
         Text with aligned tables, readable as it is in a terminal.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from tailgrad.curves import Run, compare
         >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
@@ -131,7 +131,7 @@ def json_text(comparison: Comparison) -> str:
     Returns:
         Valid JSON.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from tailgrad.curves import Run, compare
         >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])

@@ -26,7 +26,7 @@ def jackknife_weights(sizes: tuple[int, ...], order: int) -> NDArray[np.float64]
     Returns:
         One weight a size.
 
-    Example:
+    Examples:
         >>> jackknife_weights((8, 12, 16), 2).round(4).tolist()
         [-1.2143, 0.6429, 1.5714]
     """
@@ -51,7 +51,7 @@ def default_prefix_sizes(
     Returns:
         Ascending sizes; empty where not even one fits.
 
-    Example:
+    Examples:
         >>> default_prefix_sizes(64, tail_fraction=0.25, num_prefixes=4)
         (16, 32, 48, 64)
     """

@@ -30,7 +30,7 @@ def sum_rewards(
     Returns:
         Rewards `[P, M]`, P = B / M.
 
-    Example:
+    Examples:
         >>> nan = float("nan")
         >>> sum_rewards(torch.tensor([[1.0, 2.0], [nan, 4.0], [nan, nan], [0.0, 0.0]]), torch.tensor([1.0, 0.5]), 2)
         tensor([[2., 2.],
@@ -58,7 +58,7 @@ def differ_by_rounding(
     Returns:
         One truth value for each group.
 
-    Example:
+    Examples:
         >>> parts = torch.tensor([[0.3, 0.4, -0.7], [0.0, 0.0, 0.0], [0.3, 0.4, -0.7], [0.3, 0.4, -0.6]])
         >>> differ_by_rounding(parts, torch.ones(3), 2)
         tensor([[ True],
@@ -96,7 +96,7 @@ def scale_advantages(
     Raises:
         ValueError: The scaling is none of the three.
 
-    Example:
+    Examples:
         >>> advantages = torch.tensor([[3.0, -3.0], [0.0, 0.0], [1e-8, -1e-8]])
         >>> scale_advantages(advantages, "group", torch.tensor([[False], [False], [True]]))
         tensor([[ 1., -1.],

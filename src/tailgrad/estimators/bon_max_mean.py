@@ -31,7 +31,7 @@ def bon_max_mean(rewards: Rewards, *, validate: bool = True) -> Advantages:
         TypeError: If `rewards` is not a real tensor.
         ValueError: If `rewards` is not `[P, M]` with M >= 2, or holds an infinity.
 
-    Example:
+    Examples:
         >>> bon_max_mean(torch.tensor([[0.0, 1.0, 5.0, 2.0]]))
         tensor([[ 0.,  0., 12.,  0.]])
 

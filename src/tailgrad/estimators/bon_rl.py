@@ -42,7 +42,7 @@ def bon_rl(
         ValueError: If the rewards are not `[P, M]` or hold an infinity, `deploy_n` is out of range, or `binary` is
             True and a reward is neither 0 nor 1.
 
-    Example:
+    Examples:
         >>> bon_rl(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), deploy_n=8)
         tensor([[-0.2670,  0.8009, -0.2670, -0.2670]])
 

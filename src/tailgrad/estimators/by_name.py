@@ -23,7 +23,7 @@ def find_estimator(name: str) -> EstimatorRow:
     Raises:
         ValueError: If the name is unknown; the message lists the names, and the one that was meant.
 
-    Example:
+    Examples:
         >>> row = find_estimator("max_at_k")
         >>> list(row.options), row.takes_deploy_n, row.takes_ratios
         (['k', 'baseline'], False, True)
@@ -49,7 +49,7 @@ def bind(name: str, **options: Any) -> Callable[..., Tensor]:
         ValueError: If the name is unknown, the estimator does not take an option, or lacks a required one.
         TypeError: If the value of an option is not of its kind.
 
-    Example:
+    Examples:
         >>> import torch
         >>> bind("max_at_k", k=3, baseline=None)(torch.tensor([[0.0, 1.0, 5.0]]))
         tensor([[ 0.,  0., 12.]])
@@ -72,7 +72,7 @@ def parse_estimator(text: str) -> tuple[str, dict[str, Any]]:
         ValueError: If the name is unknown, the estimator does not take an option, an option is given twice or not
             as option=value, or its value is not of the option's kind.
 
-    Example:
+    Examples:
         >>> parse_estimator("max_at_k:k=4,baseline=loo")
         ('max_at_k', {'k': 4, 'baseline': 'loo'})
     """
@@ -104,7 +104,7 @@ def spell_estimator(name: str, options: dict[str, Any]) -> str:
     Returns:
         Such as "max_at_k:baseline=loo,k=4".
 
-    Example:
+    Examples:
         >>> spell_estimator("pass_at_n", {"prior": None, "levels": [0, 0.5, 1]})
         'pass_at_n:levels=0+0.5+1'
     """
@@ -126,7 +126,7 @@ def with_budget(name: str, options: dict[str, Any], deploy_n: int) -> dict[str, 
     Raises:
         ValueError: If the name is unknown, or the options give another N.
 
-    Example:
+    Examples:
         >>> with_budget("tea", {}, 128), with_budget("grpo", {}, 128)
         ({'deploy_n': 128}, {})
     """
@@ -149,7 +149,7 @@ def belongs_to_estimators(option: str) -> str | None:
     Returns:
         Words for the end of an error.
 
-    Example:
+    Examples:
         >>> belongs_to_estimators("center")
         'it belongs to the estimator tea: write --estimator tea:center=...'
     """
@@ -175,7 +175,7 @@ def smallest_group(name: str, **options: Any) -> int:
     Raises:
         ValueError, TypeError: As for `bind`.
 
-    Example:
+    Examples:
         >>> smallest_group("tea", deploy_n=128), smallest_group("prefix_tea", deploy_n=128)
         (5, 12)
     """

@@ -37,7 +37,7 @@ def cat_bon(
         TypeError: If `rewards` is not a real tensor or `deploy_n` not a number or a tensor.
         ValueError: If the rewards are not `[P, M]` or hold an infinity, or `deploy_n` is out of range.
 
-    Example:
+    Examples:
         >>> cat_bon(torch.tensor([[0.0, 1.0, 3.0]]), deploy_n=2)
         tensor([[-0.4364, -0.2182,  1.6365]])
 

@@ -33,7 +33,7 @@ def cvar(rewards: Rewards, *, tail_fraction: float = 0.25, validate: bool = True
         ValueError: If the rewards are not `[P, M]` or hold an infinity, fewer than two rollouts fall in the
             tail, or `tail_fraction` lies outside (0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> cvar(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)
         tensor([[0., 0., 4., 0.]])

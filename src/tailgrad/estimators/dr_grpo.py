@@ -24,7 +24,7 @@ def dr_grpo(rewards: Rewards, *, validate: bool = True) -> Advantages:
         TypeError: If `rewards` is not a real tensor.
         ValueError: If `rewards` is not `[P, M]` with M >= 2, or holds an infinity.
 
-    Example:
+    Examples:
         >>> import torch
         >>> dr_grpo(torch.tensor([[0.0, 1.0, 5.0, 2.0]]))
         tensor([[-2., -1.,  3.,  0.]])

@@ -50,7 +50,7 @@ def entropic(rewards: Rewards, *, validate: bool = True) -> Advantages:
         TypeError: If `rewards` is not a real tensor.
         ValueError: If `rewards` is not `[P, M]` with M >= 3, or holds an infinity.
 
-    Example:
+    Examples:
         >>> import torch
         >>> entropic(torch.tensor([[0.0, 1.0, 5.0, 5.0]]))
         tensor([[-1., -1.,  2.,  2.]])

@@ -32,7 +32,7 @@ def f_grpo(rewards: Rewards, *, gamma: float = 1.0, validate: bool = True) -> Ad
         ValueError: If the rewards are not `[P, M]` with M >= 2, one is neither 0 nor 1, or `gamma` is negative or
             infinite.
 
-    Example:
+    Examples:
         >>> f_grpo(torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
         tensor([[-0.3749,  1.1248, -0.3749, -0.3749]])
 

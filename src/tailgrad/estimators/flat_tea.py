@@ -68,7 +68,7 @@ def flat_tea(
     Warns:
         UserWarning: If `deploy_n` <= M, where `max_at_k` is unbiased and needs no extrapolation.
 
-    Example:
+    Examples:
         >>> flat_tea(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), deploy_n=64)
         tensor([[-2.3194, -2.3194,  5.4553, -0.8165]])
 

@@ -43,7 +43,7 @@ def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advan
         ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, or if `eps` is negative or
             infinite.
 
-    Example:
+    Examples:
         >>> import torch
         >>> grpo(torch.tensor([[0.0, 1.0, 2.0]]))
         tensor([[-0.9999,  0.0000,  0.9999]])

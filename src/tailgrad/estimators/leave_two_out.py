@@ -45,7 +45,7 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
         ValueError: By the function, if the rewards are not `[P, M]` with M >= 3 or hold an infinity; and what the
             estimator raises for groups of M - 1.
 
-    Example:
+    Examples:
         >>> from tailgrad.estimators import bind
         >>> leave_two_out(bind("max_at_k", k=2, baseline="none"))(torch.tensor([[0.0, 1.0, 5.0, 3.0]]))
         tensor([[-2.6667, -2.6667,  5.3333,  0.0000]])

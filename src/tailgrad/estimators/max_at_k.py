@@ -73,7 +73,7 @@ def max_at_k(
         ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, k is out of range, or the
             baseline is unknown.
 
-    Example:
+    Examples:
         >>> max_at_k(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), k=3)
         tensor([[-2., -2.,  6., -2.]])
         >>> max_at_k(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), k=4)

@@ -33,7 +33,7 @@ def max_rl(rewards: Rewards, *, validate: bool = True) -> Advantages:
         TypeError: If `rewards` is not a real tensor.
         ValueError: If the rewards are not `[P, M]` with M >= 2, or one is neither 0 nor 1.
 
-    Example:
+    Examples:
         >>> max_rl(torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]]))
         tensor([[-1.,  3., -1., -1.],
                 [ 0.,  0.,  0.,  0.]])

@@ -54,7 +54,7 @@ def order_grad(
         ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, k, `top` or `quantile` is out of
             range, or not exactly one of these two is given.
 
-    Example:
+    Examples:
         >>> order_grad(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), k=3, top=2)
         tensor([[-3., -3.,  5.,  1.]])
 
@@ -117,7 +117,7 @@ def gap_weights(rollouts: int, k: int, first: int, last: int) -> tuple[NDArray[n
         Two arrays `[m + 1, m]`, n by g: k times the weight of a gap below the rollout, and of one above it; 0 where
         n <= k.
 
-    Example:
+    Examples:
         >>> below, above = gap_weights(4, 3, 1, 1)
         >>> below[4].tolist(), above[4].round(2).tolist()
         ([0.0, 0.0, 0.0, 3.0], [0.0, 0.0, 0.0, 1.0])

@@ -37,7 +37,7 @@ def pass_at_k(rewards: Rewards, *, k: int, validate: bool = True) -> Advantages:
         TypeError: If `rewards` is not a real tensor or k not an int.
         ValueError: If the rewards are not `[P, M]` with M >= 2, one is neither 0 nor 1, or k is out of range.
 
-    Example:
+    Examples:
         >>> pass_at_k(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), k=2)
         tensor([[-0.3333,  1.0000, -0.3333, -0.3333]])
 

@@ -68,7 +68,7 @@ def pass_at_n(
         TypeError: If `rewards` is not a real tensor or `deploy_n` not a number or a tensor.
         ValueError: If the rewards are not `[P, M]`, one is at none of the levels, or an option is out of range.
 
-    Example:
+    Examples:
         >>> rewards = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
         >>> pass_at_n(rewards, deploy_n=64, prior=(1.0, 9.0))
         tensor([[-0.5839,  1.7516, -0.5839, -0.5839],

@@ -64,7 +64,7 @@ def prefix_tea(
     Warns:
         UserWarning: If `deploy_n` <= M, where `max_at_k` is unbiased and needs no extrapolation.
 
-    Example:
+    Examples:
         >>> rewards = torch.tensor([[0.0, 1.0, 5.0, 3.0, 2.0, 4.0, 7.0, 6.0]])
         >>> advantages = prefix_tea(rewards, deploy_n=64, tail_fraction=0.5)
         >>> advantages.argmax().item()

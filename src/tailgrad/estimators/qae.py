@@ -34,7 +34,7 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate:
         ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, `quantile` lies outside [0, 1), or
             `eps` is negative or infinite.
 
-    Example:
+    Examples:
         >>> qae(torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
         tensor([[0.0000, 1.9996, 0.0000, 0.0000]])
 

@@ -49,7 +49,7 @@ def advantages_ragged(
         TypeError: If `rewards` is not a tensor.
         ValueError: If the rewards are not flat, there is not one group id for each, or as the estimator.
 
-    Example:
+    Examples:
         >>> from tailgrad.estimators import rloo
         >>> advantages_ragged(torch.tensor([1.0, 7.0, 3.0, 5.0, 9.0]), ["a", "b", "a", "a", "b"], rloo)
         tensor([-3., -2.,  0.,  3.,  2.])

@@ -49,7 +49,7 @@ class EstimatorRow:
         scaling: How a training scales its advantages unless told otherwise: "none", "group" or "batch".
         over_batch: Whether what it gives to a group depends on the other groups of the table.
 
-    Example:
+    Examples:
         >>> import torch
         >>> row = EstimatorRow(lambda rewards: rewards - rewards.median(), over_batch=True)
         >>> row(torch.tensor([[0.0, 1.0, 5.0]]))
@@ -124,7 +124,7 @@ def row_of(estimator: Callable[..., Tensor]) -> tuple[EstimatorRow, dict[str, An
     Returns:
         The row, and the options without `validate`.
 
-    Example:
+    Examples:
         >>> row_of(partial(tea, deploy_n=64))[1]
         {'deploy_n': 64}
     """

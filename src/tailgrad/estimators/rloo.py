@@ -23,7 +23,7 @@ def rloo(rewards: Rewards, *, validate: bool = True) -> Advantages:
         TypeError: If `rewards` is not a real tensor.
         ValueError: If `rewards` is not `[P, M]` with M >= 2, or holds an infinity.
 
-    Example:
+    Examples:
         >>> import torch
         >>> rloo(torch.tensor([[0.0, 1.0, 5.0]]))
         tensor([[-3.0000, -1.5000,  4.5000]])

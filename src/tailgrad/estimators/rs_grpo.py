@@ -39,7 +39,7 @@ def rs_grpo(rewards: Rewards, *, risk_beta: float, units: Units = "reward", vali
         ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, `risk_beta` is 0 or not
             finite, or the units are unknown.
 
-    Example:
+    Examples:
         >>> rs_grpo(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), risk_beta=2.0)
         tensor([[-0.3075,  0.9225, -0.3075, -0.3075]])
 

@@ -74,7 +74,7 @@ def tea(
     Warns:
         UserWarning: If `deploy_n` <= M, where `max_at_k` is unbiased and needs no extrapolation.
 
-    Example:
+    Examples:
         >>> import torch
         >>> rewards = torch.tensor([[0.0, 1.0, 5.0, 3.0]])
         >>> tea(rewards, deploy_n=64, tail_fraction=0.5)

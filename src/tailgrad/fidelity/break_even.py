@@ -32,7 +32,7 @@ def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
         direction or a signal to noise is unknown. Directions above 1, which noise makes, count as 1. The interval is a
         jackknife over prompts of log B; from 0 to infinity where B is not finite and positive without every prompt.
 
-    Example:
+    Examples:
         >>> from tailgrad.fidelity import gradient_fidelity
         >>> rng = np.random.default_rng(0)
         >>> rewards = rng.normal(size=(8, 1024))
@@ -90,7 +90,7 @@ def break_even_cell(found: Interval) -> str:
         "1" where every step is large enough, "never" where none is, "unclear" where the interval has no end, "unknown"
         where nothing is known.
 
-    Example:
+    Examples:
         >>> def cell(*values):
         ...     return break_even_cell(Interval(*(np.array([value]) for value in (*values, 8))))
         >>> cell(0.0, 0.0, 0.0), cell(1531.0, 702.0, 3310.0), cell(40.0, 0.0, math.inf)

@@ -26,7 +26,7 @@ class CountSketch:
         dim: Length of a sketch, at least 1.
         seed: Seed of buckets and signs.
 
-    Example:
+    Examples:
         >>> a, b = torch.randn(2, 1, 500, generator=torch.Generator().manual_seed(0))
         >>> sketches = [CountSketch({"w": a[0]}, dim=64, seed=seed) for seed in range(400)]
         >>> products = [(s({"w": a}) * s({"w": b})).sum().item() for s in sketches]

@@ -65,12 +65,12 @@ class Fidelity:
 
 
 def population_influence(rewards: Real[np.ndarray, "P n"], deploy_n: int) -> Float[np.ndarray, "P n"]:
-    r"""Influence of each response of a large pool on V_N, without bias.
+    """Influence of each response of a large pool on V_N, without bias.
 
-    $$\psi_N(u) = N \int_{-\infty}^{u} F(s)^{N-1} ds$$
+        psi_N(u) = N times the integral of F(s)^(N-1) over s up to u
 
-    with F the distribution function of the prompt's rewards. $F(s)^{N-1}$ is replaced by its unbiased estimate
-    from the other n - 1 responses, $\binom{c}{N-1} / \binom{n-1}{N-1}$ with c the number of them that are <= s; so the
+    with F the distribution function of the prompt's rewards. F(s)^(N-1) is replaced by its unbiased estimate
+    from the other n - 1 responses, C(c, N - 1) / C(n - 1, N - 1) with c the number of them that are <= s; so the
     mean of influence times gradient of log-probability is unbiased for the gradient of V_N at every N <= n, with
     ties and at both ends. (The empirical F itself to the power N - 1 would be off by about N / 2n.) This is the
     influence on the U-statistic of the best of N: `max_at_k` with k = N and `baseline="subset"`.
@@ -85,7 +85,7 @@ def population_influence(rewards: Real[np.ndarray, "P n"], deploy_n: int) -> Flo
     Raises:
         ValueError: If `rewards` is not `[P, n]` or holds an infinity, or N is out of range.
 
-    Example:
+    Examples:
         >>> population_influence(np.array([[0.0, 1.0, 3.0]]), 2)  # of 3: 2 * ((3 - 0) + (3 - 1)) / 2
         array([[0., 1., 5.]])
 
@@ -140,7 +140,7 @@ def gradient_fidelity(
     Raises:
         ValueError: As `check_fidelity`, or gradients and rewards do not fit.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> rewards = rng.normal(size=(4, 512))
         >>> scores = np.stack([rewards, rewards**2 - 1], axis=2)  # of a Gaussian policy: mean and log deviation
@@ -193,7 +193,7 @@ def check_fidelity(
             something twice is asked for, an m leaves fewer than two groups in half of the pool, or an N is below 2
             or above the scored responses in half of a prompt's.
 
-    Example:
+    Examples:
         >>> check_fidelity(np.zeros((1, 64)), estimators=["tea"], m=[4], deploy_n=[32])
         Traceback (most recent call last):
             ...

@@ -38,7 +38,7 @@ def inner_products(steps: Float[np.ndarray, "P 2 G D"], truth: Float[np.ndarray,
     Returns:
         The inner products, float64.
 
-    Example:
+    Examples:
         >>> steps = np.ones((1, 2, 3, 4))
         >>> float(inner_products(steps, np.ones((1, 2, 4))).step_truth[0, 0, 0])
         4.0
@@ -72,7 +72,7 @@ def measure(products: InnerProducts, *, has_scale: bool, seed: int = 0) -> dict[
         `MEASURES`, one column each; NaN where a squared norm, corrected for noise, is not positive. No interval with
         one prompt.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> steps = rng.normal(size=(3, 2, 50, 4)) + 1
         >>> measures = measure(inner_products(steps, np.ones((3, 2, 4))), has_scale=True)

@@ -44,7 +44,7 @@ def write_fidelity(fidelity: Fidelity, out_dir: str | Path, *, pool: Mapping[str
     Raises:
         ModuleNotFoundError: If matplotlib is missing.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from tailgrad.fidelity import gradient_fidelity
         >>> rewards = np.random.default_rng(0).normal(size=(2, 64))
@@ -72,7 +72,7 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
     Returns:
         Text with aligned tables, readable as it is in a terminal.
 
-    Example:
+    Examples:
         >>> from tailgrad.fidelity import gradient_fidelity
         >>> rewards = np.random.default_rng(0).normal(size=(2, 64))
         >>> fidelity = gradient_fidelity(rewards, rewards[:, :, None], estimators=["rloo"], m=[8], deploy_n=[16])

@@ -53,7 +53,7 @@ def smallest_good(values: Float[np.ndarray, "R P"]) -> int:
     Returns:
         Index of a row.
 
-    Example:
+    Examples:
         >>> smallest_good(np.array([[1.0, 2.0, 3.0], [1.4, 1.9, 3.1], [0.0, 1.0, 2.0]]))
         0
 

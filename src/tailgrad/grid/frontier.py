@@ -41,7 +41,7 @@ def value_at_kl(
     Returns:
         One value a seed and prompt; NaN for a seed that never gets there, or is there before its first point.
 
-    Example:
+    Examples:
         >>> kl, v_n = np.array([[0.0, 1.0, 9.0]]), np.array([[[5.0, 6.0, 8.0]]])
         >>> value_at_kl(kl, v_n, 4.0), value_at_kl(kl, v_n, 10.0)
         (array([[7.]]), array([[nan]]))
@@ -76,7 +76,7 @@ def best_within_kl(
         One value a seed and prompt, of the point with the best mean over prompts; NaN for a seed all of whose points
         lie beyond.
 
-    Example:
+    Examples:
         >>> kl, v_n = np.array([[1.0, 4.0, 16.0]]), np.array([[[5.0, 6.0, 2.0]]])
         >>> best_within_kl(kl, v_n, 9.0), best_within_kl(kl, v_n, 0.5)
         (array([[6.]]), array([[nan]]))

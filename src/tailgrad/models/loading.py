@@ -178,7 +178,7 @@ def torch_dtype(dtype: str) -> torch.dtype | str:
     Raises:
         ValueError: Any other name.
 
-    Example:
+    Examples:
         >>> torch_dtype("bfloat16")
         torch.bfloat16
     """
@@ -200,7 +200,7 @@ def torch_device(device: str | None) -> torch.device:
     Raises:
         ValueError: torch does not know the name, or has no such device here.
 
-    Example:
+    Examples:
         >>> torch_device("cpu")
         device(type='cpu')
     """

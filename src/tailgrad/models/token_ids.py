@@ -15,7 +15,7 @@ class TokenIds(Sequence[list[int]]):
     Args:
         rows: The token ids, one list per prompt.
 
-    Example:
+    Examples:
         >>> ids = TokenIds([[5, 6], [], [7]])
         >>> ids[0], len(ids), ids[1:], ids == [[5, 6], [], [7]]
         ([5, 6], 3, [[], [7]], True)

@@ -28,7 +28,7 @@ def reward_name(reward: Reward) -> str:
     Returns:
         The function's `__name__`, or the class name of a callable object without one.
 
-    Example:
+    Examples:
         >>> reward_name(functools.partial(len))
         'len'
     """
@@ -177,7 +177,7 @@ def is_async(reward: Reward) -> bool:
     Returns:
         True if calling it gives a coroutine.
 
-    Example:
+    Examples:
         >>> is_async(functools.partial(asyncio.sleep, 1)), is_async(len)
         (True, False)
     """
@@ -214,7 +214,7 @@ def checked(reward: Reward, timeout: float | None = None) -> CheckedReward:
     Returns:
         A callable with the same name whose results are finite floats, or None where unscored.
 
-    Example:
+    Examples:
         >>> def length(*, completions, **columns):
         ...     return [float("nan") if not text else len(text) for text in completions]
         >>> checked(length)(prompts=["a", "a"], completions=["abc", ""])

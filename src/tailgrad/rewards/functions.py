@@ -25,7 +25,7 @@ def import_reward(spec: str) -> Reward:
         ValueError: There is no such module, its import fails, or it has no such name.
         TypeError: The name is not callable.
 
-    Example:
+    Examples:
         >>> import_reward("statistics:mean").__name__
         'mean'
     """
@@ -67,7 +67,7 @@ class WeightedSum:
     Raises:
         ValueError: No rewards, another number of weights than rewards, or a weight that is not finite.
 
-    Example:
+    Examples:
         >>> def length(*, completions, **columns):
         ...     return [len(text) for text in completions]
         >>> def capital(*, completions, **columns):

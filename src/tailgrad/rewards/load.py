@@ -37,7 +37,7 @@ def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
         ValueError: There is no such module or function, or the model is not a reward model.
         TypeError: The name is not callable, or an option is not one of `RewardModel`.
 
-    Example:
+    Examples:
         >>> load_reward("statistics.mean").__name__
         'mean'
     """
@@ -58,7 +58,7 @@ def names_function(spec: str) -> bool:
     Returns:
         False for an existing folder, a path, a name with a slash, and one without dot and colon.
 
-    Example:
+    Examples:
         >>> [names_function(name) for name in ("statistics.mean", "statistics:mean", "org/model-1.5", "judge")]
         [True, True, False, False]
     """

@@ -23,7 +23,7 @@ def is_chat(prompt: Prompt) -> bool:
     Returns:
         True for a chat, False for a string.
 
-    Example:
+    Examples:
         >>> is_chat([{"role": "user", "content": "Hello"}])
         True
     """
@@ -39,7 +39,7 @@ def prompt_text(prompt: Prompt) -> str:
     Returns:
         The text.
 
-    Example:
+    Examples:
         >>> prompt_text([{"role": "user", "content": "Hello"}])
         '[{"role": "user", "content": "Hello"}]'
     """
@@ -55,7 +55,7 @@ def prompts_of_texts(texts: list[str]) -> list[Any]:
     Returns:
         Chats where every text is the JSON of a list of messages, else the texts.
 
-    Example:
+    Examples:
         >>> prompts_of_texts(['[{"role": "user", "content": "Hello"}]'])[0][0]["content"]
         'Hello'
     """
@@ -107,7 +107,7 @@ def check_prompt(prompt: Any, what: str, *, pictures: bool = False) -> None:
     Raises:
         ValueError: The message names the message and the key.
 
-    Example:
+    Examples:
         >>> check_prompt([{"role": "user", "value": "one"}], "row 3")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...

@@ -99,7 +99,7 @@ def content_sha256(rows: Any) -> str:
     Returns:
         64 hexadecimal digits.
 
-    Example:
+    Examples:
         >>> from datasets import Dataset
         >>> content_sha256(Dataset.from_dict({"prompt": ["one"], "answer": [1]}))[:8]
         '2565aca3'

@@ -92,7 +92,7 @@ def shaping(own: Mapping[str, Any], explicit: Mapping[str, Any]) -> dict[str, An
     Raises:
         ValueError: A setting with which a rollout is not one response of sampled tokens.
 
-    Example:
+    Examples:
         >>> shaping({"min_p": 0.1, "temperature": 0.6, "typical_p": 1.0}, {"temperature": 1.0, "top_k": 0})
         {'temperature': 1.0, 'top_p': 1.0, 'top_k': 0, 'max_new_tokens': None, 'min_p': 0.1}
     """

@@ -49,7 +49,7 @@ def read_text_files(paths: Sequence[Path], file_format: str, *, separator: str =
     Raises:
         ValueError: A file is not written in its format; the message names the line.
 
-    Example:
+    Examples:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder, "rows.jsonl")
         ...     _ = path.write_text('{"day": "2024-02-29", "id": 7}')

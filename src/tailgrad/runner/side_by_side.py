@@ -23,7 +23,7 @@ from tailgrad.runner import guard
 def flags(options: Mapping[str, Any]) -> list[str]:
     """Options as a command line: `--name value`; a list gives several values, a mapping JSON, None is left out.
 
-    Example:
+    Examples:
         >>> flags({"n": 4, "names": ["a", "b"], "seed": None, "kwargs": {"a": 1}})
         ['--n', '4', '--names', 'a', 'b', '--kwargs', '{"a": 1}']
     """

@@ -20,7 +20,7 @@ class Interval(NamedTuple):
         high: Upper end, likewise.
         prompts: Number of prompts that have a value.
 
-    Example:
+    Examples:
         >>> Interval(*(np.array([x]) for x in (0.5, 0.4, 0.6)), np.array([50])).low
         array([0.4])
     """
@@ -32,19 +32,20 @@ class Interval(NamedTuple):
 
 
 def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Interval:
-    r"""Give the mean of K quantities over S training seeds and P prompts, with 95% bootstrap intervals.
+    """Give the mean of K quantities over S training seeds and P prompts, with 95% bootstrap intervals.
 
     Prompts and seeds are resampled independently with replacement (a crossed bootstrap; with one seed it is
-    the bootstrap over prompts). The percentile interval is then stretched about the mean by $h / (z_{0.975}
-    SD^*)$, with SD* the standard deviation of the bootstrap means and h the half-width of the t interval,
+    the bootstrap over prompts). The percentile interval is then stretched about the mean by h / (z SD*), with SD* the
+    standard deviation of the bootstrap means, z = 1.96 the normal quantile at 0.975, and h the half-width of the t
+    interval,
 
-    $$h^2 = \frac{\max(t_{S-1,0.975}^2 MS_{seed},\, t_{(S-1)(P-1),0.975}^2 MS_{residual})}{S P}
-          + t_{P-1,0.975}^2 \frac{\max(MS_{prompt} - MS_{residual},\, 0)}{S P},$$
+        h^2 = max(t(S - 1)^2 MS_seed, t((S - 1)(P - 1))^2 MS_residual) / (S P)
+              + t(P - 1)^2 max(MS_prompt - MS_residual, 0) / (S P),
 
-    from the mean squares of the two-way layout; with one seed only $MS_{prompt}$ is left, the variance over
-    prompts. The width is thus that of the t interval and the asymmetry is the bootstrap's. A plain percentile
-    interval is a little too narrow with few prompts and far too narrow with few seeds. $MS_{seed}$ is
-    $MS_{residual}$ and more in expectation; the maximum keeps seeds that agree by chance from looking certain.
+    t(d) the quantile at 0.975 with d degrees of freedom, from the mean squares of the two-way layout. With one seed
+    only MS_prompt is left, the variance over prompts. The width is thus that of the t interval, the asymmetry that of
+    the bootstrap. A plain percentile interval is a little too narrow with few prompts, far too narrow with few seeds.
+    MS_seed is MS_residual and more in expectation; the maximum keeps seeds that agree by chance from looking certain.
 
     Args:
         values: One number a seed, prompt and quantity, in the quantity's own unit. A prompt with NaN in any
@@ -58,7 +59,7 @@ def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Inter
     Raises:
         ValueError: If `values` does not have three non-empty axes, or holds an infinity.
 
-    Example:
+    Examples:
         >>> values = np.arange(12.0).reshape(1, 12, 1)
         >>> interval = mean_interval(values)
         >>> interval.mean, interval.low.round(), interval.high.round()

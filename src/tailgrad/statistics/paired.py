@@ -27,7 +27,7 @@ def paired_difference(
         ValueError: If prompts or quantities differ in number, or both methods have several seeds but not
             equally many.
 
-    Example:
+    Examples:
         >>> prompts = np.arange(8.0).reshape(1, 8, 1)
         >>> difference = paired_difference(prompts + 0.5, prompts)
         >>> difference.low, difference.high

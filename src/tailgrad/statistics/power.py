@@ -24,7 +24,7 @@ def seeds_needed(deviation: float, difference: float) -> int | None:
     Returns:
         At least 2; None where even 1,000 are too few, or the deviation is not known.
 
-    Example:
+    Examples:
         >>> seeds_needed(0.1, 0.2), seeds_needed(0.1, 0.0)
         (5, None)
     """

@@ -41,7 +41,7 @@ def gaussian_tail(tail_fraction: float) -> GaussianTail:
     Raises:
         ValueError: If `tail_fraction` lies outside (0, 1].
 
-    Example:
+    Examples:
         >>> [round(x, 6) for x in gaussian_tail(0.25)]
         [0.67449, 1.271106, 0.491566]
     """
@@ -80,7 +80,7 @@ def expected_max_normal(n: int | float | Tensor, *, validate: bool = True) -> fl
         TypeError: If n is neither a number nor a tensor.
         ValueError: If n lies outside [1, 1e9].
 
-    Example:
+    Examples:
         >>> round(expected_max_normal(128), 6)
         2.594597
         >>> expected_max_normal(torch.tensor([2, 4])).round(decimals=6)
@@ -130,7 +130,7 @@ def extrapolation_coefficient(
         TypeError: If `deploy_n` is neither a number nor a tensor.
         ValueError: If `deploy_n` lies outside [1, 1e9] or `tail_fraction` outside (0, 1].
 
-    Example:
+    Examples:
         >>> round(extrapolation_coefficient(128, 0.25), 6)
         2.692398
 

@@ -38,7 +38,7 @@ def tail_forecast(
         TypeError: If `rewards` is not a real tensor or `deploy_n` not a number.
         ValueError: If an argument is out of range, or the shape unknown.
 
-    Example:
+    Examples:
         >>> tail_forecast(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), deploy_n=4, tail_fraction=0.5, tail="exponential")
         tensor([5.], dtype=torch.float64)
 
@@ -76,7 +76,7 @@ def gaussian_tail_forecast(
         TypeError: If `rewards` is not a real tensor or `deploy_n` not a number.
         ValueError: If an argument is out of range; see `tail_statistics` and `extrapolation_coefficient`.
 
-    Example:
+    Examples:
         >>> rewards = torch.tensor([[0.0, 1.0, 5.0, 3.0]])
         >>> gaussian_tail_forecast(rewards, deploy_n=64, tail_fraction=0.5).round(decimals=6)
         tensor([6.5644], dtype=torch.float64)
@@ -114,7 +114,7 @@ def exponential_tail_forecast(
         TypeError: If `rewards` is not a real tensor or `deploy_n` not a number.
         ValueError: If an argument is out of range; see `tail_statistics` and `expected_max_normal`.
 
-    Example:
+    Examples:
         >>> exponential_tail_forecast(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), deploy_n=4, tail_fraction=0.5)
         tensor([5.], dtype=torch.float64)
 
@@ -145,7 +145,7 @@ def max_at_k_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor, " P"]
         TypeError: If `rewards` is not a real tensor or `deploy_n` not an int.
         ValueError: If the rewards are malformed or `deploy_n` is not between 1 and M.
 
-    Example:
+    Examples:
         >>> max_at_k_forecast(torch.tensor([[3.0, 1.0, 2.0]]), deploy_n=2)  # pairs: 3, 3, 2
         tensor([2.6667], dtype=torch.float64)
 
@@ -233,7 +233,7 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
     Raises:
         ValueError: As the forecast.
 
-    Example:
+    Examples:
         >>> rewards = torch.tensor([[0.0, 1.0, 2.0, 5.0]])
         >>> standard_error(max_at_k_forecast, rewards, deploy_n=1)  # of the mean: std / sqrt(4)
         tensor([1.0801], dtype=torch.float64)

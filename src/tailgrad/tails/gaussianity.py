@@ -55,7 +55,7 @@ def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25) -> UpperTailQQ:
     Raises:
         ValueError: If the rewards are not a table, hold an infinity, or leave fewer than three points.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> qq = upper_tail_qq(rng.normal(size=(20, 200)))
         >>> qq.linearity > 0.99

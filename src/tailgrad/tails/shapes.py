@@ -82,7 +82,7 @@ class TailShape:
         Raises:
             ValueError: If `tail_fraction` lies outside (0, 1], or weights are given to a shape that takes none.
 
-        Example:
+        Examples:
             >>> tail = GAUSSIAN.fit(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)
             >>> tail.threshold.item(), tail.location.item(), tail.scale.item()
             (3.0, 1.0, 1.0)
@@ -102,7 +102,7 @@ class TailShape:
     def forecast(self, tail: FittedTail, coefficient: float | Tensor) -> Float[Tensor, " P"]:
         """V_N of each group, from its fitted tail and c_N, one number or one for each group.
 
-        Example:
+        Examples:
             >>> tail = GAUSSIAN.fit(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)
             >>> GAUSSIAN.forecast(tail, GAUSSIAN.coefficient(64, 0.5)).round(decimals=6)
             tensor([6.5644], dtype=torch.float64)
@@ -196,7 +196,7 @@ def tail_shape(name: str) -> TailShape:
     Raises:
         ValueError: If the name is unknown.
 
-    Example:
+    Examples:
         >>> tail_shape("gaussian") is GAUSSIAN
         True
     """

@@ -68,7 +68,7 @@ def tail_statistics(
     Raises:
         ValueError: If `tail_fraction` lies outside (0, 1].
 
-    Example:
+    Examples:
         >>> tail = tail_statistics(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)
         >>> tail.threshold.item(), tail.mean.item(), tail.std.item(), tail.size.item()
         (3.0, 4.0, 1.0, 2)

@@ -136,7 +136,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
     Returns:
         What makes it another run, and what may change though it changes the end; one phrase each.
 
-    Example:
+    Examples:
         >>> then = {"data": "a", "options": {"learning_rate": 1e-6, "max_steps": 10}}
         >>> differences(then, {"data": "b", "options": {"learning_rate": 2e-6, "max_steps": 20}})
         (['other data', 'learning_rate was 1e-06, is 2e-06'], ['max_steps was 10, is 20'])

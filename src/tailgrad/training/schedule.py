@@ -22,7 +22,7 @@ class Schedule:
         given_steps: `max_steps`; 0 or less where epochs count.
         given_epochs: `num_train_epochs`.
 
-    Example:
+    Examples:
         >>> schedule = Schedule(prompts=7, batch=2, reuse=2, accumulation=1, given_steps=-1, given_epochs=2.0)
         >>> schedule.steps_per_epoch, schedule.total, schedule.epochs_before(7), schedule.left_out
         (6, 12, 1, 1)

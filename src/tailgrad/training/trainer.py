@@ -50,7 +50,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             `off_policy_correction` with dropout.
         TypeError: `args` is not a configuration of TRL's GRPO trainer.
 
-    Example:
+    Examples:
         A TRL script changes in two names::
 
             from tailgrad.training import TailGRPOConfig, TailGRPOTrainer

@@ -1,0 +1,62 @@
+"""The documentation site: every page is in its navigation, every public name in its reference, the notebook runs."""
+
+import contextlib
+import importlib
+import io
+import json
+import re
+
+import matplotlib
+import pytest
+import yaml
+from pages import ROOT
+
+API = {path.stem: path for path in (ROOT / "docs" / "api").glob("*.md")}
+
+
+def pages_of(entry: object) -> list[str]:
+    """The files that a part of the navigation names."""
+    if isinstance(entry, str):
+        return [entry]
+    parts = entry.values() if isinstance(entry, dict) else entry
+    return [page for part in parts for page in pages_of(part)]
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    named = pages_of(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    pages = {f"docs/{path.relative_to(ROOT / 'docs')}" for path in (ROOT / "docs").rglob("*.md")}
+    pages |= {str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/*/README.md")}
+    assert sorted(pages - set(named)) == []
+    assert [page for page in named if not (ROOT / page).exists()] == []
+
+
+@pytest.mark.parametrize("room", API)
+def test_every_public_name_is_in_the_reference(room: str) -> None:
+    module = importlib.import_module(f"tailgrad.{room}")
+    directives = re.findall(r"^::: (\S+)$", API[room].read_text(), re.MULTILINE)
+    assert sorted(path.rpartition(".")[2] for path in directives) == sorted(module.__all__)
+    for path in directives:
+        home, _, name = path.rpartition(".")
+        assert getattr(importlib.import_module(home), name) is getattr(module, name)
+
+
+def test_docstrings_are_written_as_the_reference_reads_them() -> None:
+    """It knows `Examples:`, not `Example:`, and no LaTeX."""
+    sources = {path.name: path.read_text() for path in (ROOT / "src").rglob("*.py")}
+    assert [
+        name for name, text in sources.items() if re.search(r"^ +Example:$|\$\$|\\\\frac", text, re.MULTILINE)
+    ] == []
+
+
+def test_the_notebook_prints_what_is_committed() -> None:
+    matplotlib.use("agg")
+    cells = json.loads((ROOT / "docs" / "your_own_rewards.ipynb").read_text())["cells"]
+    names: dict[str, object] = {}
+    printed, committed = [], []
+    for cell in (cell for cell in cells if cell["cell_type"] == "code"):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec("".join(cell["source"]).replace("plt.show()", "plt.close()"), names)
+        printed.append(out.getvalue())
+        committed.append("".join("".join(o["text"]) for o in cell["outputs"] if o["output_type"] == "stream"))
+    assert printed == committed
+    assert "signal" in printed[-1]
