@@ -6,6 +6,7 @@ import pytest
 
 from tailgrad.cli.main import main
 from tailgrad.training.launch import make_parser
+from tailgrad.training.parser import MOST_USED
 
 CPU = "use_cpu: true\nbf16: false\n"
 
@@ -78,3 +79,20 @@ def test_the_beginning_of_one_option_stands_for_it(tmp_path: Path) -> None:
     words = ["--estim", "grpo", "--num-generations=8", "--use_cpu", "--bf16", "false", "--output_dir", str(tmp_path)]
     _, config, *_ = make_parser().read(words)
     assert (config.estimator, config.num_generations) == ("grpo", 8)
+
+
+def test_the_help_has_our_options_first_and_all_others_when_asked(capsys) -> None:
+    for option, everything in (("--help", False), ("--help_all", True)):
+        with pytest.raises(SystemExit) as stop:
+            main(["train", option])
+        printed = capsys.readouterr().out
+        assert stop.value.code == 0
+        ours, theirs = printed.index("options of tailgrad:"), printed.index("options of TRL")
+        assert ours < printed.index("--estimator ") < theirs < printed.index("--num_generations ")
+        assert ("options of transformers:" in printed) == ("--adam_beta1 " in printed) == everything
+        assert "--num-generations" not in printed
+    assert all(f"--{action.dest} " in printed for action in make_parser()._actions if action.dest.islower())
+
+
+def test_the_most_used_options_are_there() -> None:
+    assert set(MOST_USED) <= {action.dest for action in make_parser()._actions}

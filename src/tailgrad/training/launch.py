@@ -7,24 +7,22 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
 
 from trl import (
     DatasetMixtureConfig,
     ModelConfig,
-    TrlParser,
     get_peft_config,
     get_quantization_config,
 )
 from trl.scripts.grpo import GRPOScriptArguments
 
-from tailgrad.estimators import belongs_to_estimators
 from tailgrad.files import locked
 from tailgrad.models.loading import check_model_name, check_policy_weights, loading_errors, model_path
-from tailgrad.options import check_words, file_of, option, read_file, split_equals
+from tailgrad.options import option
 from tailgrad.rewards import Reward, load_reward
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.data import train_and_test
+from tailgrad.training.parser import TrainParser
 from tailgrad.training.progress import TrainingEvents
 from tailgrad.training.prompts import load_split
 from tailgrad.training.resume import resolve_resume, step_of
@@ -47,38 +45,9 @@ class TrainArguments(GRPOScriptArguments):
     reward_input_format: str = option("auto", "auto, chat or text: how a reward model sees a rollout.")
 
 
-class TrainParser(TrlParser):
-    """TRL's parser, which says what is wrong in a line and takes no word or key that is no option."""
-
-    def read(self, words: Sequence[str]) -> tuple[Any, ...]:
-        """Return one object per dataclass, from a command line and the file that `--config` names.
-
-        Args:
-            words: The options.
-
-        Returns:
-            Script, training, model and mixture arguments.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            ValueError: A word or a key of the file is no option, or a value cannot be one.
-        """
-        words = split_equals(words)
-        if path := file_of(words):
-            read_file(path, self, belongs_to_estimators)
-        check_words(words, self, belongs_to_estimators)
-        return tuple(self.parse_args_and_config(words))
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print below the usage."""
-        raise ValueError(f"{message}.")
-
-
 def make_parser() -> TrainParser:
     """Return the parser of `tailgrad train`."""
-    dataclass_types = (TrainArguments, TailGRPOConfig, ModelConfig, DatasetMixtureConfig)
-    usage = "tailgrad train [--config FILE.yaml] [options, which override those of the file]"
-    return TrainParser(dataclass_types, prog="tailgrad train", usage=usage)
+    return TrainParser((TrainArguments, TailGRPOConfig, ModelConfig, DatasetMixtureConfig))
 
 
 def train(argv: Sequence[str]) -> Path:

@@ -1,0 +1,102 @@
+"""The parser of `tailgrad train`: TRL's, with errors in a line and a help that says whose each option is."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any, Final, NoReturn
+
+from transformers import TrainingArguments
+from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig, TrlParser
+from trl.scripts.grpo import GRPOScriptArguments
+
+from tailgrad.estimators import belongs_to_estimators
+from tailgrad.options import check_words, file_of, read_file, split_equals
+
+MOST_USED: Final = (
+    *("model_name_or_path", "dataset_name", "reward_funcs", "reward_model_name_or_path", "reward_weights"),
+    *("output_dir", "num_generations", "max_completion_length", "temperature", "beta", "learning_rate", "max_steps"),
+    *("num_train_epochs", "per_device_train_batch_size", "gradient_accumulation_steps", "use_vllm", "use_peft"),
+    *("eval_strategy", "save_steps", "resume_from_checkpoint", "report_to", "seed"),
+)
+"""Options of TRL and transformers that the short help has."""
+
+
+class _OneName(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows an option once, though --num-generations is taken for --num_generations too, and no default of None."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = copy.copy(action)
+        shown.option_strings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
+        return super()._format_action_invocation(shown)
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        said = action.default in (None, argparse.SUPPRESS) or "default" in (action.help or "").lower()
+        return action.help if said else super()._get_help_string(action)
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser: Any, *_: Any) -> None:
+        print(parser.format_help(everything=True), end="")
+        parser.exit()
+
+
+class TrainParser(TrlParser):
+    """TRL's parser, which says what is wrong in a line and takes no word or key that is no option."""
+
+    def __init__(self, dataclass_types: Iterable[type]) -> None:
+        usage = "tailgrad train [--config FILE.yaml] [options, which override those of the file]"
+        super().__init__(dataclass_types, prog="tailgrad train", usage=usage, formatter_class=_OneName)
+        text = "show the options of TRL and transformers too, all of them"
+        self.add_argument(
+            "--help_all", action=_HelpAll, nargs=0, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=text
+        )
+
+    def read(self, words: Sequence[str]) -> tuple[Any, ...]:
+        """Return one object per dataclass, from a command line and the file that `--config` names.
+
+        Args:
+            words: The options.
+
+        Returns:
+            One object per dataclass, in their order.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: A word or a key of the file is no option, or a value cannot be one.
+        """
+        words = split_equals(words)
+        if path := file_of(words):
+            read_file(path, self, belongs_to_estimators)
+        check_words(words, self, belongs_to_estimators)
+        return tuple(self.parse_args_and_config(words))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print below the usage."""
+        raise ValueError(f"{message}.")
+
+    def format_help(self, everything: bool = False) -> str:
+        """The help: our options, and of those of TRL and transformers the most used or, with `everything`, all."""
+        transformers = _names(TrainingArguments)
+        trl = _names(GRPOScriptArguments, GRPOConfig, ModelConfig, DatasetMixtureConfig) - transformers
+        known = list(dict.fromkeys(action.dest for action in self._actions))
+        ours = [name for name in known if name not in trl | transformers]
+        sections = {"options of tailgrad": sorted(ours, key=lambda name: name not in ("estimator", "deploy_n"))}
+        if everything:
+            sections |= {"options of TRL": [name for name in known if name in trl]}
+            sections |= {"options of transformers": [name for name in known if name in transformers]}
+        else:
+            sections |= {"options of TRL and transformers, the most used": [*MOST_USED]}
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, [])
+        for title, names in sections.items():
+            formatter.start_section(title)
+            formatter.add_arguments([action for name in names for action in self._actions if action.dest == name])
+            formatter.end_section()
+        return formatter.format_help()
+
+
+def _names(*dataclass_types: type) -> set[str]:
+    return {entry.name for one in dataclass_types for entry in fields(one)}
