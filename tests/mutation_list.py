@@ -79,7 +79,7 @@ _REPORTS = [
     ("statistics/intervals.py", "num_seeds - 1) ** 2 * of_seeds", "num_seeds - 1) * of_seeds", "intervals"),
     ("statistics/intervals.py", "np.maximum(by_seeds, by_noise)", "by_seeds", "intervals"),
     ("statistics/power.py", "size * np.sqrt(seeds)", "size * seeds", "power"),
-    ("curves/runs.py", "table.logprobs - table.reference_logprobs", "table.reference_logprobs", "runs"),
+    ("curves/rollouts.py", "np.mean(ours - theirs,", "np.mean(theirs,", "rollouts"),
     ("fidelity/measure.py", "weights = (advantages / m)", "weights = advantages", "fidelity"),
     ("fidelity/products.py", "means[:, 0] @ means[:, 1].T", "means[:, 0] @ means[:, 0].T", "fidelity"),
     ("fidelity/products.py", "deviations.mean(axis=1) / (groups - 1)", "deviations.mean(axis=1) / groups", "fidelity"),

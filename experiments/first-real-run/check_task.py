@@ -18,8 +18,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from verifier import MAXIMUM, keywords_of, reward_of
 
+from tailgrad.curves import Rollouts
 from tailgrad.curves.best_of_n import best_of_n
-from tailgrad.rollouts.table import RolloutTable, read_table
+from tailgrad.rollouts import read_rollouts
 from tailgrad.tails import UpperTailQQ, upper_tail_qq
 
 BUDGET = 256
@@ -48,7 +49,7 @@ def slope(qq: UpperTailQQ) -> float:
     return float(np.polyfit(qq.normal_quantiles, qq.residuals, 1)[0])
 
 
-def print_measures(table: RolloutTable, qq: UpperTailQQ) -> None:
+def print_measures(table: Rollouts, qq: UpperTailQQ) -> None:
     """The four measures, each with its worst prompts."""
     best = best_of_n(table.rewards, [BUDGET])[:, 0] / MAXIMUM
     measures = [
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--rollouts", type=Path, required=True, help="rollout table of the base policy, n = 256")
     parser.add_argument("--out", type=Path, required=True, help="folder of the prompt files; the figure goes there")
     args = parser.parse_args()
-    table = read_table(args.rollouts)
+    table = read_rollouts(args.rollouts)
     qq = upper_tail_qq(table.rewards, tail_fraction=TAIL_FRACTION)
     print_measures(table, qq)
     print_yardsticks(args.out / "eval.jsonl")

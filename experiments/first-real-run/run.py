@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from stages import DEPLOY_N, Stages, Training
 
-from tailgrad.curves import Run, best_of_n, write_report
-from tailgrad.rollouts.table import read_table
+from tailgrad.curves import best_of_n, write_report
+from tailgrad.rollouts import read_rollouts
 
 ESTIMATORS = ("grpo", "tea")
 CHOICE_STEPS = 30
@@ -63,7 +63,7 @@ def choose_learning_rates(stages: Stages, plan: Plan) -> dict[tuple[str, float],
         estimator, kl_weight, rate = setting
         name = f"choice-{estimator}-kl{kl_weight:g}-lr{rate:g}"
         model = stages.train(Training(name, estimator, rate, kl_weight, CHOICE_STEPS, seed=0))
-        run = Run.from_table(name, read_table(stages.sample(name, model, "choose", DEPLOY_N)))
+        run = read_rollouts(stages.sample(name, model, "choose", DEPLOY_N), name=name)
         value = float(best_of_n(run.rewards, [DEPLOY_N]).mean())
         return {
             "estimator": estimator,
@@ -85,7 +85,7 @@ def choose_learning_rates(stages: Stages, plan: Plan) -> dict[tuple[str, float],
 
 def write_examples(path: Path, tables: dict[str, Path]) -> None:
     """The first rollout and the best of the first 128 of each policy on the first held-out prompts."""
-    read = {name: read_table(path) for name, path in tables.items()}
+    read = {name: read_rollouts(path) for name, path in tables.items()}
     lines = ["# Example responses on held-out prompts (reward in brackets)", ""]
     for row, prompt in enumerate(next(iter(read.values())).prompts[:EXAMPLES]):
         lines += [f"**{json.loads(prompt)[-1]['content']}**", ""]
@@ -136,8 +136,8 @@ def compare(stages: Stages, plan: Plan) -> None:
     tables = dict(zip(finals, in_parallel(table_of, finals), strict=True))
     for weight in plan.seeds:
         chosen = {training: path for training, path in tables.items() if training.kl_weight == weight}
-        runs = [Run.from_table("base", read_table(base))]
-        runs += [Run.from_table(training.estimator, read_table(path)) for training, path in chosen.items()]
+        runs = [read_rollouts(base, name="base")]
+        runs += [read_rollouts(path, name=training.estimator) for training, path in chosen.items()]
         for reference in ("base", "grpo"):
             folder = stages.out / f"report-kl{weight:g}-against-{reference}"
             write_report(runs, folder, reference=reference, m=16, deploy_n=DEPLOY_N)

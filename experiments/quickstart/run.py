@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from tailgrad.curves import Run, best_of_n, write_report
+from tailgrad.curves import Rollouts, best_of_n, write_report
 from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.run import quickstart
-from tailgrad.rollouts.table import read_table
+from tailgrad.rollouts import read_rollouts
 
 ESTIMATORS = ("grpo", "tea")
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)
@@ -60,7 +60,7 @@ def main() -> None:
     report_against_grpo([*swapped, *grpo], out / "large-batch-swapped-report-against-grpo")
 
 
-def report_against_grpo(runs: list[Run], folder: Path) -> None:
+def report_against_grpo(runs: list[Rollouts], folder: Path) -> None:
     write_report(runs, folder, reference="grpo", m=16, deploy_n=DEPLOY_N)
     print((folder / "curve.md").read_text())
 
@@ -94,7 +94,7 @@ def run_sharing_base(config: QuickstartConfig, shared: Path) -> None:
 
 
 def measure(path: Path) -> dict[str, float]:
-    run = Run.from_table("run", read_table(path))
+    run = read_rollouts(path, name="run")
     v_1, v_n = best_of_n(run.rewards, [1, DEPLOY_N]).mean(axis=0)
     return {"v_1": float(v_1), "v_n": float(v_n), "kl": float(np.mean(run.kl))}
 
@@ -128,7 +128,7 @@ def draw_frontier(rows: list[dict[str, Any]], path: Path) -> None:
 
 def train(
     out: Path, chosen: dict[str, tuple[float, float]], part: str, seeds: tuple[int, ...], **changes: Any
-) -> list[Run]:
+) -> list[Rollouts]:
     """Train estimators at their learning rates and KL weights; return the runs on the test prompts, base first."""
     runs = []
     for estimator, (learning_rate, beta) in chosen.items():
@@ -137,7 +137,7 @@ def train(
         run_sharing_base(config, out / "base-test.parquet")
         tables = [("base", folder / "rollouts" / "base.parquet")] if not runs else []
         tables += [(estimator, folder / "rollouts" / f"{estimator}-seed{seed}.parquet") for seed in seeds]
-        runs += [Run.from_table(name, read_table(path)) for name, path in tables]
+        runs += [read_rollouts(path, name=name) for name, path in tables]
     return runs
 
 

@@ -17,7 +17,7 @@ from run import HERE, OUT, rewards_at_hand, rollouts
 from tailgrad.display.style import COLOURS, drawing
 from tailgrad.fidelity import Fidelity, FidelityPoint, gradient_fidelity, write_fidelity
 from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
-from tailgrad.rollouts import read_table
+from tailgrad.rollouts import read_rollouts
 from tailgrad.runner import run_side_by_side
 
 ESTIMATORS = ["grpo", "dr_grpo", "max_at_k:k=4", "max_at_k:k=8", "cvar", "tea", "prefix_tea"]
@@ -57,12 +57,12 @@ def main() -> None:
     pool = OUT / f"pool-{args.prompts}x{args.n}"
     tables = {label: pool / f"{label}.parquet" for label in rewards_at_hand()}
     run_side_by_side([rollouts("small", "alpaca", tables, n=args.n, limit=args.prompts)], processes=1)
-    sampled = read_table(tables["constraints"])
+    sampled = read_rollouts(tables["constraints"])
     source = {"table": tables["constraints"], "model_name_or_path": str(OUT / "policies" / "small")}
     gradients = sketch_gradients(GradientConfig(**source, out=pool / "gradients"))
     found, parts = {}, []
     for label, path in tables.items():
-        table = read_table(path)
+        table = read_rollouts(path)
         if table.responses != sampled.responses:
             raise SystemExit(f"{path} scores other responses than {tables['constraints']}: delete it and start again.")
         asked = {"estimators": ESTIMATORS, "m": ROLLOUTS, "deploy_n": BUDGETS}

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from constraints import MAXIMUM
 
-from tailgrad.curves import best_of_n
+from tailgrad.curves import Rollouts, best_of_n
 from tailgrad.display.cells import aligned
 from tailgrad.display.style import drawing
-from tailgrad.rollouts.table import RolloutTable, read_table
+from tailgrad.rollouts import read_rollouts
 from tailgrad.tails import UpperTailQQ, upper_tail_qq
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "first-real-run"))
@@ -26,7 +26,7 @@ MAXIMA = {"constraints": MAXIMUM}
 HEADINGS = ("policy, prompts, reward", *(f"V_{budget}" for budget in BUDGETS), "of the maximum", "ties", "distinct")
 
 
-def measures(label: str, table: RolloutTable, qq: UpperTailQQ) -> list[str]:
+def measures(label: str, table: Rollouts, qq: UpperTailQQ) -> list[str]:
     """One row: V_N, share of the maximum, ties in the top quarter, distinct responses, the QQ line."""
     budgets = [budget for budget in BUDGETS if budget <= table.rewards.shape[1]]
     values = best_of_n(table.rewards, budgets).mean(axis=0)
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, required=True, help="folder with the rollout tables")
     parser.add_argument("--out", type=Path, required=True, help="folder for tails.md and tails.png")
     args = parser.parse_args()
-    tables = {path.stem: read_table(path) for path in sorted(args.tables.glob("*.parquet"))}
+    tables = {path.stem: read_rollouts(path) for path in sorted(args.tables.glob("*.parquet"))}
     if not tables:
         raise SystemExit(f"{args.tables} holds no rollout table: run.py makes them.")
     args.out.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from tailgrad.cli.main import main
 from tailgrad.fidelity import population_influence
 from tailgrad.fidelity.count_sketch import CountSketch
 from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
-from tailgrad.rollouts import SampleConfig, ScoreConfig, read_table, rescore, sample
+from tailgrad.rollouts import SampleConfig, ScoreConfig, read_rollouts, rescore, sample
 
 WORDS = ["[UNK]", "[PAD]", "</s>", "one", "two", "three", "four", "five"]
 REWARDS = np.array([0.0, 0.3, 1.0, 2.0, 2.0, 3.5, 5.0, 7.0])
@@ -82,7 +82,7 @@ def test_the_truth_is_the_gradient_of_best_of_n(pool: Path, tmp_path: Path) -> N
     gradients = sketch_gradients(
         GradientConfig(table=table_path, model_name_or_path=policy, out=tmp_path / "gradients")
     )
-    rewards = read_table(table_path).rewards
+    rewards = read_rollouts(table_path).rewards
     influence = population_influence(rewards, deploy_n)
     model = AutoModelForCausalLM.from_pretrained(policy).eval()
     sketch = CountSketch(dict(model.named_parameters()), dim=4096, seed=0)

@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tailgrad.cli.main import main
-from tailgrad.rollouts import read_table
+from tailgrad.rollouts import read_rollouts
 
 WORDS = ["[UNK]", "[PAD]", "</s>", "one", "two", "three"]
 REWARDS = """
@@ -76,7 +76,7 @@ def test_sample_writes_the_table(folder: Path, capsys: pytest.CaptureFixture[str
     )
     assert main(arguments) == 0
     assert capsys.readouterr().out == "rollouts.parquet\n"
-    table = read_table(folder / "rollouts.parquet")
+    table = read_rollouts(folder / "rollouts.parquet")
     assert table.prompts == ["one two", "three"]
     for answer, responses, scores in zip(["three", "one"], table.responses, table.rewards, strict=True):
         assert [len(text.split()) - 2.5 * (answer in text) for text in responses] == list(scores)
@@ -114,7 +114,7 @@ def test_what_is_wrong_is_said(
 def test_settings_as_json(folder: Path) -> None:
     given = {"generation_kwargs": '{"min_p":0.1}', "chat_template_kwargs": '{"enable_thinking":false}'}
     assert main(command(**given)) == 0
-    metadata = read_table(folder / "rollouts.parquet").metadata
+    metadata = read_rollouts(folder / "rollouts.parquet").metadata
     assert metadata["sampling"]["min_p"] == 0.1
     assert metadata["chat_template_kwargs"] == {}  # plain prompts
 

@@ -1,11 +1,10 @@
 import json
-from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from tailgrad.curves import Run, best_of_n, compare, write_report
+from tailgrad.curves import Rollouts, best_of_n, compare, write_report
 from tailgrad.curves.figures import _apart
 from tailgrad.curves.tables import json_text, markdown_text
 
@@ -16,13 +15,13 @@ def runs():
     level = rng.normal(size=(20, 1))
 
     def run_of(name, shift, kl=None):
-        return Run(
-            name,
+        return Rollouts(
+            name=name,
             prompt_ids=np.arange(20),
             prompts=[f"prompt {number}" for number in range(20)],
             rewards=level + shift + 0.5 * rng.normal(size=(20, 16)),
             kl=kl,
-            sampling={"temperature": 1.0, "dataset": {"name": "sums"}},
+            metadata={"sampling": {"temperature": 1.0}, "dataset": {"name": "sums"}},
         )
 
     return [run_of("base", 0.0), run_of("tea", 0.4, rng.random(20)), run_of("tea", 0.5, rng.random(20))]
@@ -84,11 +83,16 @@ def test_what_is_unknown_is_null_in_json_and_said_in_the_table(runs):
     rewards = runs[0].rewards.copy()
     rewards[3, 0] = np.nan
     rewards[7] = np.nan
-    comparison = compare([replace(runs[0], rewards=rewards), runs[1]])
-    kl = strict(json_text(comparison))["runs"][0]["measures"]["kl"]
-    assert kl == {"mean": None, "low": None, "high": None, "prompts": 0}
+    comparison = compare([runs[0].replace(rewards=rewards), runs[1]])
+    assert [sorted(run["measures"]) for run in strict(json_text(comparison))["runs"]] == [
+        ["unscored"],
+        ["kl", "unscored"],
+    ]
     markdown = markdown_text(comparison)
-    assert cells(markdown, "Beside V_N")[1][:3] == ["base", "1", "unknown"]
+    assert cells(markdown, "Beside V_N")[:2] == [
+        ["run", "seeds", "KL (nats)", "unscored"],
+        ["base", "1", "unknown", "5.3%"],
+    ]
     counted = "N = 1 (19), N = 2 (19), N = 4 (19), N = 8 (19), N = 16 (18)."
     assert counted in markdown
 
@@ -108,16 +112,16 @@ def test_the_table_shows_the_numbers_of_the_json(runs):
 
 
 def test_a_difference_beyond_noise_gets_a_star_and_one_within_gets_none(runs):
-    equal = replace(runs[0], name="again", rewards=runs[0].rewards[:, ::-1] + 0.01 * (-1.0) ** np.arange(20)[:, None])
-    lower = replace(runs[0], name="lower", rewards=runs[0].rewards - 1 + 0.1 * runs[1].rewards)
+    equal = runs[0].replace(name="again", rewards=runs[0].rewards[:, ::-1] + 0.01 * (-1.0) ** np.arange(20)[:, None])
+    lower = runs[0].replace(name="lower", rewards=runs[0].rewards - 1 + 0.1 * runs[1].rewards)
     rows = cells(markdown_text(compare([runs[0], equal, lower])), "Paired difference")[1:]
     assert all("*" not in again and lower.endswith("*") for _, again, lower in rows)
 
 
 def test_one_prompt_has_no_interval_and_says_so(runs, tmp_path):
     run = runs[0]
-    one = replace(run, prompt_ids=run.prompt_ids[:1], prompts=run.prompts[:1], rewards=run.rewards[:1])
-    comparison = write_report([one, replace(one, name="same")], tmp_path)
+    one = run.replace(prompt_ids=run.prompt_ids[:1], prompts=run.prompts[:1], rewards=run.rewards[:1])
+    comparison = write_report([one, one.replace(name="same")], tmp_path)
     markdown = (tmp_path / "curve.md").read_text()
     assert "No intervals: they need at least two prompts." in markdown
     assert cells(markdown, "Best-of-N")[1][1] == f"{run.rewards[0].mean():.3f}"
@@ -128,7 +132,7 @@ def test_one_prompt_has_no_interval_and_says_so(runs, tmp_path):
 
 def test_odd_names_and_single_responses_can_be_drawn(runs, tmp_path):
     single = [
-        replace(run, name=f"{'long ' * 30}{run.name} | $x_{seed}$", rewards=run.rewards[:, :1])
+        run.replace(name=f"{'long ' * 30}{run.name} | $x_{seed}$", rewards=run.rewards[:, :1])
         for seed, run in enumerate(runs)
     ]
     write_report(single, tmp_path)
@@ -137,7 +141,7 @@ def test_odd_names_and_single_responses_can_be_drawn(runs, tmp_path):
 
 def test_nothing_is_written_for_runs_that_cannot_be_compared(runs, tmp_path):
     with pytest.raises(ValueError, match="sampled differently"):
-        write_report([runs[0], replace(runs[1], sampling={"temperature": 0.5})], tmp_path / "report")
+        write_report([runs[0], runs[1].replace(metadata={"sampling": {"temperature": 0.5}})], tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 

@@ -5,8 +5,8 @@ import inspect
 import numpy as np
 import pytest
 
-from tailgrad.curves import Run, comparable_runs
-from tailgrad.curves.settings import COMPARED, NOT_COMPARED, REWARD_OPTIONS, differences, settings_of
+from tailgrad.curves import Rollouts, comparable_rollouts
+from tailgrad.curves.settings import COMPARED, NOT_COMPARED, REWARD_OPTIONS, differences
 from tailgrad.rewards import RewardModel
 
 METADATA = {
@@ -35,9 +35,8 @@ METADATA = {
 
 
 def compared(first, other):
-    fields = {"prompt_ids": np.array([0]), "prompts": ["a"], "rewards": np.zeros((1, 2))}
-    return comparable_runs(
-        [Run(str(number), sampling=settings_of(given), **fields) for number, given in enumerate((first, other))]
+    return comparable_rollouts(
+        [Rollouts(np.zeros((1, 2)), name=str(number), metadata=given) for number, given in enumerate((first, other))]
     )
 
 
@@ -82,9 +81,7 @@ def test_what_does_not_decide_v_n_may_differ(change):
 )
 def test_what_decides_v_n_must_agree(change, named):
     for pair in ((METADATA, METADATA | change), (METADATA | change, METADATA)):
-        with pytest.raises(
-            ValueError, match=rf"runs '0' and '1' were sampled differently: {named.split(' is ')[0]} is"
-        ):
+        with pytest.raises(ValueError, match=rf"'0' and '1' were sampled differently: {named.split(' is ')[0]} is"):
             compared(*pair)
     if " is " in named:
         with pytest.raises(ValueError, match=named):

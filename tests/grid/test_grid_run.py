@@ -30,8 +30,8 @@ from tailgrad.grid.results import Row, read_results
 from tailgrad.grid.trainings import BASE, bases, trials
 from tailgrad.identity import file_sha256, function_sha256, model_sha256
 from tailgrad.quickstart.task import build_prompts, verifier
+from tailgrad.rollouts import read_metadata, read_rollouts
 from tailgrad.rollouts.generation import TRAINING_RECORD
-from tailgrad.rollouts.table import read_metadata, read_table
 from tailgrad.runner import Job
 from tailgrad.training.saving import SaveAtSteps
 
@@ -133,7 +133,7 @@ def test_a_row_holds_what_the_rollout_table_says(finished) -> None:
     config, rows, _ = finished
     for row in rows:
         (path,) = config.work.glob(f"rollouts/*-{row['key']}.parquet")
-        table = read_table(path)
+        table = read_rollouts(path)
         np.testing.assert_array_equal(row["v_n"], best_of_n(table.rewards, row["budgets"]))
         kl = (table.logprobs - table.reference_logprobs).mean(axis=1)
         np.testing.assert_array_equal(row["kl"], kl)

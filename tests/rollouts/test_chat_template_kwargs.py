@@ -12,7 +12,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
 from tailgrad.models.loading import load_policy
-from tailgrad.rollouts import SampleConfig, ScoreConfig, read_table, rescore, sample, shards
+from tailgrad.rollouts import SampleConfig, ScoreConfig, read_rollouts, rescore, sample, shards
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.prompts import completions_of, tokenize_prompts
 
@@ -70,7 +70,7 @@ def test_they_act_in_sample_score_and_fidelity(
         (Path(thinker["model_name_or_path"]) / TRAINING_RECORD).write_text(json.dumps(record))
     else:
         thinker["chat_template_kwargs"] = kwargs
-    table = read_table(sample(SampleConfig(**thinker)))
+    table = read_rollouts(sample(SampleConfig(**thinker)))
     assert table.metadata["chat_template_kwargs"] == kwargs
     tokenizer = load_policy(thinker["model_name_or_path"])[1]
     prompt_ids = tokenize_prompts(tokenizer, CHATS, kwargs)
@@ -84,7 +84,7 @@ def test_they_act_in_sample_score_and_fidelity(
     monkeypatch.setattr(shards, "completions_of", keeps)
     rescore(ScoreConfig(table=thinker["out"], reward_funcs=length, out=tmp_path / "judged.parquet"))
     assert [ids for call in seen for ids in call[2]] == [ids for ids in prompt_ids for _ in range(3)]
-    assert read_table(tmp_path / "judged.parquet").metadata["chat_template_kwargs"] == kwargs
+    assert read_rollouts(tmp_path / "judged.parquet").metadata["chat_template_kwargs"] == kwargs
 
     config = GradientConfig(
         table=thinker["out"], model_name_or_path=thinker["model_name_or_path"], out=tmp_path / "gradients", dim=16
@@ -97,10 +97,10 @@ def test_other_arguments_than_in_training_are_said(thinker: dict[str, Any]) -> N
     record = {"generation": always, "chat_template_kwargs": {"enable_thinking": False}}
     (Path(thinker["model_name_or_path"]) / TRAINING_RECORD).write_text(json.dumps(record))
     with pytest.warns(UserWarning, match=r"chat_template_kwargs \{'enable_thinking': False\} \(now off\)"):
-        table = read_table(sample(SampleConfig(**thinker, chat_template_kwargs={})))
+        table = read_rollouts(sample(SampleConfig(**thinker, chat_template_kwargs={})))
     assert table.metadata["chat_template_kwargs"] == {}
 
 
 def test_they_are_nothing_to_plain_prompts(options: dict[str, Any]) -> None:
-    table = read_table(sample(SampleConfig(**options, chat_template_kwargs={"enable_thinking": False})))
+    table = read_rollouts(sample(SampleConfig(**options, chat_template_kwargs={"enable_thinking": False})))
     assert table.metadata["chat_template_kwargs"] == {}

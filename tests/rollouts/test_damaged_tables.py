@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tailgrad.curves import Run
+from tailgrad.curves import Rollouts
 from tailgrad.grid.results import COLUMNS as RESULTS
 from tailgrad.grid.results import append_result, read_results
-from tailgrad.rollouts import RolloutTable, read_metadata, read_table, write_table
+from tailgrad.rollouts import read_metadata, read_rollouts, write_table
 from tailgrad.rollouts.table import COLUMNS, merge_tables
 
 METADATA = {"sampling": {"n": 2, "temperature": 1.0, "top_p": 1.0, "top_k": 0}, "selection_reward": "rm"}
@@ -39,9 +39,9 @@ def columns() -> dict[str, list[Any]]:
 
 def everything(path: Path) -> str:
     """All that a table holds, as text."""
-    table: RolloutTable = read_table(path)
+    table: Rollouts = read_rollouts(path)
     values = [getattr(table, name) for name in (*READ, *READ_TOO)]
-    Run.from_table("run", table)
+    table.measures()
     tokens = None if table.token_ids is None else [ids.tolist() for ids in table.token_ids.ravel()]
     return repr([value.tolist() if isinstance(value, np.ndarray) else value for value in values] + [tokens])
 
@@ -99,7 +99,7 @@ def test_damaged_results_of_a_grid_are_named_or_read_as_they_were(tmp_path: Path
 def test_metadata_that_are_not_a_json_object(path: Path, metadata: bytes) -> None:
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"tailgrad": metadata}), path)
-    for read in (read_table, read_metadata):
+    for read in (read_rollouts, read_metadata):
         with pytest.raises(ValueError, match=r"rollout table '.*a\.parquet': the metadata under the key 'tailgrad'"):
             read(path)
 
@@ -109,7 +109,7 @@ def test_metadata_of_which_a_field_is_not_an_object(path: Path, field: str) -> N
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({b"tailgrad": json.dumps({field: "text"})}), path)
     with pytest.raises(ValueError, match=rf"a\.parquet': .* has 'text' for {field}; it must be a JSON object"):
-        read_table(path)
+        read_rollouts(path)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_columns_with_other_types_of_the_same_values(
 ) -> None:
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.column_names.index(column), column, values), path)
-    found = getattr(read_table(path), attribute)
+    found = getattr(read_rollouts(path), attribute)
     if attribute == "token_ids":
         found = np.array([ids.tolist() for ids in found.ravel()])
     np.testing.assert_array_equal(np.ravel(found), np.ravel(read))
@@ -173,20 +173,20 @@ def test_columns_with_other_types_of_the_same_values(
 def test_one_prompt_id_with_two_prompts(path: Path) -> None:
     write_table(path, columns() | {"prompt": ["a", "a", "b", "c", "d", "d"]}, METADATA)
     with pytest.raises(ValueError, match=r"a\.parquet' has more than one prompt with prompt_id 1: 'b' and 'c'"):
-        read_table(path)
+        read_rollouts(path)
 
 
 def test_a_column_that_is_there_twice(path: Path) -> None:
     table = pq.read_table(path)
     pq.write_table(table.append_column("reward", table["reward"]), path)
     with pytest.raises(ValueError, match=r"a\.parquet' has more than one column 'reward'"):
-        read_table(path)
+        read_rollouts(path)
 
 
 def test_a_selection_that_the_metadata_name_and_the_file_does_not_have(path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns("selection_reward"), path)
     with pytest.raises(ValueError, match="lacks the columns selection_reward"):
-        read_table(path)
+        read_rollouts(path)
 
 
 def test_a_text_that_is_not_utf8(path: Path) -> None:

@@ -16,11 +16,11 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
 
 from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
-from tailgrad.rollouts import SampleConfig, ScoreConfig, read_table, rescore, sample
+from tailgrad.rollouts import SampleConfig, ScoreConfig, read_rollouts, rescore, sample
 
 
 def run(options: dict[str, Any], **changes: Any) -> Any:
-    return read_table(sample(SampleConfig(**options | changes)))
+    return read_rollouts(sample(SampleConfig(**options | changes)))
 
 
 def parts_of(options: dict[str, Any]) -> Path:
@@ -179,7 +179,7 @@ def test_what_changes_no_number_does_not_stop_a_resumption(interrupted: dict[str
     os.utime(policy / "model.safetensors")
     (policy / "README.md").write_text("a policy")
     sample(SampleConfig(**interrupted | {"model_name_or_path": str(policy), "dataset_name": str(data)}))
-    assert read_table(interrupted["out"]).metadata["model"] == str(policy)
+    assert read_rollouts(interrupted["out"]).metadata["model"] == str(policy)
 
 
 def save_reward_model(policy: str, folder: Path, seed: int) -> Path:
@@ -234,7 +234,7 @@ def test_a_broken_part_is_named(interrupted: dict[str, Any]) -> None:
     part.unlink()
     whole = interrupted | {"out": Path(interrupted["out"]).with_name("whole.parquet")}
     tables = [sample(SampleConfig(**one)) for one in (interrupted, whole)]
-    assert read_table(tables[0]).responses == read_table(tables[1]).responses
+    assert read_rollouts(tables[0]).responses == read_rollouts(tables[1]).responses
 
 
 def test_home_folders_are_found(options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +247,6 @@ def test_home_folders_are_found(options: dict[str, Any], tmp_path: Path, monkeyp
     )
     assert path == tmp_path / "t.parquet"
     judged = rescore(ScoreConfig("~/t.parquet", "~/judged.parquet", reward_funcs=options["reward_funcs"]))
-    assert read_table(judged).rewards.tolist() == read_table(path).rewards.tolist()
+    assert read_rollouts(judged).rewards.tolist() == read_rollouts(path).rewards.tolist()
     gradients = sketch_gradients(GradientConfig("~/t.parquet", "~/policy", "~/gradients", dim=4))
     assert gradients.folder == tmp_path / "gradients"

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.rollouts import parts as machinery
+from tailgrad.rollouts import read_metadata, read_rollouts, write_table
 from tailgrad.rollouts.parts import make_table
-from tailgrad.rollouts.table import read_metadata, read_table, write_table
 
 
 @dataclass
@@ -58,7 +58,7 @@ def begun(out: Path) -> Path:
 
 
 def check_whole(out: Path) -> None:
-    table, maker = read_table(out), Maker()
+    table, maker = read_rollouts(out), Maker()
     assert table.prompt_ids.tolist() == maker.prompt_ids
     np.testing.assert_allclose(table.rewards, np.array(maker.prompt_ids)[:, None] + np.arange(4) / 10)
     assert sorted(path.name for path in out.parent.iterdir()) == [out.name]

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tailgrad.cli.main import main
-from tailgrad.curves import Run, compare
+from tailgrad.curves import Rollouts, compare
 from tailgrad.curves.settings import COMPARED, NOT_COMPARED
 from tailgrad.curves.tables import markdown_text
 from tailgrad.identity import function_sha256
-from tailgrad.rollouts import RolloutTable, SampleConfig, ScoreConfig, read_table, rescore, sample, write_table
+from tailgrad.rollouts import SampleConfig, ScoreConfig, read_rollouts, rescore, sample, write_table
 from tailgrad.rollouts.table import COLUMNS
 
 
@@ -31,13 +31,13 @@ def scored(options: dict[str, Any]) -> dict[str, Any]:
     return {"table": table, "reward_funcs": fewest_tokens, "out": table.with_name("judged.parquet")}
 
 
-def tokens_of(table: RolloutTable) -> np.ndarray:
+def tokens_of(table: Rollouts) -> np.ndarray:
     assert table.token_ids is not None
     return np.vectorize(len, otypes=[float])(table.token_ids)
 
 
 def test_the_new_reward_stands_beside_the_old_one(scored: dict[str, Any]) -> None:
-    before, after = read_table(scored["table"]), read_table(rescore(ScoreConfig(**scored, batch_size=7)))
+    before, after = read_rollouts(scored["table"]), read_rollouts(rescore(ScoreConfig(**scored, batch_size=7)))
     np.testing.assert_array_equal(after.rewards, 10.0 * np.arange(5)[:, None] - tokens_of(before))
     np.testing.assert_array_equal(after.selection_rewards, before.rewards)
     for name in ("prompt_ids", "prompts", "responses", "num_tokens", "finished", "logprobs"):
@@ -54,8 +54,8 @@ def test_the_new_reward_stands_beside_the_old_one(scored: dict[str, Any]) -> Non
 
 
 def test_the_best_is_the_one_that_the_old_reward_picks(scored: dict[str, Any]) -> None:
-    run = Run.from_table("judged", read_table(rescore(ScoreConfig(**scored))))
-    before = read_table(scored["table"])
+    run = read_rollouts(rescore(ScoreConfig(**scored)), name="judged")
+    before = read_rollouts(scored["table"])
     expected = np.zeros((5, 2))
     for prompt, (old, new) in enumerate(zip(before.rewards, run.rewards, strict=True)):
         for column, size in enumerate((2, 4)):
@@ -65,27 +65,22 @@ def test_the_best_is_the_one_that_the_old_reward_picks(scored: dict[str, Any]) -
     np.testing.assert_allclose(run.best_of_n([2, 4]), expected)
     assert not run.measures()["unscored"].any()
     assert all(name in compare([run]).title for name in ("fewest_tokens", "word_count"))
-    own = Run.from_table(
-        "own",
-        read_table(
-            rescore(ScoreConfig(**scored | {"out": scored["out"].with_name("own.parquet")}, selection="reward"))
-        ),
-    )
+    other = scored | {"out": scored["out"].with_name("own.parquet")}
+    own = read_rollouts(rescore(ScoreConfig(**other, selection="reward")), name="own")
     np.testing.assert_array_equal(own.best_of_n([4])[:, 0], run.rewards.max(axis=1))
 
 
 def test_scoring_twice_keeps_what_picks_the_best(scored: dict[str, Any], tmp_path: Path) -> None:
     once = rescore(ScoreConfig(**scored))
-    again = read_table(rescore(ScoreConfig(once, tmp_path / "again.parquet", reward_funcs=scored["reward_funcs"])))
-    np.testing.assert_array_equal(again.selection_rewards, read_table(scored["table"]).rewards)
+    again = read_rollouts(rescore(ScoreConfig(once, tmp_path / "again.parquet", reward_funcs=scored["reward_funcs"])))
+    np.testing.assert_array_equal(again.selection_rewards, read_rollouts(scored["table"]).rewards)
     assert again.metadata["selection_reward"] == "word_count"
 
 
 def test_what_no_reward_could_score_is_not_picked_by_the_new_one(options: dict[str, Any]) -> None:
     table = sample(SampleConfig(**options | {"reward_funcs": lambda completions, **_: [None] * len(completions)}))
-    run = Run.from_table(
-        "judged", read_table(rescore(ScoreConfig(table, table.with_name("judged.parquet"), reward_funcs=fewest_tokens)))
-    )
+    config = ScoreConfig(table, table.with_name("judged.parquet"), reward_funcs=fewest_tokens)
+    run = read_rollouts(rescore(config), name="judged")
     assert not np.isnan(run.rewards).any()
     assert np.isnan(run.best_of_n([1, 4])).all()
     assert (run.measures()["unscored"] == 1).all()
@@ -97,8 +92,8 @@ def test_where_the_new_reward_leaves_the_picked_response_unscored_its_worth_is_u
         return [None if length == max(lengths) else float(length) for length in lengths]
 
     config = ScoreConfig(**scored | {"reward_funcs": fails_on_the_best}, batch_size=4)
-    run = Run.from_table("judged", read_table(rescore(config)))
-    before = read_table(scored["table"]).rewards
+    run = read_rollouts(rescore(config), name="judged")
+    before = read_rollouts(scored["table"]).rewards
     assert np.isnan(run.best_of_n([4])).all()
     smallest = np.sort(before, axis=1)[:, 0]
     assert (smallest < before.max(axis=1)).any()
@@ -120,7 +115,7 @@ def test_an_interrupted_scoring_goes_on(scored: dict[str, Any]) -> None:
     config = ScoreConfig(**scored | {"reward_funcs": failing}, batch_size=4)
     with pytest.raises(RuntimeError, match="gone"):
         rescore(config)
-    assert (read_table(rescore(config)).rewards == 1.0).all()
+    assert (read_rollouts(rescore(config)).rewards == 1.0).all()
     assert calls == [4] * 6  # five prompts, one of them twice
     with pytest.raises(ValueError, match="exists already"):
         rescore(config)
@@ -139,8 +134,8 @@ def test_another_batch_size_goes_on_and_scores_each_response_once(scored: dict[s
     changed = scored | {"reward_funcs": failing}
     with pytest.raises(RuntimeError, match="gone"):
         rescore(ScoreConfig(**changed, batch_size=8))
-    after = read_table(rescore(ScoreConfig(**changed, batch_size=batch_size)))
-    np.testing.assert_array_equal(after.rewards, tokens_of(read_table(scored["table"])))
+    after = read_rollouts(rescore(ScoreConfig(**changed, batch_size=batch_size)))
+    np.testing.assert_array_equal(after.rewards, tokens_of(read_rollouts(scored["table"])))
     assert sum(calls[2:]) == 12  # of 20, and 8 were scored before
 
 
@@ -163,7 +158,7 @@ def test_another_reward_of_the_same_name_is_not_mixed_in(scored: dict[str, Any])
         rescore(config(1.0, broken=True))
     with pytest.raises(ValueError, match="another reward_files"):
         rescore(config(2.0, broken=False))
-    assert (read_table(rescore(config(1.0, broken=False))).rewards == 1.0).all()
+    assert (read_rollouts(rescore(config(1.0, broken=False))).rewards == 1.0).all()
 
 
 def test_another_data_set_is_refused(scored: dict[str, Any], tmp_path: Path) -> None:
@@ -174,7 +169,7 @@ def test_another_data_set_is_refused(scored: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_a_table_without_tokens_is_refused(scored: dict[str, Any], tmp_path: Path) -> None:
-    table = read_table(scored["table"])
+    table = read_rollouts(scored["table"])
     columns = {name: [0] * 2 for name in COLUMNS} | {
         "response_index": [0, 1],
         "prompt": ["a"] * 2,
@@ -203,8 +198,8 @@ def test_the_command(
     argv = ["score", str(scored["table"]), "--reward_funcs", "my_judge.length", "--out", "judged.parquet"]
     assert main(argv) == 0
     assert capsys.readouterr().out == "judged.parquet\n"
-    table = read_table("judged.parquet")
+    table = read_rollouts("judged.parquet")
     np.testing.assert_array_equal(table.rewards, np.vectorize(len)(np.array(table.responses)))
     assert table.metadata["reward"] == "my_judge.length"
     assert main([*argv, "--selection", "reward", "--out", "own.parquet"]) == 0
-    assert read_table("own.parquet").selection_rewards is None
+    assert read_rollouts("own.parquet").selection_rewards is None

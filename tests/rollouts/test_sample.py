@@ -11,14 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import tailgrad
-from tailgrad.rollouts import SampleConfig, read_table, sample
+from tailgrad.rollouts import SampleConfig, read_rollouts, sample
 from tailgrad.rollouts.generation import TRAINING_RECORD
 
 PROMPTS = ["one two three", "four", "five six", "seven one one four two", "three"]
 
 
 def run(options: dict[str, Any], **changes: Any) -> Any:
-    return read_table(sample(SampleConfig(**options | changes)))
+    return read_rollouts(sample(SampleConfig(**options | changes)))
 
 
 def test_a_table_has_n_scored_responses_to_each_prompt(options: dict[str, Any]) -> None:

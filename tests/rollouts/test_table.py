@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tailgrad.rollouts import read_metadata, read_table, write_table
+from tailgrad.rollouts import read_metadata, read_rollouts, write_table
 from tailgrad.rollouts.table import COLUMNS, merge_tables
 
 METADATA = {"model": "m", "sampling": {"n": 2, "temperature": 0.7}, "training_temperature": None}
@@ -37,7 +37,7 @@ def shuffled(values: dict[str, list[Any]]) -> dict[str, list[Any]]:
 def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:
     path = tmp_path / "new" / "rollouts.parquet"
     write_table(path, shuffled(columns()), METADATA)
-    table = read_table(path)
+    table = read_rollouts(path)
     assert table.metadata == read_metadata(path) == METADATA
     assert table.prompt_ids.tolist() == [0, 3]
     assert table.prompts == ["prompt 0", "prompt 3"]
@@ -67,7 +67,7 @@ def test_rows_in_any_order_are_read_as_those_in_order(tmp_path: Path) -> None:
     values["selection_reward"] = [-float(i) for i in range(200)]
     write_table(tmp_path / "a.parquet", values, METADATA)
     write_table(tmp_path / "b.parquet", shuffled(values), METADATA)
-    first, second = read_table(tmp_path / "a.parquet"), read_table(tmp_path / "b.parquet")
+    first, second = read_rollouts(tmp_path / "a.parquet"), read_rollouts(tmp_path / "b.parquet")
     for name in ("rewards", "num_tokens", "finished", "logprobs", "reference_logprobs", "selection_rewards"):
         np.testing.assert_array_equal(getattr(second, name), getattr(first, name))
     assert second.selection_rewards.tolist() == (-np.arange(200.0).reshape(40, 5)).tolist()
@@ -80,14 +80,14 @@ def test_rows_in_any_order_are_read_as_those_in_order(tmp_path: Path) -> None:
 def test_prompts_in_order_whose_responses_are_not(tmp_path: Path) -> None:
     values = {name: column[1::-1] + column[2:] for name, column in columns().items()}
     write_table(tmp_path / "a.parquet", values, METADATA)
-    table = read_table(tmp_path / "a.parquet")
+    table = read_rollouts(tmp_path / "a.parquet")
     assert table.responses == [["response 0 0", "response 0 1"], ["response 3 0", "response 3 1"]]
     np.testing.assert_array_equal(table.rewards, [[0.0, 0.1], [np.nan, 3.1]])
 
 
 def test_a_table_is_what_it_was_when_it_was_opened(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", columns(), METADATA)
-    table = read_table(tmp_path / "a.parquet")
+    table = read_rollouts(tmp_path / "a.parquet")
     write_table(tmp_path / "a.parquet", columns() | {"reward": [7.0] * 4, "response": ["other"] * 4}, METADATA)
     assert table.responses[0] == ["response 0 0", "response 0 1"]
     np.testing.assert_array_equal(table.rewards, [[0.0, 0.1], [np.nan, 3.1]])
@@ -99,7 +99,7 @@ def test_through_pandas_the_columns_come_back_and_the_metadata_do_not(tmp_path: 
     wider = frame.astype({"response_index": "int64", "num_tokens": "float64", "prompt": "category"})
     for number, changed in enumerate((frame, frame[::-1], wider)):
         changed.to_parquet(tmp_path / f"{number}.parquet")
-        table, before = read_table(tmp_path / f"{number}.parquet"), read_table(tmp_path / "a.parquet")
+        table, before = read_rollouts(tmp_path / f"{number}.parquet"), read_rollouts(tmp_path / "a.parquet")
         assert table.metadata == {}
         assert (table.prompts, table.responses) == (before.prompts, before.responses)
         assert table.num_tokens.dtype == np.int32
@@ -114,7 +114,7 @@ def test_prompt_ids_may_be_texts(tmp_path: Path) -> None:
     frame = pd.read_parquet(tmp_path / "a.parquet")
     frame["prompt_id"] = frame["prompt_id"].map({0: "q-2", 1: "q-0", 2: "q-10"})
     frame.to_parquet(tmp_path / "b.parquet")
-    table = read_table(tmp_path / "b.parquet")
+    table = read_rollouts(tmp_path / "b.parquet")
     assert table.prompt_ids.tolist() == ["q-0", "q-10", "q-2"]
     assert table.prompts == ["prompt 1", "prompt 2", "prompt 0"]
     np.testing.assert_array_equal(table.num_tokens, [[10, 11], [20, 21], [0, 1]])
@@ -124,25 +124,25 @@ def test_no_reference_policy(tmp_path: Path) -> None:
     values = columns()
     values["reference_logprob"] = [None] * 4
     write_table(tmp_path / "a.parquet", values, {})
-    assert read_table(tmp_path / "a.parquet").reference_logprobs is None
+    assert read_rollouts(tmp_path / "a.parquet").reference_logprobs is None
     table = pq.read_table(tmp_path / "a.parquet").drop_columns("reference_logprob").replace_schema_metadata(None)
     pq.write_table(table, tmp_path / "b.parquet")
-    assert read_table(tmp_path / "b.parquet").reference_logprobs is None
-    assert read_table(tmp_path / "b.parquet").metadata == {}
+    assert read_rollouts(tmp_path / "b.parquet").reference_logprobs is None
+    assert read_rollouts(tmp_path / "b.parquet").metadata == {}
 
 
 def test_tables_without_token_ids(tmp_path: Path) -> None:
     values = columns()
     del values["token_ids"]
     write_table(tmp_path / "a.parquet", values, {})
-    assert read_table(tmp_path / "a.parquet").token_ids is None
+    assert read_rollouts(tmp_path / "a.parquet").token_ids is None
     pq.write_table(pq.read_table(tmp_path / "a.parquet").drop_columns("token_ids"), tmp_path / "b.parquet")
-    assert read_table(tmp_path / "b.parquet").token_ids is None
+    assert read_rollouts(tmp_path / "b.parquet").token_ids is None
 
 
 def test_nothing_scored(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", columns() | {"reward": [None] * 4}, {})
-    assert np.isnan(read_table(tmp_path / "a.parquet").rewards).all()
+    assert np.isnan(read_rollouts(tmp_path / "a.parquet").rewards).all()
 
 
 def test_merging_keeps_every_row(tmp_path: Path) -> None:
@@ -168,19 +168,19 @@ def test_a_file_appears_complete_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"rollout table '.*none\.parquet': there is no such file"):
-        read_table(tmp_path / "none.parquet")
+        read_rollouts(tmp_path / "none.parquet")
 
 
 def test_a_file_that_is_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("prompt,reward\n")
     with pytest.raises(ValueError, match=r"a\.parquet' is not a Parquet file"):
-        read_table(tmp_path / "a.parquet")
+        read_rollouts(tmp_path / "a.parquet")
 
 
 def test_an_empty_table(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", {name: [] for name in COLUMNS}, METADATA)
     with pytest.raises(ValueError, match="is empty: it has no rows"):
-        read_table(tmp_path / "a.parquet")
+        read_rollouts(tmp_path / "a.parquet")
 
 
 def test_missing_columns(tmp_path: Path) -> None:
@@ -188,16 +188,16 @@ def test_missing_columns(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "a.parquet").drop_columns(["reward", "finished"])
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="lacks the columns reward, finished"):
-        read_table(tmp_path / "a.parquet")
+        read_rollouts(tmp_path / "a.parquet")
 
 
 def test_prompts_with_different_numbers_of_responses(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", {name: column[:-1] for name, column in columns().items()}, {})
     with pytest.raises(ValueError, match=r"responses per prompt: 1 for prompt 3, 2 for prompt 0"):
-        read_table(tmp_path / "a.parquet")
+        read_rollouts(tmp_path / "a.parquet")
 
 
 def test_a_response_that_is_there_twice(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", {name: column + column[-1:] for name, column in columns().items()}, {})
     with pytest.raises(ValueError, match="has response 1 of prompt 3 more than once"):
-        read_table(tmp_path / "a.parquet")
+        read_rollouts(tmp_path / "a.parquet")

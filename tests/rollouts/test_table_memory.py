@@ -16,16 +16,16 @@ PROMPTS, N, CHARACTERS, TOKENS = 16, 4096, 1000, 250
 MEASURE = r"""
 import re, sys
 from pathlib import Path
-from tailgrad.curves import Run
-from tailgrad.rollouts import read_table
+from tailgrad.rollouts import read_rollouts
 
 def peak():
     return int(re.search(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text()).group(1))  # ru_maxrss outlives exec
 
 few, many = sys.argv[1:]
-Run.from_table("few", read_table(few)).measures()
+read_rollouts(few, name="few").measures()
 before = peak()
-run = Run.from_table("many", read_table(many))
+run = read_rollouts(many, name="many")
+run.measures()
 print(peak() - before, *run.distinct, *run.best_of_n([run.n])[:, 0])
 """
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from trl import GRPOConfig
 
 from tailgrad.quickstart.task import build_prompts
-from tailgrad.rollouts import SampleConfig, read_table, sample
+from tailgrad.rollouts import SampleConfig, read_rollouts, sample
 from tailgrad.rollouts.generation import BEAMS, KNOWN, OFF, REFUSED, TRAINING_DEFAULTS, TRAINING_RECORD, read_record
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.record import generation_of
@@ -78,7 +78,7 @@ def sampled(model: str | Path, tmp_path: Path, **changes: Any) -> Any:
     data = tmp_path / "prompts.jsonl"
     data.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in build_prompts("train")[:4]))
     given = {"n": 8, "out": tmp_path / f"{len(list(tmp_path.glob('*.parquet')))}.parquet"} | changes
-    return read_table(
+    return read_rollouts(
         sample(SampleConfig(model_name_or_path=str(model), dataset_name=str(data), reward_funcs=length, **given))
     )
 

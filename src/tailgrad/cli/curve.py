@@ -1,4 +1,4 @@
-"""`tailgrad curve`: best-of-N curves of rollout tables."""
+"""`tailgrad curve`: best-of-N curves of rollouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tailgrad.options import OptionParser, option
 
-HELP: Final = "best-of-N curves of rollout tables, compared on the same prompts"
+HELP: Final = "best-of-N curves of rollouts, compared on the same prompts"
 EXTRA: Final = "eval"
 
 
@@ -19,7 +19,10 @@ class CurveOptions:
     """The options of `tailgrad curve`."""
 
     tables: tuple[str, ...] = option(
-        text="rollout tables written by `tailgrad sample`", positional=True, metavar="TABLE"
+        text="rollout tables of `tailgrad sample`, or your own rewards: Parquet, CSV or JSON lines with a prompt and a "
+        "reward in each row, also as TRL and verl log them; or an array, one row per prompt (.npy, CSV without header)",
+        positional=True,
+        metavar="TABLE",
     )
     out: str = option(text="folder for the report")
     names: tuple[str, ...] | None = option(
@@ -30,6 +33,13 @@ class CurveOptions:
     num_generations: int | None = option(None, "m: rollouts per prompt in training, to mark in the figure")
     deploy_n: int | None = option(None, "the N trained for, to mark in the figure")
     seed: int = option(0, "seed of the bootstrap (default 0)")
+    prompt_column: str | None = option(
+        None, "column of your own tables with the prompt (default: prompt_id, prompt or input)"
+    )
+    reward_column: str | None = option(None, "column of your own tables with the reward (default: reward or score)")
+    response_column: str | None = option(
+        None, "column of your own tables with the response (default: response, completion or output)"
+    )
 
 
 def make_parser() -> OptionParser[CurveOptions]:
@@ -49,10 +59,10 @@ def run(words: Sequence[str]) -> None:
     names = _names(options.tables) if options.names is None else options.names
     if len(names) != len(options.tables):
         raise ValueError(f"--names has {len(names)} names for {len(options.tables)} tables: give one per table.")
-    runs = [_run(name, path) for name, path in zip(names, options.tables, strict=True)]
+    rollouts = [_rollouts(name, path, options) for name, path in zip(names, options.tables, strict=True)]
     out = Path(options.out).expanduser()
     write_report(
-        runs,
+        rollouts,
         out,
         budgets=options.budgets,
         reference=options.reference,
@@ -64,20 +74,20 @@ def run(words: Sequence[str]) -> None:
     print(f"\nFigure, table and JSON: {out / 'curve'}.{{png,svg,md,json}}")
 
 
-def _run(name: str, path: str) -> Any:
-    """Read the run of one table; of the table itself nothing stays in memory."""
-    from tailgrad.curves import Run
-    from tailgrad.rollouts.table import read_table
+def _rollouts(name: str, path: str, options: CurveOptions) -> Any:
+    """Open one table; of a rollout table that lost its metadata say so."""
+    from tailgrad.rollouts import read_rollouts
 
-    table = read_table(path)
-    if not table.metadata:
+    columns = {column: getattr(options, column) for column in ("prompt_column", "reward_column", "response_column")}
+    rollouts = read_rollouts(path, name=name, **columns)
+    if not rollouts.metadata and "logprobs" in rollouts.columns:
         print(
             f"tailgrad curve: warning: rollout table {path!r} carries no metadata (pandas drops it when it writes a "
             "table): how it was sampled and scored is unknown, so its KL is unknown and nothing but its prompts and n "
             "is checked against other tables.",
             file=sys.stderr,
         )
-    return Run.from_table(name, table)
+    return rollouts
 
 
 def _names(tables: Sequence[str]) -> list[str]:

@@ -2,17 +2,17 @@
 
 from tailgrad.curves.best_of_n import best_of_n, budgets_up_to
 from tailgrad.curves.compare import Comparison, Curve, compare
-from tailgrad.curves.pairing import comparable_runs
+from tailgrad.curves.pairing import comparable_rollouts
 from tailgrad.curves.report import write_report
-from tailgrad.curves.runs import Run
+from tailgrad.curves.rollouts import Rollouts
 
 __all__ = [
     "Comparison",
     "Curve",
-    "Run",
+    "Rollouts",
     "best_of_n",
     "budgets_up_to",
-    "comparable_runs",
+    "comparable_rollouts",
     "compare",
     "write_report",
 ]

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad.curves.best_of_n import budgets_up_to, check_budgets
-from tailgrad.curves.pairing import comparable_runs, to_one_reference, unchecked
-from tailgrad.curves.runs import Run, seeds_by_name
+from tailgrad.curves.pairing import comparable_rollouts, kl_left_out, seeds_by_name, unchecked
+from tailgrad.curves.rollouts import Rollouts
 from tailgrad.statistics import paired_difference
 from tailgrad.statistics.intervals import Interval, mean_interval
 
@@ -22,10 +22,11 @@ class Curve:
 
     Attributes:
         name: The method.
-        seeds: Number of runs (training seeds).
+        seeds: Number of training seeds.
         v_n: V_N with intervals, one column a budget.
-        per_seed: Mean V_N of each run, `[S, K]`, over the prompts that `v_n` counts.
-        measures: KL, response length and shares (see `Run.measures`) with intervals, one column each.
+        per_seed: Mean V_N of each seed, `[S, K]`, over the prompts that `v_n` counts.
+        measures: KL, response length and shares (see `Rollouts.measures`), those that are known, with intervals, one
+            column each.
         difference: Paired difference of V_N to the reference; None for the reference itself.
     """
 
@@ -43,12 +44,13 @@ class Comparison:
 
     Attributes:
         budgets: The K values of N.
-        n: Responses a prompt.
+        n: Responses per prompt; of the prompts that have most where they differ.
         prompts: Number of prompts.
         reference: Name of the method that the differences are taken to.
-        curves: One a method.
-        sampling: What all runs share.
-        notes: What a reader must know of how far the runs may be compared.
+        curves: One per method.
+        sampling: What all methods share.
+        notes: What a reader must know of how far the methods may be compared.
+        ragged: Whether some prompts have fewer than n responses.
     """
 
     budgets: tuple[int, ...]
@@ -58,6 +60,7 @@ class Comparison:
     curves: tuple[Curve, ...]
     sampling: dict[str, object]
     notes: tuple[str, ...] = ()
+    ragged: bool = False
 
     @property
     def title(self) -> str:
@@ -72,7 +75,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Run],
+    rollouts: Sequence[Rollouts],
     *,
     budgets: Sequence[int] | None = None,
     reference: str | None = None,
@@ -80,43 +83,51 @@ def compare(
 ) -> Comparison:
     """Compute the best-of-N curves of all methods and their paired differences to a reference.
 
-    Runs that share a name are training seeds of one method: V_N is averaged over them, and the intervals are
+    Rollouts that share a name are training seeds of one method: V_N is averaged over them, and the intervals are
     over prompts and seeds.
 
     Args:
-        runs: Runs on the same prompts, sampled alike.
+        rollouts: Rollouts on the same prompts, sampled alike.
         budgets: Values of N; None for 1, 2, 4, ..., n.
         reference: Name of the method to take differences to; None for the first.
         seed: Seed of the bootstrap.
 
     Returns:
-        Curves in the order of the runs.
+        Curves in the order of the rollouts.
 
     Raises:
-        ValueError: If the runs were sampled differently, a budget is below 1 or above n, the reference is
-            not among the runs, or the numbers of seeds cannot be paired.
+        ValueError: If the rollouts were sampled differently, a budget is below 1 or above n, the reference is
+            not among them, or the numbers of seeds cannot be paired.
 
     Examples:
         >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
-        >>> prompts = {"prompt_ids": np.array([0, 1]), "prompts": ["a", "b"]}
-        >>> base = Run("base", rewards=rewards, **prompts)
-        >>> comparison = compare([base, Run("tea", rewards=rewards + 1, **prompts)])
+        >>> comparison = compare([Rollouts(rewards, name="base"), Rollouts(rewards + 1, name="tea")])
         >>> comparison.budgets, comparison.curves[0].v_n.mean, comparison.curves[1].difference.mean
         ((1, 2), array([0.5 , 0.75]), array([1., 1.]))
     """
-    runs, notes = to_one_reference(comparable_runs(runs))
+    runs = comparable_rollouts(rollouts)
     n = runs[0].n
     chosen = budgets_up_to(n) if budgets is None else tuple(sorted(set(budgets)))
     check_budgets(chosen, n)
     groups = seeds_by_name(runs)
     reference = runs[0].name if reference is None else reference
     values = {name: np.stack([run.best_of_n(chosen) for run in group]) for name, group in groups.items()}
-    measures = {name: _stacked([run.measures() for run in group]) for name, group in groups.items()}
+    other_references = kl_left_out(runs)
+    aside = ("kl",) if other_references else ()
+    measures = {name: _stacked([run.measures() for run in group], aside) for name, group in groups.items()}
     sampling = dict(next((run.sampling for run in runs if run.sampling), {}))
-    if runs[0].selection is not None:
+    if runs[0].selection_rewards is not None:
         sampling.setdefault("selection_reward", "selection_reward")
     compared = compare_values(values, measures, budgets=chosen, n=n, reference=reference, sampling=sampling, seed=seed)
-    return replace(compared, notes=(*unchecked(runs), *notes))
+    ragged = _ragged(runs)
+    return replace(compared, notes=(*ragged, *unchecked(runs), *other_references), ragged=bool(ragged))
+
+
+def _ragged(runs: Sequence[Rollouts]) -> list[str]:
+    """Say of which rollouts the prompts have different numbers of responses."""
+    return [
+        f"{run.name}: prompts have {run.counts.min()} to {run.n} responses." for run in runs if run.counts.min() < run.n
+    ]
 
 
 def compare_values(
@@ -136,7 +147,7 @@ def compare_values(
 
     Args:
         values: V_N of each method: seeds, prompts (the same in all, in one order), budgets.
-        measures: What is reported beside V_N of each method (see `Run.measures`): seeds, prompts.
+        measures: What is reported beside V_N of each method (see `Rollouts.measures`): seeds, prompts.
         budgets: The K values of N.
         n: Responses a prompt that the values come from.
         reference: Name of the method to take differences to.
@@ -155,7 +166,7 @@ def compare_values(
         3
     """
     if reference not in values:
-        raise ValueError(f"reference {reference!r} is not among the runs: choose from {', '.join(values)}.")
+        raise ValueError(f"reference {reference!r} is not among the methods: choose from {', '.join(values)}.")
     curves = []
     for name, of_method in values.items():
         difference = None if name == reference else _difference(values, name, reference, seed)
@@ -164,8 +175,10 @@ def compare_values(
     return Comparison(tuple(budgets), n, prompts, reference, tuple(curves), dict(sampling or {}))
 
 
-def _stacked(measures: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {key: np.stack([of_run[key] for of_run in measures]) for key in measures[0]}
+def _stacked(measures: Sequence[Mapping[str, np.ndarray]], aside: Sequence[str]) -> dict[str, np.ndarray]:
+    """What every seed knows, but for what is left aside."""
+    known = [key for key in measures[0] if key not in aside and all(key in of_run for of_run in measures)]
+    return {key: np.stack([of_run[key] for of_run in measures]) for key in known}
 
 
 def _difference(values: Mapping[str, np.ndarray], name: str, reference: str, seed: int) -> Interval:
@@ -189,5 +202,9 @@ def _curve(
     known = ~np.isnan(values).any(axis=0)
     sums = np.where(known, values, 0.0).sum(axis=1)
     per_seed = np.divide(sums, v_n.prompts, out=np.full_like(sums, np.nan), where=~np.isnan(v_n.mean))
-    intervals = {key: mean_interval(by_prompt[:, :, None], seed=seed) for key, by_prompt in measures.items()}
+    intervals = {
+        key: mean_interval(by_prompt[:, :, None], seed=seed)
+        for key, by_prompt in measures.items()
+        if not np.isnan(by_prompt).all()
+    }
     return Curve(name, len(values), v_n, per_seed, intervals, difference)

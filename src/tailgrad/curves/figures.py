@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from tailgrad.curves.compare import BEST_OF_N, Comparison
 from tailgrad.display.style import REFERENCE_COLOUR, drawing, styles_of
@@ -29,7 +30,7 @@ def save_figure(
     Args:
         comparison: The numbers.
         stem: Path of the files without ending; the folder must exist.
-        m: Rollouts a prompt in training, to mark.
+        m: Rollouts per prompt in training, to mark.
         deploy_n: The N trained for, to mark.
 
     Returns:
@@ -40,10 +41,10 @@ def save_figure(
 
     Examples:
         >>> import tempfile
-        >>> from tailgrad.curves import Run, compare
-        >>> run = Run("base", prompt_ids=np.array([0]), prompts=["a"], rewards=np.array([[0.0, 1.0]]))
+        >>> from tailgrad.curves import Rollouts, compare
+        >>> base = Rollouts(np.array([[0.0, 1.0]]), name="base")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [path.name for path in save_figure(compare([run]), Path(folder) / "curve")]
+        ...     [path.name for path in save_figure(compare([base]), Path(folder) / "curve")]
         ['curve.png', 'curve.svg']
     """
     panels = 2 if len(comparison.curves) > 1 else 1
@@ -64,15 +65,22 @@ def _draw_values(panel: Axes, comparison: Comparison, styles: dict[str, dict[str
         style = styles[curve.name]
         _, low, high, _ = curve.v_n
         panel.fill_between(comparison.budgets, low, high, color=style["color"], alpha=shade, linewidth=0)
-        if len(comparison.budgets) == 1:
-            panel.vlines(comparison.budgets, low, high, color=style["color"], linewidth=1.8)
+        alone = _alone(~np.isnan(low))
+        panel.vlines(np.array(comparison.budgets)[alone], low[alone], high[alone], color=style["color"], linewidth=1.8)
         panel.plot(comparison.budgets, curve.v_n.mean, marker="o", markersize=3.5, linewidth=1.8, **style)
     unit = "prompt" if comparison.prompts == 1 else "prompts"
     panel.set_ylabel(f"$V_N$: expected best reward of N\n(mean over {comparison.prompts} {unit})")
     over = "prompts and seeds" if any(curve.seeds > 1 for curve in comparison.curves) else "prompts"
     gap = " " if comparison.title == BEST_OF_N else "\n"
-    panel.set_title(f"{comparison.title}{gap}({CONFIDENCE:.0%} intervals over {over})")
+    known = any(not np.isnan(curve.v_n.low).all() for curve in comparison.curves)
+    panel.set_title(comparison.title + (f"{gap}({CONFIDENCE:.0%} intervals over {over})" if known else ""))
     _label_ends(panel, {curve.name: curve.v_n for curve in comparison.curves}, styles)
+
+
+def _alone(known: Bool[np.ndarray, " K"]) -> Bool[np.ndarray, " K"]:
+    """Which intervals have no neighbour to span a band with."""
+    beside = np.pad(known, 1)
+    return np.asarray(known & ~beside[:-2] & ~beside[2:])
 
 
 def _draw_differences(panel: Axes, comparison: Comparison, styles: dict[str, dict[str, Any]]) -> None:

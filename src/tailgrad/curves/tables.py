@@ -1,7 +1,7 @@
 """The numbers of a comparison as Markdown tables and as JSON."""
 
 import json
-import math
+from collections.abc import Sequence
 from typing import Any
 
 from tailgrad.curves.compare import BEST_OF_N, Comparison, Curve
@@ -29,25 +29,28 @@ def markdown_text(comparison: Comparison) -> str:
 
     Examples:
         >>> import numpy as np
-        >>> from tailgrad.curves import Run, compare
-        >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
-        >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
-        >>> print(markdown_text(compare([run])).splitlines()[2])
+        >>> from tailgrad.curves import Rollouts, compare
+        >>> base = Rollouts(np.array([[0.0, 1.0], [0.5, 0.5]]), name="base")
+        >>> print(markdown_text(compare([base])).splitlines()[2])
         | N | base            |
     """
     unit = "prompt" if comparison.prompts == 1 else "prompts"
+    interval = "" if comparison.prompts < 2 else f" [{CONFIDENCE:.0%} interval]"
     comma = "" if comparison.title == BEST_OF_N else ","
     parts = [
-        f"{comparison.title}{comma} V_N: exact over the n = {comparison.n} responses per prompt, "
-        f"mean over {comparison.prompts} {unit} [{CONFIDENCE:.0%} interval]",
+        f"{comparison.title}{comma} V_N: exact over {'up to' if comparison.ragged else 'the'} n = {comparison.n} "
+        f"{'response' if comparison.n == 1 else 'responses'} per prompt, "
+        f"mean over {comparison.prompts} {unit}{interval}",
         _value_table(comparison),
     ]
     if len(comparison.curves) > 1:
         parts += [
-            f"Paired difference to {comparison.reference} [{CONFIDENCE:.0%} interval]; * where it excludes 0",
+            f"Paired difference to {comparison.reference}" + (f"{interval}; * where it excludes 0" if interval else ""),
             _difference_table(comparison),
         ]
-    parts += ["Beside V_N (means over prompts)", _measure_table(comparison), *notes_of(comparison)]
+    if _says_more(comparison.curves):
+        parts += ["Beside V_N (means over prompts)", _measure_table(comparison)]
+    parts += notes_of(comparison)
     return "\n\n".join(parts) + "\n"
 
 
@@ -73,17 +76,26 @@ def _star(interval: Interval, column: int) -> str:
     return " *" if interval.low[column] > 0 or interval.high[column] < 0 else ""
 
 
+def _says_more(curves: Sequence[Curve]) -> bool:
+    """Whether anything is known beside V_N; that all is scored and of one seed goes without saying."""
+    return any(
+        curve.seeds > 1 or set(curve.measures) - {"unscored"} or curve.measures["unscored"].mean[0] > 0
+        for curve in curves
+    )
+
+
 def _measure_table(comparison: Comparison) -> str:
-    rows = [["run", "seeds", *_HEADINGS.values()]]
+    known = [key for key in _HEADINGS if any(key in curve.measures for curve in comparison.curves)]
+    rows = [["run", "seeds", *(_HEADINGS[key] for key in known)]]
     for curve in comparison.curves:
-        rows.append([curve.name, str(curve.seeds), *(_measure_cell(curve, key) for key in _HEADINGS)])
+        rows.append([curve.name, str(curve.seeds), *(_measure_cell(curve, key) for key in known)])
     return aligned(rows)
 
 
 def _measure_cell(curve: Curve, key: str) -> str:
-    value = float(curve.measures[key].mean[0])
-    if math.isnan(value):
+    if key not in curve.measures:
         return "unknown"
+    value = float(curve.measures[key].mean[0])
     return f"{value:.1%}" if key in _SHARES else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
@@ -92,8 +104,7 @@ def notes_of(comparison: Comparison) -> list[str]:
     notes = list(comparison.notes)
     if comparison.prompts < 2:
         notes.append("No intervals: they need at least two prompts.")
-    seeds = {curve.seeds for curve in comparison.curves}
-    if seeds == {1}:
+    elif all(curve.seeds == 1 for curve in comparison.curves):
         notes.append("Intervals are over prompts: they speak of these runs, not of other training seeds.")
     else:
         notes.append("Intervals are over prompts, and over training seeds where a method has several.")
@@ -133,10 +144,9 @@ def json_text(comparison: Comparison) -> str:
 
     Examples:
         >>> import numpy as np
-        >>> from tailgrad.curves import Run, compare
-        >>> rewards = np.array([[0.0, 1.0], [0.5, 0.5]])
-        >>> run = Run("base", prompt_ids=np.array([0, 1]), prompts=["a", "b"], rewards=rewards)
-        >>> json.loads(json_text(compare([run])))["runs"][0]["v_n"][1]["mean"]
+        >>> from tailgrad.curves import Rollouts, compare
+        >>> base = Rollouts(np.array([[0.0, 1.0], [0.5, 0.5]]), name="base")
+        >>> json.loads(json_text(compare([base])))["runs"][0]["v_n"][1]["mean"]
         0.75
     """
     document = {

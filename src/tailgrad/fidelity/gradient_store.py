@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad._version import __version__
+from tailgrad.curves.rollouts import Rollouts
 from tailgrad.curves.sampling import beyond_temperature
 from tailgrad.events import progress_bar
 from tailgrad.fidelity.count_sketch import CountSketch, gradient_sketches
@@ -22,8 +23,8 @@ from tailgrad.models.token_ids import check_fit
 from tailgrad.rollouts.chats import prompts_of_texts
 from tailgrad.rollouts.parts import check_same_run
 from tailgrad.rollouts.prompts import tokenize_prompts
+from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.same_policy import PolicyCheck, check_policy
-from tailgrad.rollouts.table import RolloutTable, read_table
 
 _SHARD = 256
 """Responses of a shard: what an interruption loses at most."""
@@ -112,14 +113,14 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
         config: What to differentiate.
 
     Returns:
-        The sketches, prompts and responses in the order of `read_table`.
+        The sketches, prompts and responses in the order of `read_rollouts`.
 
     Raises:
         FileNotFoundError: The table or the policy does not exist.
         ValueError: The table has no token ids or was sampled with top_p or top_k, it was sampled by another
             policy, or the folder holds gradients made with other settings or is being written.
     """
-    table = read_table(config.table)
+    table = read_rollouts(config.table)
     _check_table(table, config)
     sketches = SketchedGradients(Path(config.out).expanduser(), *table.rewards.shape)
     with locked(sketches.folder / _LOCK, repr(str(sketches.folder))):
@@ -133,7 +134,7 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
 
 
 def _make_missing(
-    sketches: SketchedGradients, config: GradientConfig, table: RolloutTable, settings: dict[str, Any]
+    sketches: SketchedGradients, config: GradientConfig, table: Rollouts, settings: dict[str, Any]
 ) -> None:
     parts = [(prompt, start) for prompt in range(sketches.prompts) for start in sketches.starts]
     missing = [part for part in parts if not sketches.has(*part, config.dim)]
@@ -155,7 +156,7 @@ class _Differentiator:
     """Makes shards."""
 
     config: GradientConfig
-    table: RolloutTable
+    table: Rollouts
     model: Any
     sketch: CountSketch
     prompt_token_ids: Sequence[list[int]]
@@ -163,8 +164,7 @@ class _Differentiator:
 
     def shard(self, prompt: int, start: int) -> Float[np.ndarray, "b D"]:
         """The sketches of some responses to one prompt."""
-        assert self.table.token_ids is not None  # _check_table has seen to it
-        responses = [ids.tolist() for ids in self.table.token_ids[prompt, start : start + _SHARD]]
+        responses = [ids.tolist() for ids in self.table.known("token_ids")[prompt, start : start + _SHARD]]
         gradients, logprobs = gradient_sketches(
             self.model,
             self.sketch,
@@ -173,17 +173,17 @@ class _Differentiator:
             temperature=self.table.metadata["sampling"]["temperature"],
             batch_size=self.config.batch_size,
         )
-        recorded = self.table.logprobs[prompt, start : start + _SHARD]
+        recorded = self.table.known("logprobs")[prompt, start : start + _SHARD]
         self.policy.check(logprobs - recorded, np.array([len(ids) for ids in responses]), one_prompt=True)
         return gradients
 
 
-def _differentiator(config: GradientConfig, table: RolloutTable) -> _Differentiator:
+def _differentiator(config: GradientConfig, table: Rollouts) -> _Differentiator:
     """Load the policy and see that it is the one that sampled the table."""
     options: dict[str, Any] = {"revision": config.model_revision, "device": config.device}
     model, tokenizer = load_policy(config.model_name_or_path, **options)
     model.set_attn_implementation("eager")
-    prompts, template_kwargs = prompts_of_texts(table.prompts), table.metadata.get("chat_template_kwargs")
+    prompts, template_kwargs = prompts_of_texts(table.known("prompts")), table.metadata.get("chat_template_kwargs")
     source = f"rollout table {str(config.table)!r}"
     prompt_token_ids = tokenize_prompts(tokenizer, prompts, template_kwargs, source=source)
     check_fit(prompt_token_ids, tokenizer, model.config, model=config.model_name_or_path, source=source)
@@ -193,7 +193,7 @@ def _differentiator(config: GradientConfig, table: RolloutTable) -> _Differentia
     return _Differentiator(config, table, model, sketch, prompt_token_ids, policy)
 
 
-def _check_table(table: RolloutTable, config: GradientConfig) -> None:
+def _check_table(table: Rollouts, config: GradientConfig) -> None:
     name = f"rollout table {str(config.table)!r}"
     if table.token_ids is None:
         raise ValueError(f"{name} has no token_ids: sample it again with this version of `tailgrad sample`.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import time
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tailgrad._version import __version__
-from tailgrad.curves import Run, budgets_up_to
+from tailgrad.curves import budgets_up_to
 from tailgrad.events import EventReader
 from tailgrad.files import locked
 from tailgrad.grid.choosing import chosen_trainings
@@ -28,12 +29,13 @@ from tailgrad.grid.contents import (
     reward_sha256,
     train_sha256,
 )
+from tailgrad.grid.gather import MEASURES
 from tailgrad.grid.preflight import check_start
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, cells, choosing, key_of, testing, trials
 from tailgrad.rewards.load import names_function
 from tailgrad.rollouts.generation import TRAINING_RECORD, read_record
-from tailgrad.rollouts.table import read_table
+from tailgrad.rollouts.read import read_rollouts
 from tailgrad.runner import Job, events_beside, run_side_by_side
 
 Work = tuple[Training, list[Measurement]]
@@ -136,7 +138,8 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
     check_table(table, prompts_sha256=prompts_sha256, policy=config.locate(config.policies[training.policy]))
     if training.estimator != BASE and measurement.scored_by == training.reward and _is_function(config, training):
         check_reward(model_of(config, training, measurement), table)
-    run = Run.from_table(training.estimator, read_table(table))
+    run = read_rollouts(table, name=training.estimator)
+    known = {name: values.tolist() for name, values in run.measures().items()}
     budgets = sorted({*budgets_up_to(run.n), *(deploy_n for _, deploy_n in config.budgets if deploy_n <= run.n)})
     return {
         "key": key_of(config, training, measurement),
@@ -145,7 +148,7 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
         "prompt_ids": run.prompt_ids.tolist(),
         "budgets": budgets,
         "v_n": run.best_of_n(budgets).tolist(),
-        **{name: values.tolist() for name, values in run.measures().items()},
+        **{name: known.get(name, [math.nan] * len(run.prompt_ids)) for name in MEASURES},
         "train_seconds": _train_seconds(config, training),
         "policy_sha256": policy_sha256(config, training.policy),
         "prompts_sha256": prompts_sha256,

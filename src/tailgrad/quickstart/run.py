@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from tailgrad._version import __version__
-from tailgrad.curves import Comparison, Run, write_report
+from tailgrad.curves import Comparison, Rollouts, write_report
 from tailgrad.files import locked, replacing
 from tailgrad.grid.frontier import Points, equal_kl_table, save_frontier, without_start
 from tailgrad.identity import model_sha256
@@ -20,7 +20,7 @@ from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
 from tailgrad.quickstart.policy import FIT_STEPS, check_place, is_fitted
 from tailgrad.quickstart.task import SPLITS, build_prompts
 from tailgrad.rollouts.generation import TRAINING_RECORD
-from tailgrad.rollouts.table import RolloutTable, read_table
+from tailgrad.rollouts.read import read_rollouts
 from tailgrad.runner import Job, flags, run_side_by_side
 
 VERIFIER: Final = "tailgrad.quickstart.task.verifier"
@@ -71,8 +71,7 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
         _sampling_jobs(out, models, prompts[config.dataset_split], base, config), processes=config.processes
     )
     print("4/4  Curves", flush=True)
-    tables = {label: read_table(_table_path(out, label)) for label in models}
-    runs = {label: Run.from_table(label.split("-seed")[0], table) for label, table in tables.items()}
+    runs = {label: read_rollouts(_table_path(out, label), name=label.split("-seed")[0]) for label in models}
     comparison = write_report(
         [run for label, run in runs.items() if label not in halfway],
         out / "report",
@@ -82,13 +81,13 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
     print((out / "report" / "curve.md").read_text())
     if config.max_steps > 1:
         print(_at_equal_kl(runs, config, out / "report" / "frontier"))
-    last = tables[_label(config.estimators[-1], config.seeds[0])]
-    print(show_examples(tables["base"], last, config.estimators[-1], config.deploy_n))
+    last = runs[_label(config.estimators[-1], config.seeds[0])]
+    print(show_examples(runs["base"], last, config.estimators[-1], config.deploy_n))
     print(f"Figures, table and JSON: {out / 'report'}{os.sep}{{curve,frontier}}.{{png,svg}}, curve.{{md,json}}")
     return comparison
 
 
-def _at_equal_kl(runs: dict[str, Run], config: QuickstartConfig, stem: Path) -> str:
+def _at_equal_kl(runs: dict[str, Rollouts], config: QuickstartConfig, stem: Path) -> str:
     """Draw V_N against KL, halfway and at the end, and give its table at equal KL: methods move at different speeds."""
     budget = min(config.deploy_n, config.n)
 
@@ -110,10 +109,10 @@ def _at_equal_kl(runs: dict[str, Run], config: QuickstartConfig, stem: Path) -> 
     return text
 
 
-def show_examples(base: RolloutTable, trained: RolloutTable, name: str, deploy_n: int) -> str:
+def show_examples(base: Rollouts, trained: Rollouts, name: str, deploy_n: int) -> str:
     """Return three prompts of different kinds, each with its best of N before and after training."""
     lines, kinds = [f"Best of the first {deploy_n} responses, before and after:"], set[str]()
-    for i, prompt in enumerate(base.prompts):
+    for i, prompt in enumerate(base.known("prompts")):
         kind = prompt.split()[0]
         if kind in kinds or len(kinds) == 3:
             continue
@@ -121,7 +120,7 @@ def show_examples(base: RolloutTable, trained: RolloutTable, name: str, deploy_n
         lines.append(f"\n  {prompt}")
         for label, table in (("base", base), (name, trained)):
             best = int(table.rewards[i, :deploy_n].argmax())
-            lines.append(f"    {label:<5} {table.rewards[i, best]:5.2f}  {table.responses[i][best]}")
+            lines.append(f"    {label:<5} {table.rewards[i, best]:5.2f}  {table.known('responses')[i][best]}")
     return "\n".join(lines) + "\n"
 
 

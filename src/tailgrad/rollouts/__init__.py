@@ -1,16 +1,16 @@
-"""The rollout table on disk, and what fills it: prompts, sampling, scoring anew."""
+"""Rollouts on disk, and what fills a rollout table: prompts, sampling, scoring anew."""
 
 from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.rescore import ScoreConfig, rescore
 from tailgrad.rollouts.sample import sample
-from tailgrad.rollouts.table import RolloutTable, read_metadata, read_table, write_table
+from tailgrad.rollouts.table import read_metadata, write_table
 
 __all__ = [
-    "RolloutTable",
     "SampleConfig",
     "ScoreConfig",
     "read_metadata",
-    "read_table",
+    "read_rollouts",
     "rescore",
     "sample",
     "write_table",

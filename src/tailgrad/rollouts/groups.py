@@ -1,47 +1,95 @@
-"""From rows in any order to P prompts with n responses each."""
+"""From rows in any order to P prompts with their responses."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
 from tailgrad.rollouts.parquet import ParquetColumns
 
+_WHOLE: Final = re.compile(r"0|[1-9]\d{0,17}")
+
 
 class Groups(NamedTuple):
-    """Which rows of a rollout table are the responses to which prompt.
+    """Which rows of a file are the responses to which prompt.
 
     Attributes:
         order: The rows, those of a prompt together in the order of `response_index`; None where they are so already.
-        prompt_ids: The id of each prompt `[P]`, ascending.
-        prompts: The prompts.
-        n: Responses per prompt.
+        prompt_ids: The id of each prompt `[P]`: ascending, or in the order of the file where the prompts are the ids.
+        prompts: The prompts; None where the file has none.
+        counts: Responses to each prompt `[P]`.
     """
 
     order: Int[np.ndarray, " rows"] | None
     prompt_ids: Shaped[np.ndarray, " P"]
-    prompts: list[str]
-    n: int
+    prompts: list[str] | None
+    counts: Int[np.ndarray, " P"]
+
+    @property
+    def n(self) -> int:
+        """Responses to the prompt that has most."""
+        return int(self.counts.max())
+
+    def matrix(self, values: Shaped[np.ndarray, " rows"], padding: Any) -> Shaped[np.ndarray, "P n"]:
+        """Bring one value per row into one row per prompt, with padding where a prompt has fewer than n responses."""
+        ordered = values if self.order is None else values[self.order]
+        if len(ordered) == len(self.counts) * self.n:
+            return ordered.reshape(-1, self.n)
+        padded = np.full((len(self.counts), self.n), padding, dtype=ordered.dtype)
+        padded[np.arange(self.n) < self.counts[:, None]] = ordered
+        return padded
 
 
-def groups_of(columns: ParquetColumns) -> Groups:
-    """Bring the rows of a rollout table together by `prompt_id`.
+def groups_of(columns: ParquetColumns, roles: Mapping[str, str]) -> Groups:
+    """Bring the rows of a file together by prompt.
 
     Args:
-        columns: The table; `prompt_id` holds whole numbers or texts.
+        columns: The file.
+        roles: Its columns by their names in a rollout table. Prompts are told apart by `prompt_id`, whole numbers or
+            texts, else by `prompt`. Without a `response_index` every row is a response, in the order of the file.
 
     Returns:
         Where the responses to each prompt are.
 
     Raises:
-        ValueError: A response is there twice, prompts have different numbers of responses, or an id has two prompts.
+        ValueError: A response is there twice, or an id has two prompts.
     """
-    texts = columns.kind_of("prompt_id") == "string"
-    ids = _text_ids(columns) if texts else _whole_numbers(columns, "prompt_id", "int64")
-    order, prompt_ids, n = _sorted(columns, ids, _whole_numbers(columns, "response_index", "int32"))
-    return Groups(order, prompt_ids, _prompts(columns, order, prompt_ids, n), n)
+    if "prompt_id" in roles:
+        ids, labels = _ids(columns, roles["prompt_id"])
+    else:
+        ids, texts = columns.encoded(roles["prompt"])
+        labels = _labels(texts)
+    indices = _whole_numbers(columns, roles["response_index"], "int32") if "response_index" in roles else None
+    order, ids = _sorted(columns.name, ids, indices, labels)
+    numbers, counts = np.unique(ids, return_counts=True)
+    prompt_ids = numbers if labels is None else labels[numbers]
+    if "prompt_id" not in roles:
+        return Groups(order, prompt_ids, texts, counts)
+    prompts = _prompts(columns, roles["prompt"], order, prompt_ids, counts) if "prompt" in roles else None
+    return Groups(order, prompt_ids, prompts, counts)
+
+
+def _ids(columns: ParquetColumns, name: str) -> tuple[Int[np.ndarray, " rows"], Shaped[np.ndarray, " P"] | None]:
+    """Numbers that are in the order of the ids, and what each stands for; None: itself."""
+    if columns.kind_of(name) != "string":
+        return _whole_numbers(columns, name, "int64"), None
+    numbers, texts = columns.encoded(name)
+    labels = _labels(texts)
+    places = np.argsort(labels)
+    return np.argsort(places)[numbers], labels[places]
+
+
+def _labels(texts: list[str]) -> Shaped[np.ndarray, " P"]:
+    """Ids as the whole numbers that they are, else as texts; not in numpy's strings, which are all as long as one."""
+    if all(map(_WHOLE.fullmatch, texts)):
+        return np.array([int(text) for text in texts])
+    labels = np.empty(len(texts), dtype=object)
+    labels[:] = texts
+    return labels
 
 
 def _whole_numbers(columns: ParquetColumns, name: str, kind: str) -> Int[np.ndarray, " rows"]:
@@ -51,50 +99,50 @@ def _whole_numbers(columns: ParquetColumns, name: str, kind: str) -> Int[np.ndar
     return numbers
 
 
-def _text_ids(columns: ParquetColumns) -> Shaped[np.ndarray, " rows"]:
-    numbers, texts = columns.encoded("prompt_id")
-    return np.array(texts)[numbers]
-
-
 def _sorted(
-    columns: ParquetColumns, ids: Shaped[np.ndarray, " rows"], indices: Int[np.ndarray, " rows"]
-) -> tuple[Int[np.ndarray, " rows"] | None, Shaped[np.ndarray, " P"], int]:
-    """Return the order of the rows by prompt id and response index (None: as they are), the prompt ids and n."""
+    source: str,
+    ids: Int[np.ndarray, " rows"],
+    indices: Int[np.ndarray, " rows"] | None,
+    labels: Shaped[np.ndarray, " P"] | None,
+) -> tuple[Int[np.ndarray, " rows"] | None, Int[np.ndarray, " rows"]]:
+    """Return the order of the rows by prompt and response index (None: as they are), and the ids in it."""
     order = None
     if not _ascending(ids, indices):
-        order = np.lexsort((indices, ids))
-        ids, indices = ids[order], indices[order]
-    repeated = (ids[1:] == ids[:-1]) & (indices[1:] == indices[:-1])
-    if repeated.any():
-        at = int(repeated.argmax())
-        raise ValueError(f"{columns.name} has response {indices[at]} of prompt {ids[at]} more than once.")
-    prompt_ids, counts = np.unique(ids, return_counts=True)
-    if counts.min() != counts.max():
-        few, many = int(counts.argmin()), int(counts.argmax())
-        raise ValueError(
-            f"{columns.name} has different numbers of responses per prompt: {counts[few]} for "
-            f"prompt {prompt_ids[few]}, {counts[many]} for prompt {prompt_ids[many]}. Sample all with one n."
-        )
-    return order, prompt_ids, int(counts[0])
+        order = np.argsort(ids, kind="stable") if indices is None else np.lexsort((indices, ids))
+        ids, indices = ids[order], None if indices is None else indices[order]
+    if indices is not None:
+        repeated = (ids[1:] == ids[:-1]) & (indices[1:] == indices[:-1])
+        if repeated.any():
+            at = int(repeated.argmax())
+            prompt = ids[at] if labels is None else labels[ids[at]]
+            raise ValueError(f"{source} has response {indices[at]} of prompt {prompt} more than once.")
+    return order, ids
 
 
-def _ascending(ids: Shaped[np.ndarray, " rows"], indices: Int[np.ndarray, " rows"]) -> bool:
+def _ascending(ids: Int[np.ndarray, " rows"], indices: Int[np.ndarray, " rows"] | None) -> bool:
     same = ids[1:] == ids[:-1]
-    return bool(((ids[1:] > ids[:-1]) | (same & (indices[1:] >= indices[:-1]))).all())
+    in_order = same if indices is None else same & (indices[1:] >= indices[:-1])
+    return bool(((ids[1:] > ids[:-1]) | in_order).all())
 
 
 def _prompts(
-    columns: ParquetColumns, order: Int[np.ndarray, " rows"] | None, prompt_ids: Shaped[np.ndarray, " P"], n: int
+    columns: ParquetColumns,
+    name: str,
+    order: Int[np.ndarray, " rows"] | None,
+    prompt_ids: Shaped[np.ndarray, " P"],
+    counts: Int[np.ndarray, " P"],
 ) -> list[str]:
     """The prompt of each id, which must be the same in all its rows."""
-    numbers, texts = columns.encoded("prompt")
-    numbers = (numbers if order is None else numbers[order]).reshape(-1, n)
-    differ = (numbers != numbers[:, :1]).any(axis=1)
+    numbers, texts = columns.encoded(name)
+    numbers = numbers if order is None else numbers[order]
+    first = numbers[np.cumsum(counts) - counts]
+    differ = numbers != np.repeat(first, counts)
     if differ.any():
         at = int(differ.argmax())
-        two = [texts[number][:80] for number in dict.fromkeys(numbers[at].tolist())]
+        place = int(np.searchsorted(np.cumsum(counts), at, side="right"))
+        two = [texts[number][:80] for number in (first[place], numbers[at])]
         raise ValueError(
-            f"{columns.name} has more than one prompt with prompt_id {prompt_ids[at]}: {two[0]!r} and {two[1]!r}. "
+            f"{columns.name} has more than one prompt with prompt_id {prompt_ids[place]}: {two[0]!r} and {two[1]!r}. "
             "Give every prompt its own prompt_id."
         )
-    return [texts[number] for number in numbers[:, 0].tolist()]
+    return [texts[number] for number in first.tolist()]

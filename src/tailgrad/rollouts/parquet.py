@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,11 @@ def naming(
         raise ValueError(f"{what} {fault}: {reason}. {remedy}") from error
 
 
+def json_text(value: Any) -> str:
+    """Return a text as it is, and all else as JSON, as a rollout table holds a chat."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
 class ParquetColumns:
     """The columns of a Parquet file; what is read later is what was there when it was opened.
 
@@ -90,7 +96,8 @@ class ParquetColumns:
         """Refuse a file that has a column twice or with other values than asked for.
 
         Args:
-            columns: The types asked for; columns that are not in the file are passed over.
+            columns: The types asked for, "any" for what is read as text whatever it is; columns that are not in the
+                file are passed over.
 
         Raises:
             ValueError: As said; the message names file and column.
@@ -98,7 +105,7 @@ class ParquetColumns:
         for name, kind in columns.items():
             if self.names.count(name) > 1:
                 raise ValueError(f"{self.name} has more than one column {name!r}.")
-            if name in self.names and self.kind_of(name) not in _CONVERTED[kind]:
+            if kind != "any" and name in self.names and self.kind_of(name) not in _CONVERTED[kind]:
                 raise ValueError(
                     f"{self.name}: column {name!r} has the type {self._schema.field(name).type}; it must be {kind}."
                 )
@@ -122,13 +129,13 @@ class ParquetColumns:
         return values
 
     def texts(self, name: str) -> list[str]:
-        """Read a column of texts.
+        """Read a column of texts; what is none, such as a chat, is given as JSON.
 
         Raises:
             ValueError: The file is damaged, or a text is null; the message names file and column.
         """
         with self._naming(name):
-            return [text for array in self._arrays(name) for text in array.to_pylist()]
+            return [text for array in self._text_arrays(name) for text in array.to_pylist()]
 
     def encoded(self, name: str) -> tuple[Int[np.ndarray, " rows"], list[str]]:
         """Read a column of few different texts as the number of each row's text, and the texts.
@@ -140,7 +147,7 @@ class ParquetColumns:
         values = np.empty(self.rows, dtype=np.int32)
         row = 0
         with self._naming(name):
-            for array in self._arrays(name):
+            for array in self._text_arrays(name):
                 few = array.dictionary_encode()
                 known = [numbers.setdefault(text, len(numbers)) for text in few.dictionary.to_pylist()]
                 values[row : row + len(array)] = np.array(known, dtype=np.int32)[few.indices.to_numpy()]
@@ -154,7 +161,7 @@ class ParquetColumns:
             ValueError: As `texts`.
         """
         with self._naming(name):
-            parts = (map(hash, array.to_pylist()) for array in self._arrays(name))
+            parts = (map(hash, array.to_pylist()) for array in self._text_arrays(name))
             return np.fromiter((value for part in parts for value in part), np.int64, self.rows)
 
     def lists(self, name: str) -> list[np.ndarray | None]:
@@ -171,6 +178,13 @@ class ParquetColumns:
         return naming(
             f"{self.name}: column {column!r}", "cannot be read", "Correct the column, or make the table again."
         )
+
+    def _text_arrays(self, name: str) -> Iterator[Any]:
+        import pyarrow as pa
+
+        is_text = self.kind_of(name) == "string"
+        for array in self._arrays(name):
+            yield array if is_text else pa.array([json_text(value) for value in array.to_pylist()], pa.string())
 
     def _arrays(self, name: str, at_once: int = _TEXTS_AT_ONCE, *, nulls: bool = False) -> Iterator[Any]:
         """Give a column as Arrow arrays of at most `at_once` rows, together as many as the file has."""
@@ -216,7 +230,7 @@ def _kind(arrow_type: Any) -> str:
     if types.is_list(arrow_type) or types.is_large_list(arrow_type) or types.is_fixed_size_list(arrow_type):
         return f"list<{_kind(arrow_type.value_type)}>"
     tests = {
-        "string": types.is_string(arrow_type) or types.is_large_string(arrow_type),
+        "string": types.is_string(arrow_type) or types.is_large_string(arrow_type) or types.is_string_view(arrow_type),
         "bool": types.is_boolean(arrow_type),
         "int": types.is_integer(arrow_type),
         "float": types.is_floating(arrow_type) or types.is_decimal(arrow_type),

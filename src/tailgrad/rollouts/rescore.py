@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from tailgrad.curves import Rollouts
 from tailgrad.identity import file_sha256
 from tailgrad.models.loading import model_errors, model_path
 from tailgrad.options import option
@@ -17,9 +18,9 @@ from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.config import RewardOptions, SampleConfig
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
+from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.sample import load_scoring, read_prompts
 from tailgrad.rollouts.shards import score
-from tailgrad.rollouts.table import RolloutTable, read_table
 
 SELECTIONS: Final = ("table", "reward")
 
@@ -62,7 +63,7 @@ class Rescorer:
         metadata: Goes into every part and the new table.
     """
 
-    table: RolloutTable
+    table: Rollouts
     prompts: Prompts
     prompt_token_ids: Sequence[list[int]]
     tokenizer: Any
@@ -99,18 +100,17 @@ class Rescorer:
         table, at, n = self.table, slice(part.start, part.stop), self.n
         prompt_ids = np.repeat(table.prompt_ids[at], n).tolist()
         inputs = [self.prompt_token_ids[i] for i in prompt_ids]
-        texts = [text for group in table.responses[at] for text in group]
-        assert table.token_ids is not None
-        responses = [ids.tolist() for ids in table.token_ids[at].ravel()]
+        texts = [text for group in table.known("responses")[at] for text in group]
+        responses = [ids.tolist() for ids in table.known("token_ids")[at].ravel()]
         return {
             "prompt_id": prompt_ids,
-            "prompt": [text for text in table.prompts[at] for _ in range(n)],
+            "prompt": [text for text in table.known("prompts")[at] for _ in range(n)],
             "response": texts,
             "response_index": list(range(n)) * len(part),
             "reward": score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts),
-            "num_tokens": table.num_tokens[at].ravel().tolist(),
-            "finished": table.finished[at].ravel().tolist(),
-            "logprob": table.logprobs[at].ravel().tolist(),
+            "num_tokens": table.known("num_tokens")[at].ravel().tolist(),
+            "finished": table.known("finished")[at].ravel().tolist(),
+            "logprob": table.known("logprobs")[at].ravel().tolist(),
             "reference_logprob": _nullable(table.reference_logprobs, at, len(prompt_ids)),
             "token_ids": responses,
             "selection_reward": _nullable(self.selection, at, len(prompt_ids)),
@@ -140,7 +140,7 @@ def rescore(config: ScoreConfig) -> Path:
 
 
 def _rescorer(config: ScoreConfig) -> Rescorer:
-    table = read_table(config.table)
+    table = read_rollouts(config.table)
     sampled = _sampled_as(config, table)
     prompts = _prompts(config, sampled, table.metadata["dataset"]["sha256"])
     tokenizer = _tokenizer(sampled, table.metadata.get("revision"))
@@ -168,7 +168,7 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
     )
 
 
-def _sampled_as(config: ScoreConfig, table: RolloutTable) -> SampleConfig:
+def _sampled_as(config: ScoreConfig, table: Rollouts) -> SampleConfig:
     """How the table was sampled, as far as scoring needs it, with the new reward."""
     if table.token_ids is None or "dataset" not in table.metadata:
         raise ValueError(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from tailgrad.curves import Rollouts
 from tailgrad.identity import model_sha256
 from tailgrad.models.loading import load_policy
 from tailgrad.models.logprobs import response_logprobs
-from tailgrad.rollouts.table import RolloutTable
 
 _PROBE = 128
 """Responses that are looked at before anything else, spread over all prompts."""
@@ -86,7 +86,7 @@ class PolicyCheck:
 def check_policy(
     model: Any,
     prompt_token_ids: Sequence[list[int]],
-    table: RolloutTable,
+    table: Rollouts,
     *,
     names: tuple[str, str],
     options: dict[str, Any],
@@ -108,11 +108,10 @@ def check_policy(
     Raises:
         ValueError: It is another policy.
     """
-    assert table.token_ids is not None
     count, n = table.rewards.shape
     at = np.unique(np.linspace(0, count * n - 1, min(_PROBE, count * n)).astype(int))
     prompts = [prompt_token_ids[i // n] for i in at]
-    responses = [table.token_ids[i // n, i % n].tolist() for i in at]
+    responses = [table.known("token_ids")[i // n, i % n].tolist() for i in at]
     how = {"temperature": table.metadata["sampling"]["temperature"], "batch_size": batch_size}
     exact = response_logprobs(model, prompts, responses, **how)
     lengths, rounding = np.array([len(ids) for ids in responses]), 0.0
@@ -122,7 +121,7 @@ def check_policy(
     ours, theirs = model_sha256(names[0]), table.metadata.get("model_files")
     allowed = _ROUNDING_SAME_FILES if ours is not None and ours == theirs else _ROUNDING
     check = PolicyCheck(*names, table.metadata.get("model"), dtype, rounding, allowed)
-    check.check(exact - table.logprobs.ravel()[at], lengths)
+    check.check(exact - table.known("logprobs").ravel()[at], lengths)
     if dtype != "float32" and ours is not None and theirs is not None and ours != theirs:
         warnings.warn(
             f"model {names[0]!r} agrees with {names[1]!r} as far as {dtype} can tell, but its files are not those that "

@@ -59,7 +59,7 @@ def read_text_files(paths: Sequence[Path], file_format: str, *, separator: str =
     from datasets import Dataset, Features
     from datasets.arrow_writer import ArrowWriter
 
-    rows = _json_rows if file_format == "json" else partial(_csv_rows, separator=separator)
+    rows = json_rows if file_format == "json" else partial(csv_rows, separator=separator)
     kinds = _kinds(chain.from_iterable(map(rows, paths)), _kind if file_format == "json" else _cell_kind)
     if not kinds:
         return Dataset.from_dict({})
@@ -184,15 +184,28 @@ def _encoded(kind: Kind, value: Any) -> Any:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
+def opened(path: Path) -> Iterator[TextIO]:
+    """Open a text file, also a compressed one.
+
+    Args:
+        path: The file.
+    """
     import fsspec
 
     with fsspec.open(str(path), "rt", encoding="utf-8-sig", newline="", compression="infer") as file:
         yield file
 
 
-def _json_rows(path: Path) -> Iterator[Any]:
-    with _opened(path) as file:
+def json_rows(path: Path) -> Iterator[Any]:
+    """Read a JSON file: one object per line, a list of objects, or an object of columns.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It is not JSON; the message names the line.
+    """
+    with opened(path) as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if not line.isspace())
         _, first = next(lines, (0, ""))
         if not (first.startswith("{") and _is_json(first)):
@@ -239,9 +252,18 @@ def _rows_of_columns(columns: Any) -> Iterator[Any]:
         yield dict(zip(columns, row, strict=True))
 
 
-def _csv_rows(path: Path, separator: str) -> Iterator[dict[str, str | None]]:
+def csv_rows(path: Path, separator: str) -> Iterator[dict[str, str | None]]:
+    """Read a CSV file with a header; an empty cell is None.
+
+    Args:
+        path: The file.
+        separator: What stands between two cells.
+
+    Raises:
+        ValueError: The header names a column twice, or a line has more cells than it.
+    """
     csv.field_size_limit(2**31 - 1)
-    with _opened(path) as file:
+    with opened(path) as file:
         lines = csv.reader(file, delimiter=separator)
         names = [name or f"Unnamed: {i}" for i, name in enumerate(next(lines, []))]
         if len(set(names)) < len(names):

@@ -19,7 +19,7 @@ from tailgrad.fidelity import count_sketch as engine
 from tailgrad.fidelity import gradient_store
 from tailgrad.fidelity.count_sketch import CountSketch, gradient_sketches
 from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
-from tailgrad.rollouts import SampleConfig, read_table, sample
+from tailgrad.rollouts import SampleConfig, read_rollouts, sample
 from tailgrad.rollouts.table import read_metadata, write_table
 
 SIZES: dict[str, Any] = {
@@ -131,7 +131,7 @@ def test_a_table_is_differentiated_and_kept(pool: dict[str, Any], monkeypatch: p
     monkeypatch.setattr(gradient_store, "_SHARD", 5)
     found = sketch_gradients(GradientConfig(**pool))
     assert len(found) == 5
-    table = read_table(pool["table"])
+    table = read_rollouts(pool["table"])
     model = AutoModelForCausalLM.from_pretrained(pool["model_name_or_path"]).eval()
     sketch = CountSketch(dict(model.named_parameters()), dim=64, seed=0)
     prompt = gradient_store.tokenize_prompts(gradient_store.load_policy(pool["model_name_or_path"])[1], table.prompts)[
@@ -279,9 +279,9 @@ def test_what_low_precision_cannot_tell_is_said(options: dict[str, Any], tmp_pat
     sketch_gradients(copy)
     with pytest.warns(UserWarning, match="its files are not those"):
         strict = gradient_store._differentiator(
-            replace(copy, model_name_or_path=str(near)), read_table(options["out"])
+            replace(copy, model_name_or_path=str(near)), read_rollouts(options["out"])
         ).policy
-    loose = gradient_store._differentiator(copy, read_table(options["out"])).policy  # by its files it is
+    loose = gradient_store._differentiator(copy, read_rollouts(options["out"])).policy  # by its files it is
     lengths = np.full(9, 4)
     for factor, policies in ((2.0, []), (5.0, [strict]), (20.0, [strict, loose])):
         for policy in (strict, loose):

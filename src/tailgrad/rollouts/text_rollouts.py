@@ -1,0 +1,167 @@
+"""Rollouts in CSV and JSON files: brought into a Parquet file, which is then read like any other."""
+
+from __future__ import annotations
+
+import csv
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from tailgrad.rollouts.layout import COLUMNS, roles_of, step_of
+from tailgrad.rollouts.parquet import ParquetColumns, arrow_schema, json_text, naming
+from tailgrad.rollouts.text_files import csv_rows, json_rows, opened
+
+SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
+JSON_ENDINGS: Final = (".jsonl", ".json", ".ndjson")
+
+_LOOK, _AT_ONCE = 1000, 2**14  # rows
+_MUST: Final = {
+    "float64": "it must be a number, true or false, or empty where it is not known",
+    "int32": "it must be a whole number",
+    "bool": "it must be true or false",
+}
+
+
+def text_columns(path: Path, ending: str, source: str, asked: Mapping[str, str | None]) -> ParquetColumns:
+    """Read a CSV or JSON file of rollouts; of the columns those that have a role, under their names in a rollout table.
+
+    Args:
+        path: The file.
+        ending: Which of `SEPARATORS` or `JSON_ENDINGS` it is.
+        source: Names the file, the first words of errors.
+        asked: See `roles_of`.
+
+    Returns:
+        The columns; ids are texts. No more than a part of them is held in memory.
+
+    Raises:
+        ValueError: The file is not written in its format, has no rows, lacks a column, or a value has another type.
+    """
+    rows = csv_rows(path, SEPARATORS[ending]) if ending in SEPARATORS else json_rows(path)
+    with _reading(source):
+        first = list(islice(rows, _LOOK))
+    if not first:
+        raise ValueError(f"{source} is empty: it has no rows.")
+    names = list(dict.fromkeys(name for row in first if isinstance(row, dict) for name in row))
+    roles = roles_of(names, asked, source)
+    roles.pop("token_ids", None)
+    if (step := step_of(names)) is not None:
+        roles["step"] = step
+    kinds = {name: "string" if name in ("prompt_id", "step") else COLUMNS[name] for name in roles}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _reading(source):
+        _write(Path(folder) / "rollouts.parquet", chain(first, rows), roles, kinds, cells=ending in SEPARATORS)
+        columns = ParquetColumns(Path(folder) / "rollouts.parquet", source)
+    columns.name = source
+    return columns
+
+
+def is_wide(path: Path, ending: str, source: str) -> bool:
+    """Return whether a CSV file has no header: its first line is numbers, the rewards of the first prompt."""
+    with _reading(source), opened(path) as file:
+        cells = next(csv.reader(file, delimiter=SEPARATORS[ending]), [])
+    return any(cells) and all(_is_number(cell) for cell in cells)
+
+
+def wide_rewards(path: Path, ending: str, source: str) -> tuple[Float[np.ndarray, "P n"], Int[np.ndarray, " P"]]:
+    """Read a CSV file with one line per prompt and one cell per reward.
+
+    Args:
+        path: The file.
+        ending: Which of `SEPARATORS` it is.
+        source: Names the file, the first words of errors.
+
+    Returns:
+        The rewards, NaN where a cell is empty, and the number of cells of each prompt.
+
+    Raises:
+        ValueError: A cell is no number, or the first line counts the columns.
+    """
+    with _reading(source), opened(path) as file:
+        lines = [cells for cells in csv.reader(file, delimiter=SEPARATORS[ending]) if cells]
+    if len(lines[0]) > 2 and lines[0] == [str(place) for place in range(len(lines[0]))]:
+        raise ValueError(
+            f"{source}: its first line is {','.join(lines[0][:4])}, ..., which looks like a header. Rewards with one "
+            "line per prompt have none: remove that line."
+        )
+    counts = np.array([len(cells) for cells in lines])
+    rewards = np.full((len(lines), counts.max()), np.nan)
+    for row, cells in enumerate(lines):
+        rewards[row, : len(cells)] = [_number(cell or None, "reward", row, source, cells=True) for cell in cells]
+    return rewards, counts
+
+
+@contextmanager
+def _reading(source: str) -> Iterator[None]:
+    """Let every error of a file begin with its name."""
+    import pyarrow as pa
+
+    try:
+        with naming(source, "cannot be read", "Correct the file."):
+            yield
+    except (csv.Error, ValueError) as error:
+        if str(error).startswith(source) or isinstance(error, pa.ArrowException):
+            raise
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _write(path: Path, rows: Iterable[Any], roles: Mapping[str, str], kinds: Mapping[str, str], *, cells: bool) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema, row = arrow_schema(kinds), 0
+    left = iter(rows)
+    with pq.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(left, _AT_ONCE)):
+            columns = {
+                name: [_value(one, row + i, roles[name], name, kind, cells=cells) for i, one in enumerate(batch)]
+                for name, kind in kinds.items()
+            }
+            writer.write_table(pa.table(columns, schema=schema))
+            row += len(batch)
+
+
+def _value(values: Any, row: int, column: str, role: str, kind: str, *, cells: bool) -> Any:
+    """One value as its column's type."""
+    if not isinstance(values, dict):
+        raise ValueError(f"row {row} is {repr(values)[:60]}; every row must be an object with the columns as its keys.")
+    value = values.get(column)
+    if kind == "string":
+        if value is None and role != "response":
+            raise ValueError(f"row {row} has no {column!r}; every row must say which prompt it belongs to.")
+        return "" if value is None else json_text(value)
+    if kind == "float64":
+        return _number(value, column, row, "", cells=cells)
+    found = _from_cell(value) if cells and value is not None else value
+    whole = isinstance(found, float) and found.is_integer()
+    if not isinstance(found, bool if kind == "bool" else int) and not (kind != "bool" and whole):
+        raise ValueError(f"row {row} has {value!r} as its {column!r}; {_MUST[kind]}.")
+    return found
+
+
+def _number(value: Any, column: str, row: int, source: str, *, cells: bool) -> float | None:
+    found = _from_cell(value) if cells and value is not None else value
+    if found is None or isinstance(found, bool | int | float):
+        return math.nan if found is None else float(found)
+    before = f"{source}: " if source else ""
+    raise ValueError(f"{before}row {row} has {str(value)[:40]!r} as its {column!r}; {_MUST['float64']}.")
+
+
+def _from_cell(cell: str) -> Any:
+    """The number or truth value that a cell of a CSV file holds, else its text."""
+    if cell.strip().lower() in ("true", "false"):
+        return cell.strip().lower() == "true"
+    try:
+        return int(cell) if cell.strip().lstrip("-").isdigit() else float(cell)
+    except ValueError:
+        return cell
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "" or isinstance(_from_cell(cell), int | float)

@@ -1,0 +1,276 @@
+"""Anybody's rewards: only a prompt and a reward are needed, in Parquet, CSV or JSON, or an array."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tailgrad.curves import Rollouts, best_of_n
+from tailgrad.rollouts import read_rollouts, write_table
+from tailgrad.rollouts.layout import COLUMNS, roles_of
+
+ROWS = [("a", 0.5), ("b", 1.0), ("a", None), ("b", 0.25), ("a", -2.0)]
+REWARDS = [[0.5, np.nan, -2.0], [1.0, 0.25, np.nan]]
+
+
+def rollouts_of(path: Path, text: str | bytes, **columns: str) -> Rollouts:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_rollouts(path, **columns)
+
+
+def lines(*rows: dict[str, Any]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".tsv", ".jsonl", ".json", ".csv.gz", ".jsonl.gz"])
+def test_a_prompt_and_a_reward_are_enough_in_every_format(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"llama-3.1-8b{ending}"
+    frame = pd.DataFrame(ROWS, columns=["prompt", "reward"])
+    if ending == ".parquet":
+        frame.to_parquet(path)
+    elif ".json" in ending:
+        rows = [dict(zip(frame.columns, row, strict=True)) for row in ROWS]
+        text = json.dumps(rows) if ending == ".json" else lines(*rows)
+        path.write_bytes(gzip.compress(text.encode()) if ending.endswith(".gz") else text.encode())
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
+    rollouts = read_rollouts(path)
+    assert (rollouts.name, rollouts.prompts, rollouts.prompt_ids.tolist()) == ("llama-3.1-8b", ["a", "b"], ["a", "b"])
+    np.testing.assert_array_equal(rollouts.rewards, REWARDS)
+    assert (rollouts.counts.tolist(), rollouts.metadata) == ([3, 2], {})
+    assert set(rollouts.columns) == {"rewards", "prompt_ids", "prompts", "counts"}
+    np.testing.assert_allclose(rollouts.measures()["unscored"], [1 / 3, 0])
+    np.testing.assert_array_equal(rollouts.best_of_n([2]), [[0.5], [1.0]])
+
+
+@pytest.mark.parametrize("source", ["npy", "csv"])
+def test_an_array_of_one_row_per_prompt(source: str, tmp_path: Path) -> None:
+    rewards = np.random.default_rng(0).normal(size=(4, 3))
+    rewards[1, 2] = np.nan
+    path = tmp_path / f"wide.{source}"
+    if source == "npy":
+        np.save(path, rewards)
+    else:
+        np.savetxt(path, rewards, delimiter=",", fmt="%.18e")
+    rollouts = read_rollouts(path)
+    np.testing.assert_array_equal(rollouts.rewards, rewards)
+    assert (rollouts.prompts, rollouts.prompt_ids.tolist()) == (None, [0, 1, 2, 3])
+    np.testing.assert_array_equal(rollouts.best_of_n([1, 2]), best_of_n(rewards, [1, 2]))
+
+
+def test_an_array_with_shorter_lines_and_empty_cells(tmp_path: Path) -> None:
+    rollouts = rollouts_of(tmp_path / "wide.csv", "1,0,1e-3\n0.5,,\n2\n")
+    np.testing.assert_array_equal(rollouts.rewards, [[1, 0, 1e-3], [0.5, np.nan, np.nan], [2, np.nan, np.nan]])
+    assert rollouts.counts.tolist() == [3, 3, 1]
+
+
+@pytest.mark.parametrize("rewards", [np.array([[True, False]]), np.array([[1, 0]], "int8"), np.array([[1, 0]], "f4")])
+def test_arrays_of_any_numbers(rewards: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", rewards)
+    assert read_rollouts(tmp_path / "a.npy").rewards.tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("cells", "rewards"),
+    [
+        (["1", "0"], [1, 0]),
+        (["true", "False"], [1, 0]),
+        (["1e-3", "-2.5E+2"], [1e-3, -250]),
+        (["", "nan"], [np.nan, np.nan]),
+        (["NaN", "1"], [np.nan, 1]),
+    ],
+)
+def test_rewards_as_people_write_them(cells: list[str], rewards: list[float], tmp_path: Path) -> None:
+    text = "prompt_id,reward\n" + "".join(f"0,{cell}\n" for cell in cells)
+    np.testing.assert_array_equal(rollouts_of(tmp_path / "a.csv", text).rewards, [rewards])
+
+
+def test_rewards_of_json(tmp_path: Path) -> None:
+    text = '{"prompt_id": 0, "reward": true}\n{"prompt_id": 0, "reward": 7}\n{"prompt_id": 0, "reward": NaN}\n'
+    text += '{"prompt_id": 0}\n{"prompt_id": 0, "reward": null}\n'
+    np.testing.assert_array_equal(rollouts_of(tmp_path / "a.jsonl", text).rewards, [[1, 7, np.nan, np.nan, np.nan]])
+
+
+def test_ids_are_numbers_where_all_are_and_else_texts_as_written(tmp_path: Path) -> None:
+    numbers = rollouts_of(tmp_path / "a.csv", "prompt_id,reward\n10,1\n9,2\n")
+    assert (numbers.prompt_ids.tolist(), numbers.rewards.tolist()) == ([9, 10], [[2.0], [1.0]])
+    texts = rollouts_of(tmp_path / "b.csv", "prompt_id,reward\n007,1\n7,2\n")
+    assert (texts.prompt_ids.tolist(), texts.rewards.tolist()) == (["007", "7"], [[1.0], [2.0]])
+    mixed = rollouts_of(tmp_path / "c.jsonl", lines({"prompt_id": 7, "reward": 1}, {"prompt_id": "q", "reward": 2}))
+    assert mixed.prompt_ids.tolist() == ["7", "q"]
+
+
+def test_chats_are_prompts_as_a_rollout_table_holds_them(tmp_path: Path) -> None:
+    chats = [[{"role": "user", "content": text}] for text in ("hi", "ho", "hi")]
+    rows = [{"prompt": chat, "reward": i, "completion": chats[0]} for i, chat in enumerate(chats)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    for rollouts in (rollouts_of(tmp_path / "a.jsonl", lines(*rows)), read_rollouts(tmp_path / "a.parquet")):
+        assert [sorted(json.loads(text)[0].items()) for text in rollouts.prompts] == [
+            [("content", "hi"), ("role", "user")],
+            [("content", "ho"), ("role", "user")],
+        ]
+        np.testing.assert_array_equal(rollouts.rewards, [[0, 2], [1, np.nan]])
+        assert rollouts.distinct.tolist() == [1, 1]
+        assert [len(of_prompt) for of_prompt in rollouts.responses] == [2, 1]
+
+
+def test_every_row_is_a_response_unless_an_index_says_otherwise(tmp_path: Path) -> None:
+    twice = "0,same,1\n0,same,1\n0,other,0\n"
+    rollouts = rollouts_of(tmp_path / "a.csv", f"prompt_id,response,reward\n{twice}")
+    assert (rollouts.rewards.tolist(), rollouts.distinct.tolist()) == ([[1, 1, 0]], [2])
+    placed = rollouts_of(tmp_path / "b.csv", "prompt_id,response_index,reward\n0,1,0.5\n0,0,0.25\n")
+    assert placed.rewards.tolist() == [[0.25, 0.5]]
+    with pytest.raises(ValueError, match=r"c\.csv' has response 1 of prompt q more than once"):
+        rollouts_of(tmp_path / "c.csv", "prompt_id,response_index,reward\nq,1,0.5\nq,1,0.25\n")
+
+
+def test_other_columns_of_a_rollout_table_are_known_where_they_are_there(tmp_path: Path) -> None:
+    header = "prompt_id,prompt,response,reward,num_tokens,finished,logprob,reference_logprob,selection_reward\n"
+    rows = "0,a,x,1,3,true,-1.5,-2,5\n0,a,,0,4,False,-2,-2.5,6\n1,b,y,1,2,true,-1,-1,7\n"
+    rollouts = rollouts_of(tmp_path / "a.csv", header + rows)
+    assert rollouts.responses == [["x", ""], ["y"]]
+    assert rollouts.selection_rewards[0].tolist() == [5, 6]
+    np.testing.assert_array_equal(rollouts.logprobs[0], [-1.5, -2])
+    measures = {name: values.tolist() for name, values in rollouts.measures().items()}
+    assert measures == {"response_length": [3.5, 2], "distinct": [1, 1], "cut_off": [0.5, 0], "unscored": [0, 0]}
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    text = "prompt_id,question,quality,reward,answer\n0,x,1,0,yes\n0,y,2,0,no\n"
+    columns = {"prompt_column": "question", "reward_column": "quality", "response_column": "answer"}
+    rollouts = rollouts_of(tmp_path / "a.csv", text, **columns)
+    assert (rollouts.prompts, rollouts.rewards.tolist()) == (["x", "y"], [[1], [2]])
+    assert rollouts.responses == [["yes"], ["no"]]
+
+
+def verl(step: int, i: int, **more: Any) -> dict[str, Any]:
+    return {"input": f"user\n{i // 2}", "output": f"o{i}", "gts": None, "score": float(i), "step": step, **more}
+
+
+def trl(steps: list[int], **rewards: list[float | None]) -> pd.DataFrame:
+    rows = len(steps)
+    texts = {"prompt": ["a", "a", "b", "b"][:rows], "completion": list("wxyz")[:rows]}
+    return pd.DataFrame({"step": steps, **texts, **rewards, "advantage": [0.0] * rows})
+
+
+def test_what_verl_logs(tmp_path: Path) -> None:
+    rollouts = rollouts_of(tmp_path / "5.jsonl", lines(*(verl(5, i, acc=True) for i in range(4))))
+    assert (rollouts.prompts, rollouts.rewards.tolist()) == (["user\n0", "user\n1"], [[0, 1], [2, 3]])
+    assert rollouts.responses == [["o0", "o1"], ["o2", "o3"]]
+    with pytest.raises(ValueError, match=r"6\.jsonl' has the rollouts of 2 steps of a training \(5 to 6\)"):
+        rollouts_of(tmp_path / "6.jsonl", lines(verl(5, 0), verl(6, 1)))
+
+
+def test_what_trl_logs(tmp_path: Path) -> None:
+    trl([3] * 4, accuracy=[1.0, None, 0.0, 0.5]).to_parquet(tmp_path / "one.parquet")
+    rollouts = read_rollouts(tmp_path / "one.parquet")
+    np.testing.assert_array_equal(rollouts.rewards, [[1, np.nan], [0, 0.5]])
+    assert rollouts.responses == [["w", "x"], ["y", "z"]]
+    trl([3] * 4, accuracy=[1.0] * 4, style=[2.0] * 4).to_parquet(tmp_path / "two.parquet")
+    with pytest.raises(ValueError, match=r"completion, accuracy, style, advantage. Say which .* --reward_column"):
+        read_rollouts(tmp_path / "two.parquet")
+    assert read_rollouts(tmp_path / "two.parquet", reward_column="style").rewards.tolist() == [[2, 2], [2, 2]]
+    trl([3, 3, 4], accuracy=[1.0] * 3).to_parquet(tmp_path / "steps.parquet")
+    with pytest.raises(ValueError, match=r"steps\.parquet' has the rollouts of 2 steps of a training \(3 to 4\)"):
+        read_rollouts(tmp_path / "steps.parquet")
+
+
+def test_our_own_tables_keep_their_columns_whatever_is_named(tmp_path: Path) -> None:
+    row = {name: {"string": "a", "bool": True}.get(kind, 1) for name, kind in COLUMNS.items()} | {"token_ids": [1]}
+    write_table(tmp_path / "ours.parquet", {name: [value] for name, value in row.items()}, {"reward": "length"})
+    rollouts = read_rollouts(tmp_path / "ours.parquet", prompt_column="question", reward_column="quality")
+    assert (rollouts.prompt_ids.tolist(), rollouts.rewards.tolist()) == ([1], [[1.0]])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "", "is empty: it has no rows"),
+        ("a.csv", "prompt,reward\n", "is empty: it has no rows"),
+        ("a.jsonl", "\n\n", "is empty: it has no rows"),
+        (
+            "a.csv",
+            "prompt,quality\na,1\n",
+            "has no column 'reward' or 'score'; it has the columns prompt, quality. Say",
+        ),
+        ("a.csv", "prompt;reward\na;1\n", "it has the columns prompt;reward"),
+        ("a.csv", "reward\n1\n", "has no column that says which prompt a row belongs to"),
+        ("a.csv", "prompt,reward\na,1\na,good\n", "row 1 has 'good' as its 'reward'; it must be a number"),
+        ("a.csv", "prompt,reward\na,inf\n", "column 'reward' has an infinity"),
+        ("a.csv", "prompt,reward\na,1,2\n", "line 2 has 3 cells and the header 2"),
+        ("a.csv", "prompt,prompt,reward\na,b,1\n", "header names a column twice"),
+        ("a.csv", "prompt,reward\n,1\n", "row 0 has no 'prompt'"),
+        ("a.csv", "prompt_id,reward,num_tokens\n0,1,3.5\n", "row 0 has '3.5' as its 'num_tokens'; it must be a whole"),
+        (
+            "a.csv",
+            "prompt_id,reward,finished\n0,1,yes\n",
+            "row 0 has 'yes' as its 'finished'; it must be true or false",
+        ),
+        ("a.csv", "prompt,reward\n\xe9,1\n".encode("latin-1"), "cannot be read: 'utf-8' codec"),
+        ("a.csv", "0,1,2\n.5,.2,.1\n", "looks like a header"),
+        ("a.csv", "0.5,1\n1,x\n", "row 1 has 'x' as its 'reward'"),
+        ("a.csv", "0.5,1\n1,inf\n", "has an infinity"),
+        ("a.jsonl", '{"prompt": "a", "reward": "1"}\n', "row 0 has '1' as its 'reward'; it must be a number"),
+        ("a.jsonl", '{"prompt": "a", "reward": [1, 2]}\n', "row 0 has '[1, 2]' as its 'reward'"),
+        ("a.jsonl", '{"prompt": "a", "reward": 1}\n{"reward": 1}\n', "row 1 has no 'prompt'"),
+        ("a.jsonl", '{"prompt": "a", "reward": 1}\n7\n', "row 1 is 7; every row must be an object"),
+        ("a.jsonl", '{"prompt": "a", "reward": 1}\n{"prompt"\n', "line 2, column 1 is not JSON"),
+        ("a.xlsx", b"PK", "ends in '.xlsx'; what can be read ends in .parquet, .csv"),
+        ("a.parquet", b"PK", "is not a Parquet file"),
+        ("a.npy", b"PK", "is not an array of numpy's format"),
+        ("a.csv.gz", b"PK", "cannot be read"),
+    ],
+)
+def test_says_what_is_wrong(name: str, text: str | bytes, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^rollout table '.*" + name) as error:
+        _ = rollouts_of(tmp_path / name, text).rewards
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("array", [np.zeros(3), np.zeros((0, 2)), np.array([["a"]]), np.array([[np.inf]])])
+def test_arrays_that_are_no_rewards(array: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(
+        ValueError, match=r"a\.npy'(: column 'reward' has an infinity| holds .* rewards must be numbers)"
+    ):
+        read_rollouts(tmp_path / "a.npy")
+
+
+def test_places_where_there_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"mine\.csv': there is no such file"):
+        read_rollouts(tmp_path / "mine.csv")
+    with pytest.raises(ValueError, match="is a folder; give one file of rollouts"):
+        read_rollouts(tmp_path)
+
+
+@pytest.mark.parametrize(("ids", "said"), [(["a", None], "has nulls"), ([0.5, 1.0], "was truncated")])
+def test_parquet_of_which_the_prompts_are_not_known(ids: list[Any], said: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt_id": ids, "reward": [1.0, 2.0]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=rf"a\.parquet': column 'prompt_id'.*{said}"):
+        read_rollouts(tmp_path / "a.parquet")
+
+
+def test_no_more_of_a_text_file_is_held_than_a_part(tmp_path: Path) -> None:
+    """More rows than are looked at and written at once, prompts in turn; what is said of a row late in the file."""
+    rows = [(f"prompt {i % 7}", f"response {i % 3}", i) for i in range(40_000)]
+    pd.DataFrame(rows, columns=["prompt", "response", "reward"]).to_csv(tmp_path / "a.csv", index=False)
+    rollouts = read_rollouts(tmp_path / "a.csv")
+    for prompt in range(7):
+        np.testing.assert_array_equal(rollouts.rewards[prompt, : rollouts.counts[prompt]], np.arange(prompt, 40_000, 7))
+    assert rollouts.distinct.tolist() == [3] * 7
+    assert rollouts.responses[6][-1] == f"response {39_997 % 3}"
+    with (tmp_path / "a.csv").open("a") as file:
+        file.write("prompt 0,response,late\n")
+    with pytest.raises(ValueError, match="row 40000 has 'late' as its 'reward'"):
+        read_rollouts(tmp_path / "a.csv")
+
+
+def test_a_table_of_ours_is_its_own_layout() -> None:
+    assert roles_of(list(COLUMNS), {}, "table") == {name: name for name in COLUMNS}
