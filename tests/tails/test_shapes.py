@@ -116,6 +116,17 @@ def test_the_gaussian_influence_on_exponential_rewards_is_not() -> None:
     assert found["gaussian"] < harmonic(128) - 0.3
 
 
+def test_what_the_right_shape_takes_out_of_the_bias() -> None:
+    """Groups of 64 exponential rewards, score E - 1 of the scale: the table of docs/estimators.md, with its error."""
+    generator = torch.Generator().manual_seed(0)
+    rewards = torch.empty(10_000, 64, dtype=torch.float64).exponential_(generator=generator)
+    for name, expected in (("exponential", 5.20), ("gaussian", 3.96)):
+        gradients = (tea(rewards, deploy_n=128, tail=name) * (rewards - 1)).mean(dim=1)
+        error = gradients.std().item() / 100
+        assert gradients.mean().item() == pytest.approx(expected, abs=4 * error)
+        assert error < 0.04
+
+
 def test_exponential_by_hand() -> None:
     """Top two of 8: 3 and 5. p = 1/8, s = 2, H_128 - H_8 + H_1; trigamma(2) = pi^2/6 - 1. The other gets 0."""
     rewards = torch.tensor([[0.0, 5.0, 1.0, 3.0, -1.0, 2.0, 2.5, 0.5]], dtype=torch.float64)
