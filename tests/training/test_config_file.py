@@ -22,7 +22,7 @@ CPU = "use_cpu: true\nbf16: false\n"
         ("num_generation: 16", "did you mean 'num_generations'"),
         ("2024: 16", "the key 2024"),
         ("center: true", "the key 'center', which is no option of `tailgrad train`: it belongs to the estimator tea"),
-        ("risk_beta: 2", "write --estimator rs_grpo:risk_beta=..."),
+        ("risk_beta: 2", "write --estimator rs_grpo:risk_beta=VALUE"),
         ("save_strategy: no", 'save_strategy: "no"'),
         ("eval_strategy: off", 'eval_strategy: "no"'),
         ("lr_scheduler_type: yes", "cosine"),

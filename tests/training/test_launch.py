@@ -85,7 +85,7 @@ def test_a_reward_model_beside_a_function(config, tmp_path: Path, capsys) -> Non
         ),
         (
             {"tail_fraction": 0.5},
-            "tea, prefix_tea, flat_tea, cvar: write --estimator tea:tail_fraction=...",
+            "tea, prefix_tea, flat_tea, cvar: write --estimator tea:tail_fraction=VALUE",
         ),
         ({"model_name_or_path": "/no/such/model"}, "/no/such/model"),
         ({"dataset_name": "/no/such/data.jsonl"}, "no such file"),

@@ -151,13 +151,13 @@ def belongs_to_estimators(option: str) -> str | None:
 
     Examples:
         >>> belongs_to_estimators("center")
-        'it belongs to the estimator tea: write --estimator tea:center=...'
+        'it belongs to the estimator tea: write --estimator tea:center=VALUE'
     """
     takers = [name for name, row in ESTIMATORS.items() if option in row.options]
     if not takers:
         return None
     plural = "s" if len(takers) > 1 else ""
-    return f"it belongs to the estimator{plural} {', '.join(takers)}: write --estimator {takers[0]}:{option}=..."
+    return f"it belongs to the estimator{plural} {', '.join(takers)}: write --estimator {takers[0]}:{option}=VALUE"
 
 
 def smallest_group(name: str, **options: Any) -> int:
