@@ -82,7 +82,7 @@ mutate-core: .venv/.installed-mutmut
 	$(BIN)/mutmut run --max-children 2 $(MUTANTS)
 	$(BIN)/python tools/survivors.py
 
-# The core beside the oldest trainers it can meet; then everything, beside the versions that training needs.
+# The core with no other package there, then everything.
 lowest: .venv-lowest-core/.installed .venv-lowest/.installed
 	.venv-lowest-core/bin/pytest --quiet -n 2 -m "not nightly" --ignore tests/fidelity/gradients \
 		tests/statistics tests/tails tests/estimators tests/curves tests/fidelity
@@ -125,7 +125,7 @@ endef
 
 .venv-lowest/.installed: pyproject.toml tools/lowest.py
 	rm -rf $(@D)
-	$(call make_environment,$(@D),$(TORCH_CPU))
+	$(call make_environment,$(@D),$(TORCH_LOWEST))
 	$(@D)/bin/python tools/lowest.py > $(@D)/constraints.txt
 	$(@D)/bin/python $(PIP_INSTALL) --constraint $(@D)/constraints.txt --editable '.[dev]'
 	touch $@

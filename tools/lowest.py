@@ -2,7 +2,7 @@
 
 Usage: python tools/lowest.py [extra ...]
 
-The bounds of the core and of the extras that are named (none: of all). What is bounded twice gets the higher bound.
+The bounds of the core and of the extras that are named (none: of all).
 """
 
 import re
@@ -16,16 +16,15 @@ PYPROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 def lower_bounds(project: dict, extras: list[str]) -> list[str]:
     """Constraints that pin each dependency of `project` and of some extras at its lower bound."""
     groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
-    versions: dict[str, str] = {}
+    constraints = set()
     for requirement in (requirement for group in groups for requirement in group):
         if requirement.startswith(f"{project['name']}["):
             continue
         bound = re.fullmatch(r"(?P<name>[\w.-]+)>=(?P<version>[\d.]+)(,<[\d.]+)?", requirement)
         if bound is None:
             sys.exit(f"pyproject.toml: {requirement!r} is not of the form 'name>=version'")
-        name, version = bound["name"], bound["version"]
-        versions[name] = max(version, versions.get(name, "0"), key=lambda text: [int(part) for part in text.split(".")])
-    return sorted(f"{name}=={version}" for name, version in versions.items())
+        constraints.add(f"{bound['name']}=={bound['version']}")
+    return sorted(constraints)
 
 
 if __name__ == "__main__":
