@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic.dataclasses import dataclass
 
 from tailgrad.grid.checks import check_grid
 
+T = TypeVar("T")
 
-@dataclass(frozen=True)
+if TYPE_CHECKING:
+    Json = Any  # a reader knows what the option that it asks for is
+else:
+    Json = JsonValue
+
+
+def _once(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Refuse what is given twice."""
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"has {twice[0]!r} twice")
+    return values
+
+
+Text = Annotated[str, StringConstraints(pattern=r"\S")]
+Names = Annotated[dict[Text, Text], Field(min_length=1)]
+Whole = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Budget = tuple[Annotated[int, Field(ge=2)], Whole]
+Unique = Annotated[tuple[T, ...], AfterValidator(_once)]
+Some = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(_once)]
+
+
+@dataclass(frozen=True, config=ConfigDict(strict=True))
 class GridConfig:
     """Every combination of these is trained and measured; paths are relative to the folder of the YAML file.
 
@@ -49,27 +77,27 @@ class GridConfig:
 
     results: Path
     work: Path
-    policies: dict[str, str]
-    rewards: dict[str, str]
-    prompts: dict[str, dict[str, str]]
-    estimators: tuple[str, ...]
-    budgets: tuple[tuple[int, int], ...]
-    learning_rates: tuple[float, ...]
-    train: dict[str, Any]
-    kl_weights: tuple[float, ...] = (0.0,)
+    policies: Names
+    rewards: Names
+    prompts: Annotated[dict[Text, dict[Text, Text]], Field(min_length=1)]
+    estimators: Some[Text]
+    budgets: Some[Budget]
+    learning_rates: Some[Rate]
+    train: dict[Text, Json]
+    kl_weights: Some[Weight] = (0.0,)
     choose_kl_weight: bool = False
-    seeds: tuple[int, ...] = (0, 1, 2)
-    prompts_a_step: int = 8
-    per_device_train_batch_size: int | None = None
-    sample: dict[str, Any] = field(default_factory=dict)
-    checkpoints: tuple[int, ...] = ()
-    test_n: int = 512
-    checkpoint_n: int = 128
-    choose_n: int = 128
-    test_prompts: int | None = None
-    also_score: tuple[str, ...] | dict[str, str] = ()
-    reference: str = "grpo"
-    processes: int | None = None
+    seeds: Some[Seed] = (0, 1, 2)
+    prompts_a_step: Whole = 8
+    per_device_train_batch_size: Whole | None = None
+    sample: dict[Text, Json] = field(default_factory=dict)
+    checkpoints: Unique[Whole] = ()
+    test_n: Whole = 512
+    checkpoint_n: Whole = 128
+    choose_n: Whole = 128
+    test_prompts: Whole | None = None
+    also_score: Unique[Text] | dict[Text, Text] = ()
+    reference: Text = "grpo"
+    processes: Whole | None = None
     folder: Path = Path()
 
     def __post_init__(self) -> None:

@@ -8,12 +8,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from pydantic import ValidationError
 
-from tailgrad.grid.checks import check_text
 from tailgrad.grid.config import GridConfig
 
 _OF_NAMES: Final = (*("results", "work", "policies", "rewards", "prompts", "estimators", "also_score", "reference"),)
 """Keys below which everything is text, whatever YAML would read it as."""
+_ALLOWED: Final = {
+    "string_type": "a text",
+    "string_pattern_mismatch": "a text that is not empty",
+    "tuple_type": "a list",
+    "dict_type": "a mapping, such as {name: value}",
+    "too_short": "a list or mapping that is not empty",
+    "too_long": "a pair [m, N]",
+    "missing": "a pair [m, N]",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "invalid-json-value": "text, a number, true or false, or a list or mapping of these",
+}
+"""What a value must be, by pydantic's name for the error; of numbers out of range pydantic says it well."""
 _TEXT: Final = "tag:yaml.org,2002:str"
 _NULL: Final = "tag:yaml.org,2002:null"
 _MERGE: Final = "tag:yaml.org,2002:merge"
@@ -47,13 +61,28 @@ def read_grid(path: str | Path, **changes: Any) -> GridConfig:
             raise ValueError(f"grid {str(path)!r} lacks the key {name!r}.")
     values = {name: _frozen(value) for name, value in given.items()}
     for name in ("results", "work"):
-        check_text(name, values[name])
+        if not isinstance(values[name], str) or not values[name].strip():
+            raise ValueError(f"{name} is {values[name]!r}; it must name a file or folder.")
         values[name] = path.parent / Path(values[name]).expanduser()
     for name in ("learning_rates", "kl_weights"):  # YAML reads 1e-3 as text
         if isinstance(values.get(name), tuple):
             values[name] = tuple(_number(value) for value in values[name])
     values |= {name: value for name, value in changes.items() if value is not None}
-    return GridConfig(**values, folder=path.parent)
+    try:
+        return GridConfig(**values, folder=path.parent)
+    except ValidationError as error:
+        raise ValueError(_in_a_line(error)) from None
+
+
+def _in_a_line(error: ValidationError) -> str:
+    """The value that is wrong, its place in the file and what is allowed there."""
+    first = max(error.errors(), key=lambda one: len(one["loc"]))  # of several kinds, the one that came furthest
+    keys = [part for part in first["loc"] if not str(part).startswith(("tuple[", "dict[", "function-"))]
+    where = "".join(f"[{part!r}]" if place else str(part) for place, part in enumerate(keys)).replace("['[key]']", "")
+    if first["type"] == "value_error":
+        return f"{where} {first['ctx']['error']}".strip()
+    allowed = _ALLOWED.get(first["type"], first["msg"].removeprefix("Input should be "))
+    return f"{where} is {repr(first['input'])[:60]}; it must be {allowed}."
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
