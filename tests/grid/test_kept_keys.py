@@ -14,8 +14,10 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 # Keys as version 0.1 made them: a starting policy, a choosing measurement where there is a choice, a training's test.
 KEYS = {
-    "quickstart/grid-twelve.yaml": ("404946e8e226293d", "619ccf9bbdccf4cc", "6e86efe153ffb677"),
+    "quickstart/grid-twelve.yaml": ("2af0158876bb2e8d", "8466bb67299ae356"),
     "quickstart/grid.yaml": ("404946e8e226293d", "3eef4a9f3600b07b", "82aef7351ff0b84c"),
+    "small-instruct/flat-constraints.yaml": ("127643605c542b3d", "beedf4be5468ce6b", "277d0925413e50d6"),
+    "small-instruct/flat-reward-model.yaml": ("a6930daefe4a6bf4", "70a26af873dc9891"),
     "small-instruct/tier1.yaml": ("127643605c542b3d", "16659809c5f5eaa0", "1575336eea7df97d"),
     "small-instruct/tier2-large-batch.yaml": ("127643605c542b3d", "b0bc73940458966e", "1c06084e4bb83166"),
     "small-instruct/tier2-m16.yaml": ("5fc2cf17c4466a34", "7fc025778d5a57ab", "156f22fbf3c128e5"),
@@ -32,6 +34,9 @@ KEYS = {
     "small-instruct/tier3-policy.yaml": ("62b3e04586cdf5e3", "5f2d27d6940ced2d", "51aeefff9874ea31"),
     "small-instruct/tier3-prompts.yaml": ("5a363e42d98824eb", "c5173f2e1f3dcf33", "1775ba71ec8a8fa6"),
 }
+
+
+NOT_BEGUN = {"small-instruct/flat-lm-score.yaml"}
 
 
 def keys_of(config: GridConfig) -> set[str]:
@@ -52,4 +57,4 @@ def test_the_rows_of_an_experiment_are_found_by_its_file(name: str) -> None:
 
 
 def test_every_grid_of_the_experiments_is_looked_at() -> None:
-    assert set(KEYS) == {str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("*.yaml")}
+    assert set(KEYS) | NOT_BEGUN == {str(path.relative_to(EXPERIMENTS)) for path in EXPERIMENTS.rglob("*.yaml")}
