@@ -151,4 +151,4 @@ def test_the_page_names_every_recipe_and_its_links_lead_somewhere() -> None:
     links = re.findall(r"\]\((?!http)([^)]+)\)", PAGE.read_text())
     assert {link for link in links if link.endswith(".yaml")} == {recipe.name for recipe in PAPER}
     assert not [link for link in links if not (PAGE.parent / link).exists()]
-    assert "](recipes/paper/README.md)" in (ROOT / "README.md").read_text()
+    assert "recipes/paper/README.md" in (ROOT / "mkdocs.yml").read_text()

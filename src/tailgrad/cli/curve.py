@@ -53,9 +53,9 @@ def make_parser() -> OptionParser[CurveOptions]:
 
 def run(words: Sequence[str]) -> None:
     """Write the report and print its table."""
+    options = make_parser().read(words)
     from tailgrad.curves import write_report
 
-    options = make_parser().read(words)
     names = _names(options.tables) if options.names is None else options.names
     if len(names) != len(options.tables):
         raise ValueError(f"--names has {len(names)} names for {len(options.tables)} tables: give one per table.")

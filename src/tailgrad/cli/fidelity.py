@@ -48,11 +48,11 @@ def make_parser() -> OptionParser[FidelityOptions]:
 
 def run(words: Sequence[str]) -> None:
     """Compute what is missing of the gradients, write the report and print its table."""
+    options = make_parser().read(words)
     from tailgrad.fidelity import check_fidelity, gradient_fidelity, write_fidelity
     from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
     from tailgrad.rollouts import read_rollouts
 
-    options = make_parser().read(words)
     table, out = read_rollouts(options.table), Path(options.out).expanduser()
     if table.selection_rewards is not None:
         raise ValueError(
