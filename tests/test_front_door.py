@@ -22,7 +22,9 @@ def test_every_public_name_of_a_room_is_here(room: str) -> None:
         assert name in dir(tailgrad)
 
 
-@pytest.mark.parametrize("name", [*ESTIMATORS, *sorted(FORECAST_FUNCTIONS), "best_of_n", "compare", "gradient_fidelity"])
+@pytest.mark.parametrize(
+    "name", [*ESTIMATORS, *sorted(FORECAST_FUNCTIONS), "best_of_n", "compare", "gradient_fidelity"]
+)
 def test_what_a_user_asks_for_by_name_is_here(name: str) -> None:
     assert callable(getattr(tailgrad, name))
     assert name in tailgrad.__all__

@@ -32,7 +32,7 @@ GROUP_SIZES = (8, 16, 32, 64, 128)
 GROUPS = 40_000
 PREFIX_ENTRIES = 2**24  # fewer groups for prefix_tea, whose work grows with m^2
 SEED = 0
-SHOWN = ("k", "top", "risk_beta", "tail_fraction")
+SHOWN = ("k", "top", "risk_beta", "tail_fraction", "center")
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def main() -> None:
     gaussian = {entry.label: found[entry.label] for entry in ENTRIES if not entry.binary}
     panels = [
         Panel("direction", f"direction: cosine to the gradient of V_{DEPLOY_N}", "linear"),
-        Panel("signal", "signal to noise of one group"),
+        Panel("signal", "signal of one group: along that gradient, over noise"),
     ]
     draw_lines(HERE / "signal.png", gaussian, panels, columns=2)
     if PAGE.exists():

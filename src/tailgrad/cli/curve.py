@@ -91,10 +91,12 @@ def _rollouts(name: str, path: str, options: CurveOptions) -> Any:
 
 
 def _names(tables: Sequence[str]) -> list[str]:
-    """Name each table after its file, with as many folders before it as it takes to tell the tables apart."""
+    """Name each table after its file, with as many folders before it, or the ending, as tell the tables apart."""
     paths = [Path(table).with_suffix("").parts for table in tables]
     for depth in range(1, max(map(len, paths)) + 1):
         names = ["/".join(parts[-depth:]) for parts in paths]
         if len(set(names)) == len(names):
             return names
+    if len(set(tables)) == len(tables):
+        return list(tables)
     raise ValueError("a table is given twice: give each once, or name them with --names.")

@@ -68,13 +68,20 @@ def _draw_values(panel: Axes, comparison: Comparison, styles: dict[str, dict[str
         alone = _alone(~np.isnan(low))
         panel.vlines(np.array(comparison.budgets)[alone], low[alone], high[alone], color=style["color"], linewidth=1.8)
         panel.plot(comparison.budgets, curve.v_n.mean, marker="o", markersize=3.5, linewidth=1.8, **style)
-    unit = "prompt" if comparison.prompts == 1 else "prompts"
-    panel.set_ylabel(f"$V_N$: expected best reward of N\n(mean over {comparison.prompts} {unit})")
+    panel.set_ylabel(f"$V_N$: expected best reward of N\n(mean over {_prompts(comparison)})")
     over = "prompts and seeds" if any(curve.seeds > 1 for curve in comparison.curves) else "prompts"
     gap = " " if comparison.title == BEST_OF_N else "\n"
     known = any(not np.isnan(curve.v_n.low).all() for curve in comparison.curves)
     panel.set_title(comparison.title + (f"{gap}({CONFIDENCE:.0%} intervals over {over})" if known else ""))
     _label_ends(panel, {curve.name: curve.v_n for curve in comparison.curves}, styles)
+
+
+def _prompts(comparison: Comparison) -> str:
+    """How many prompts V_N is a mean over: from fewer to all where some have fewer than N scored responses."""
+    counts = [curve.v_n.prompts[~np.isnan(curve.v_n.mean)] for curve in comparison.curves]
+    fewest = min((int(count.min()) for count in counts if len(count)), default=comparison.prompts)
+    unit = "prompt" if comparison.prompts == 1 else "prompts"
+    return f"{comparison.prompts if fewest == comparison.prompts else f'{fewest} to {comparison.prompts}'} {unit}"
 
 
 def _alone(known: Bool[np.ndarray, " K"]) -> Bool[np.ndarray, " K"]:
