@@ -40,6 +40,10 @@ def test_every_public_name_is_in_the_reference(room: str) -> None:
         assert getattr(importlib.import_module(home), name) is getattr(module, name)
 
 
+def test_the_notebook_has_no_links_that_the_site_would_not_turn_into_pages() -> None:
+    assert "](" not in (ROOT / "docs" / "your_own_rewards.ipynb").read_text()
+
+
 def test_docstrings_are_written_as_the_reference_reads_them() -> None:
     """It knows `Examples:`, not `Example:`, and no LaTeX."""
     sources = {path.name: path.read_text() for path in (ROOT / "src").rglob("*.py")}
