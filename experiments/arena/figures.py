@@ -75,7 +75,7 @@ def draw_paths(results: Results, names: list[str], settings: list[str], stem: Pa
 
 
 def draw_movability(results: Results, names: list[str], stem: Path, criterion: str = "KL 2") -> None:
-    """Difference to GRPO against the cosine of the mean's gradient with V_N's, one panel a contender."""
+    """Difference to GRPO against the cosine of the mean's gradient with V_N's, one panel per contender."""
     known = [s for s, row in results.settings.items() if row["cosine"] is not None and row["shape"] != "success"]
     with drawing(stem, (max(3.6 * len(names), 6.0), 3.6)) as (figure, _):
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
@@ -89,6 +89,6 @@ def draw_movability(results: Results, names: list[str], stem: Path, criterion: s
                 colour = _PART_COLOURS[row["part"]]
                 panel.plot([row["cosine"]] * 2, [low, high], color=colour, linewidth=1.2)
                 panel.plot([row["cosine"]], [mean], "o", color=colour, markersize=4)
-            panel.set_title(name)
+            panel.set_title(name if len(names) > 1 else f"The default estimator ({name}) against GRPO")
             panel.set_xlabel("cosine of the mean's gradient with $V_N$'s")
         panels[0].set_ylabel("within 2 nats: difference to GRPO,\n% of GRPO's gain within 4 nats")
