@@ -54,6 +54,12 @@ def test_what_python_itself_finds_wrong_is_told_with_its_kind_and_place(monkeypa
     assert "error: [Errno 2] No such file or directory: '/no/such/file'" in capsys.readouterr().err
 
 
+def test_a_broken_pipe_to_another_process_is_an_error(raising, capsys) -> None:
+    raising(BrokenPipeError(32, "Broken pipe"))
+    assert main(CURVE) == 2
+    assert capsys.readouterr().err == "tailgrad curve: error: [Errno 32] Broken pipe\n"
+
+
 def test_the_traceback_can_be_asked_for(raising, monkeypatch) -> None:
     raising(KeyError("reward"))
     monkeypatch.setenv("TAILGRAD_TRACEBACK", "1")
@@ -84,3 +90,19 @@ def test_a_warning_for_the_user_is_one_line_and_those_of_old_names_in_transforme
     assert "warning: look here\n" in said.stderr.splitlines(keepends=True)
     assert "RuntimeWarning: from elsewhere" in said.stderr
     assert "old name" not in said.stderr
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_output_that_nobody_reads_on_ends_quietly(lines: int) -> None:
+    """As in `tailgrad curve ... | head`: the pipe breaks amid the output, or when the little there is leaves Python."""
+    code = (
+        "import sys; from tailgrad.cli import curve, main\n"
+        f"curve.run = lambda words: (sys.stdin.read(), [print('a line') for _ in range({lines})])\n"
+        "sys.argv = ['tailgrad', 'curve', 'a', '--out', 'b']; sys.exit(main.main())"
+    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code], **pipes, text=True) as process:
+        process.stdout.close()  # as `head` does once it has its lines
+        process.stdin.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141

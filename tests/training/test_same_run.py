@@ -5,6 +5,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from datasets import Dataset
 
 from tailgrad.rewards import checked
@@ -94,3 +95,40 @@ def test_an_estimator_is_the_same_however_it_is_written() -> None:
     grpo = record(options={"estimator": "grpo"})
     then["options"] |= {"estimator": "grpo"}  # where the tail fraction was that of the logged forecast
     assert differences(then, grpo) == ([], [])
+
+
+GONE = {"ddof": None, "prefix_sizes": None, "cyclic_shifts": None, "center": None}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "beside", "then"),
+    [
+        ("prefix_tea", {"ddof": 1}, "prefix_tea:ddof=1"),
+        ("prefix_tea", {"prefix_sizes": [8, 16]}, "prefix_tea:prefix_sizes=8+16"),
+        ("prefix_tea", {"cyclic_shifts": False}, "prefix_tea:cyclic_shifts=false"),
+        ("prefix_tea", {"center": True}, "prefix_tea:center=true"),
+        ("tea", {"ddof": 1}, "tea:ddof=1"),
+        ("max_at_k:k=4", {"baseline": None}, "max_at_k:baseline=subset,k=4"),
+    ],
+)
+def test_what_an_estimator_of_the_first_version_did_and_todays_does_not_makes_another_run(
+    estimator: str, beside: dict[str, Any], then: str
+) -> None:
+    old = record()
+    old["options"] |= GONE | {"estimator": estimator.partition(":")[0], "k": 4} | beside
+    assert differences(old, record(options={"estimator": estimator})) == (
+        [f"estimator was {then}, is {estimator}"],
+        [],
+    )
+
+
+def test_options_that_went_and_stood_at_their_defaults_make_no_other_run() -> None:
+    defaults = {"ddof": 0, "prefix_sizes": None, "cyclic_shifts": True, "center": False}
+    for name, beside in (("prefix_tea", defaults), ("prefix_tea", GONE), ("tea", {"ddof": 0}), ("tea", GONE)):
+        old = record()
+        old["options"] |= {"estimator": name} | beside
+        assert differences(old, record(options={"estimator": name})) == ([], [])
+    old["options"] |= {"estimator": "max_at_k", "k": 4, "baseline": None}
+    assert differences(old, record(options={"estimator": "max_at_k:k=4,baseline=subset"})) == ([], [])
+    old["options"] |= {"estimator": "grpo", "ddof": 1}  # which took none
+    assert differences(old, record(options={"estimator": "grpo"})) == ([], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 import traceback
 import warnings
@@ -19,7 +20,7 @@ COMMANDS = (train, sample, score, curve, fidelity, grid, quickstart)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 for input that cannot be used, 130 when interrupted."""
+    """Run one command and return its exit code: 0, 2 for unusable input, 130 interrupted, 141 where nobody reads on."""
     parser = argparse.ArgumentParser(prog="tailgrad", description="Train for best-of-N, and measure what it bought.")
     parser.add_argument("--version", action="version", version=f"tailgrad {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -33,11 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Any = known[name]
     try:
         command.run(given[1:])
+        sys.stdout.flush()
     except ModuleNotFoundError as error:
         of_trl = (error.name or "").partition(".")[0] == "trl"  # some rewards and chats need it
         extra = "train" if of_trl else command.EXTRA
         return _fail(name, f"{error}. Install what it needs: pip install 'tailgrad[{extra}]'")
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise
         code = _fail(name, _in_words(error))
@@ -49,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         how = getattr(command, "INTERRUPTED", "the same command goes on where it stopped")
         return _fail(name, f"interrupted; {how}", code=130)
     return 0
+
+
+def _nobody_reads() -> bool:
+    """Whether it is the standard output that is broken; what is left of it then goes nowhere, at Python's end too."""
+    looked = select.poll()
+    looked.register(1, 0)
+    if not looked.poll(0):  # no error of this file is waiting
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
 
 
 def _warn_in_words() -> None:

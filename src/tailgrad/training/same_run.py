@@ -62,6 +62,12 @@ _SAID: Final = {
 the rollouts of a step are divided otherwise (their number decides a run), which rounds otherwise; the learning rate
 falls along another schedule; an evaluation draws from the same random numbers."""
 
+_GONE: Final[dict[str, dict[str, Any]]] = {
+    "tea": {"ddof": 0},
+    "prefix_tea": {"ddof": 0, "prefix_sizes": None, "cyclic_shifts": True, "center": False},
+}
+"""Options that estimators had in 0.1, with their defaults: a training with any other value is none of today's."""
+
 
 def run_record(
     args: Any, *, model: str, rewards: list[Any], dataset: Any, adapter: Mapping[str, Any] | None
@@ -152,10 +158,16 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
 
 
 def _spelled(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options with the estimator in a word; 0.1 wrote its options beside it."""
-    row = ESTIMATORS.get(str(options.get("estimator")))
-    own = {name: options.get(name) for name in row.options if name != "deploy_n"} if row else {}
-    return dict(options) | ({"estimator": spell_estimator(options["estimator"], own)} if row else {})
+    """Options with the estimator in a word; 0.1 wrote its options beside it, those left alone as None."""
+    name = str(options.get("estimator"))
+    if name not in ESTIMATORS:
+        return dict(options)
+    own = {option: options.get(option) for option in ESTIMATORS[name].options if option != "deploy_n"}
+    gone = _GONE.get(name, {})
+    own |= {option: options.get(option) for option in gone if options.get(option) != gone[option]}
+    if name == "max_at_k" and own["baseline"] is None:
+        own["baseline"] = "subset"  # the default of 0.1
+    return dict(options) | {"estimator": spell_estimator(name, own)}
 
 
 def _differ(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
