@@ -370,3 +370,16 @@ def test_a_reward_that_needs_another_package(monkeypatch: pytest.MonkeyPatch, na
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=rf"'{name}' needs a package .*: pip install math-verify"):
         load_reward(name)
+
+
+@pytest.mark.parametrize("spec", ["my_reward", "my_reward.py", "./my_reward.py", "./my_reward"])
+def test_a_file_is_not_taken_for_a_model_or_a_function(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_reward.py").write_text("def count(completions, **_):\n    return [1.0 for _ in completions]\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"not a function: name one in it as module.function, such as my_reward\.count"
+    ):
+        load_reward(spec)
+    assert load_reward("my_reward.count")(completions=["a", "b"]) == [1.0, 1.0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
         return spec
     if spec in TRL_REWARDS:
         return _trl_reward(spec)
+    _check_names_no_file(spec)
     options = {name: value for name, value in reward_model_options.items() if value is not None}
     return import_reward(spec) if names_function(spec) else RewardModel(spec, **options)
 
@@ -64,6 +66,18 @@ def names_function(spec: str) -> bool:
     """
     is_path = "/" in spec or spec.startswith((".", "~")) or Path(spec).expanduser().is_dir()
     return not is_path and (":" in spec or "." in spec)
+
+
+def _check_names_no_file(spec: str) -> None:
+    """Refuse the name of a Python file, or of a module in the current directory, in the place of a function in it."""
+    file = Path(spec if spec.endswith(".py") else f"{spec}.py").expanduser()
+    if not file.is_file() or Path(spec).is_dir():
+        return
+    names = [f"{file.stem}.{name}" for name in re.findall(r"^(?:async )?def (\w+)", file.read_text(), re.MULTILINE)]
+    raise ValueError(
+        f"reward {spec!r} is the Python file {str(file)!r}, not a function: name one in it as module.function, such as "
+        f"{' or '.join(names) or f'{file.stem}.my_reward'}, from the folder of the file."
+    )
 
 
 def _trl_reward(name: str) -> Reward:
