@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tailgrad.curves import Rollouts, best_of_n
+from tailgrad.curves import Rollouts, best_of_n, compare
 from tailgrad.rollouts import read_rollouts, write_table
 from tailgrad.rollouts.layout import COLUMNS, roles_of
 
@@ -41,7 +41,7 @@ def test_a_prompt_and_a_reward_are_enough_in_every_format(ending: str, tmp_path:
     else:
         frame.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
     rollouts = read_rollouts(path)
-    assert (rollouts.name, rollouts.prompts, rollouts.prompt_ids.tolist()) == ("llama-3.1-8b", ["a", "b"], ["a", "b"])
+    assert (rollouts.name, rollouts.prompts, rollouts.prompt_ids.tolist()) == (str(path), ["a", "b"], ["a", "b"])
     np.testing.assert_array_equal(rollouts.rewards, REWARDS)
     assert (rollouts.counts.tolist(), rollouts.metadata) == ([3, 2], {})
     assert set(rollouts.columns) == {"rewards", "prompt_ids", "prompts", "counts"}
@@ -181,11 +181,123 @@ def test_what_trl_logs(tmp_path: Path) -> None:
         read_rollouts(tmp_path / "steps.parquet")
 
 
-def test_our_own_tables_keep_their_columns_whatever_is_named(tmp_path: Path) -> None:
-    row = {name: {"string": "a", "bool": True}.get(kind, 1) for name, kind in COLUMNS.items()} | {"token_ids": [1]}
-    write_table(tmp_path / "ours.parquet", {name: [value] for name, value in row.items()}, {"reward": "length"})
-    rollouts = read_rollouts(tmp_path / "ours.parquet", prompt_column="question", reward_column="quality")
-    assert (rollouts.prompt_ids.tolist(), rollouts.rewards.tolist()) == ([1], [[1.0]])
+@pytest.mark.parametrize(("index", "header"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize("n", [1, 2, 4])
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_array_that_pandas_wrote_with_its_header_or_index_is_refused(
+    index: bool, header: bool, n: int, whole: bool, tmp_path: Path
+) -> None:
+    rewards = np.random.default_rng(0).integers(0, 2, size=(5, n))
+    frame = pd.DataFrame(rewards if whole else rewards + 0.25)
+    frame.to_csv(tmp_path / "a.csv", index=index, header=header)
+    with pytest.raises(ValueError, match=r"a\.csv': its first .* `to_csv\(.*index=False, header=False\)`.*\.npy"):
+        read_rollouts(tmp_path / "a.csv")
+    pd.DataFrame(rewards + 0.25).to_csv(tmp_path / "a.csv", index=False, header=False)
+    np.testing.assert_array_equal(read_rollouts(tmp_path / "a.csv").rewards, rewards + 0.25)
+
+
+@pytest.mark.parametrize("text", ["0,0.5\n0,0.25\n1,0.75\n", "7,1\n7,0\n", "3,\n1,0.5\n3,0.25\n"])
+def test_prompts_and_rewards_without_a_header_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.csv': its two columns look like prompt_id and reward: give it a header"):
+        rollouts_of(tmp_path / "a.csv", text)
+    rollouts_of(tmp_path / "a.csv", "prompt_id,reward\n" + text)
+
+
+@pytest.mark.parametrize(
+    "text", ["0.0,1.0\n1.0,1.0\n1.0,0.0\n", "1,0\n0,1\n", ".5,1\n.5,2\n", "1,0,1\n1,1,1\n", "1\n1\n"]
+)
+def test_rewards_that_look_like_neither_are_read(text: str, tmp_path: Path) -> None:
+    expected = [[float(cell) for cell in line.split(",")] for line in text.split()]
+    assert rollouts_of(tmp_path / "a.csv", text).rewards.tolist() == expected
+
+
+def test_files_of_one_name_in_two_folders_are_two_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("base", "tea"):
+        Path(folder).mkdir()
+        Path(folder, "t.csv").write_text("prompt,reward\na,1\nb,2\n")
+    comparison = compare([read_rollouts("base/t.csv"), read_rollouts("tea/t.csv")])
+    assert [(curve.name, curve.seeds) for curve in comparison.curves] == [("base/t.csv", 1), ("tea/t.csv", 1)]
+
+
+@pytest.mark.parametrize("column", ["prompt_column", "reward_column", "response_column"])
+def test_a_column_is_refused_where_there_is_no_choice(column: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1.0, 2.0]]))
+    (tmp_path / "a.csv").write_text("0.5,2.5\n")
+    write_table(tmp_path / "a.parquet", {name: [value] for name, value in our_row().items()}, {"reward": "length"})
+    for ending in ("npy", "csv", "parquet"):
+        read_rollouts(tmp_path / f"a.{ending}")
+        with pytest.raises(ValueError, match=rf"a\.{ending}': {column}='quality' cannot be chosen, since it"):
+            read_rollouts(tmp_path / f"a.{ending}", **{column: "quality"})
+
+
+def known_of(rollouts: Rollouts) -> set[str]:
+    """What is known of the responses, read."""
+    names = ("rewards", "num_tokens", "finished", "logprobs", "selection_rewards")
+    return {name for name in names if getattr(rollouts, name) is not None}
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("finished", ["stop", "length", "stop"]),
+        ("num_tokens", [3, None, 4]),
+        ("num_tokens", [3.5, 1.0, 2.0]),
+        ("num_tokens", ["3", "many", "1"]),
+        ("logprob", ["a", "b", "c"]),
+        ("selection_reward", ["good", "bad", "good"]),
+    ],
+)
+@pytest.mark.parametrize("ending", [".parquet", ".csv", ".jsonl"])
+def test_columns_that_hold_something_else_than_ours_are_left_out(
+    ending: str, column: str, values: list[Any], tmp_path: Path
+) -> None:
+    frame = pd.DataFrame(
+        {"prompt": ["a", "a", "b"], "reward": [1.0, 0.0, 2.0], column: values, "finished_too": [1, 2, 3]}
+    )
+    if ending == ".parquet":
+        frame.to_parquet(tmp_path / "a.parquet")
+    elif ending == ".csv":
+        frame.to_csv(tmp_path / "a.csv", index=False)
+    else:
+        frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    with pytest.warns(UserWarning, match=rf"^rollout table '.*a\{ending}':.*'{column}'.* It is left out\.$"):
+        known = known_of(rollouts := read_rollouts(tmp_path / f"a{ending}"))
+    assert known == {"rewards"}
+    np.testing.assert_array_equal(rollouts.rewards, [[1, 0], [2, np.nan]])
+
+
+def test_a_json_file_of_columns_on_one_line_or_more(tmp_path: Path) -> None:
+    frame = pd.DataFrame(ROWS, columns=["prompt", "reward"])
+    lists = {name: [row[place] for row in ROWS] for place, name in enumerate(frame.columns)}
+    for text in (frame.to_json(), frame.to_json(indent=1), json.dumps(lists), json.dumps(lists, indent=1)):
+        np.testing.assert_array_equal(rollouts_of(tmp_path / "a.json", text).rewards, REWARDS)
+    one = {"prompt": [{"role": "user", "content": "hi"}], "reward": 1.5}
+    assert rollouts_of(tmp_path / "a.json", json.dumps(one)).rewards.tolist() == [[1.5]]
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_an_index_that_pandas_wrote_is_no_reward(ending: str, tmp_path: Path) -> None:
+    frame = trl([3] * 4, accuracy=[1.0, 0.5, 0.0, 0.5])[[True, True, False, True]]
+    frame.to_csv(tmp_path / "a.csv") if ending == ".csv" else frame.to_parquet(tmp_path / "a.parquet")
+    np.testing.assert_array_equal(read_rollouts(tmp_path / f"a{ending}").rewards, [[1, 0.5], [0.5, np.nan]])
+    frame.reset_index(names="Unnamed: 0").to_parquet(tmp_path / "again.parquet")
+    np.testing.assert_array_equal(read_rollouts(tmp_path / "again.parquet").rewards, [[1, 0.5], [0.5, np.nan]])
+
+
+def test_a_chat_is_the_same_in_whatever_order_its_keys_come(tmp_path: Path) -> None:
+    one, other = {"role": "user", "content": "hi"}, {"content": "hi", "role": "user"}
+    text = lines({"prompt": [one], "reward": 1}, {"prompt": [other], "reward": 2})
+    assert rollouts_of(tmp_path / "a.jsonl", text).rewards.tolist() == [[1, 2]]
+    first, second = (
+        Rollouts(np.ones((1, 1)), name=name, prompts=[json.dumps([message])])
+        for name, message in (("base", one), ("tea", other))
+    )
+    assert compare([first, second]).prompts == 1
+
+
+def our_row() -> dict[str, Any]:
+    return {name: {"string": "a", "bool": True}.get(kind, 1) for name, kind in COLUMNS.items()} | {"token_ids": [1]}
 
 
 @pytest.mark.parametrize(
@@ -206,14 +318,13 @@ def test_our_own_tables_keep_their_columns_whatever_is_named(tmp_path: Path) -> 
         ("a.csv", "prompt,reward\na,1,2\n", "line 2 has 3 cells and the header 2"),
         ("a.csv", "prompt,prompt,reward\na,b,1\n", "header names a column twice"),
         ("a.csv", "prompt,reward\n,1\n", "row 0 has no 'prompt'"),
-        ("a.csv", "prompt_id,reward,num_tokens\n0,1,3.5\n", "row 0 has '3.5' as its 'num_tokens'; it must be a whole"),
         (
             "a.csv",
-            "prompt_id,reward,finished\n0,1,yes\n",
-            "row 0 has 'yes' as its 'finished'; it must be true or false",
+            "prompt_id,reward,response_index\n0,1,3.5\n",
+            "row 0 has '3.5' as its 'response_index'; it must be a",
         ),
         ("a.csv", "prompt,reward\n\xe9,1\n".encode("latin-1"), "cannot be read: 'utf-8' codec"),
-        ("a.csv", "0,1,2\n.5,.2,.1\n", "looks like a header"),
+        ("a.csv", "0,1,2\n.5,.2,.1\n", "its first line is 0,1,2, a header: remove it"),
         ("a.csv", "0.5,1\n1,x\n", "row 1 has 'x' as its 'reward'"),
         ("a.csv", "0.5,1\n1,inf\n", "has an infinity"),
         ("a.jsonl", '{"prompt": "a", "reward": "1"}\n', "row 0 has '1' as its 'reward'; it must be a number"),

@@ -1,5 +1,6 @@
 """Rollouts on the same prompts: refuse what was sampled differently, bring the prompts into one order."""
 
+import json
 from collections.abc import Sequence
 from itertools import repeat
 
@@ -169,11 +170,21 @@ def _check_prompts(first: Rollouts, other: Rollouts) -> None:
         )
     for number, prompt in ours.items():
         there = theirs[number]
-        if prompt is not None and there is not None and prompt != there:
+        if prompt is not None and there is not None and not _same_prompt(prompt, there):
             raise ValueError(
                 f"{names} are not on the same prompts: prompt_id {number} is {prompt[:80]!r} and "
                 f"{there[:80]!r}. Sample both on the same prompts of the same data set."
             )
+
+
+def _same_prompt(first: str, other: str) -> bool:
+    """Whether two prompts are equal; the keys of a chat's messages may come in any order."""
+    if first == other or not (first.startswith("[{") and other.startswith("[{")):
+        return first == other
+    try:
+        return bool(json.loads(first) == json.loads(other))
+    except ValueError:
+        return False
 
 
 def _reordered(run: Rollouts, prompt_ids: np.ndarray) -> Rollouts:

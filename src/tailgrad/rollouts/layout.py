@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -20,6 +22,9 @@ COLUMNS: Final = {
 }
 """Columns of a rollout table and their Arrow types; `reward` and those after `logprob` may be null."""
 
+OPTIONAL: Final = ("num_tokens", "finished", "logprob", "reference_logprob", "token_ids", "selection_reward")
+"""Columns that may hold something else in somebody's file, which happens to call it so: they are left out then."""
+
 OTHER_NAMES: Final = {
     "prompt": ("prompt", "input"),
     "reward": ("reward", "score"),
@@ -29,6 +34,7 @@ OTHER_NAMES: Final = {
 
 _TRL: Final = {"step", "prompt", "completion", "advantage"}
 _VERL: Final = {"step", "input", "output", "score"}
+_INDEX: Final = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # how pandas names an index that has no name
 
 
 def roles_of(names: Sequence[str], asked: Mapping[str, str | None], source: str) -> dict[str, str]:
@@ -70,6 +76,15 @@ def roles_of(names: Sequence[str], asked: Mapping[str, str | None], source: str)
     return roles
 
 
+def leave_out(error: ValueError) -> None:
+    """Warn that a column of `OPTIONAL` is left out.
+
+    Args:
+        error: What it holds instead, with the names of file and column.
+    """
+    warnings.warn(f"{error} It is left out.", stacklevel=2)
+
+
 def step_of(names: Sequence[str]) -> str | None:
     """Name the column that tells policies of one training apart, in what TRL and verl log of their rollouts."""
     return "step" if set(names) >= _TRL or set(names) >= _VERL else None
@@ -77,7 +92,7 @@ def step_of(names: Sequence[str]) -> str | None:
 
 def _reward_of_trl(names: Sequence[str], source: str, there: str) -> str:
     """The reward function whose column is the only one that TRL does not always write."""
-    others = [name for name in names if name not in _TRL]
+    others = [name for name in names if name not in _TRL and not _INDEX.fullmatch(name)]
     if set(names) >= _TRL and len(others) == 1:
         return others[0]
     raise ValueError(

@@ -53,8 +53,8 @@ def naming(
 
 
 def json_text(value: Any) -> str:
-    """Return a text as it is, and all else as JSON, as a rollout table holds a chat."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    """Return a text as it is, and all else, such as a chat, as JSON with sorted keys: equal ones are equal."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
 class ParquetColumns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -11,12 +11,12 @@ import numpy as np
 
 from tailgrad.curves.rollouts import Rollouts
 from tailgrad.rollouts.groups import Groups, groups_of
-from tailgrad.rollouts.layout import COLUMNS, roles_of, step_of
+from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_of
 from tailgrad.rollouts.parquet import ParquetColumns
 from tailgrad.rollouts.table import METADATA_KEY, ROLLOUT_TABLE, metadata_of, open_table
 from tailgrad.rollouts.text_rollouts import JSON_ENDINGS, SEPARATORS, is_wide, text_columns, wide_rewards
 
-_OPTIONAL: Final = ("reference_logprob", "token_ids", "selection_reward")
+_MAY_LACK: Final = ("reference_logprob", "token_ids", "selection_reward")
 _COMPRESSED: Final = (".gz", ".bz2", ".xz")
 _PADDING: Final = {"float64": np.nan, "int32": 0, "bool": False}
 
@@ -35,12 +35,14 @@ def read_rollouts(
     and a CSV file without header, with one row per prompt and one column per response. Of a table only a prompt and a
     reward are needed. Columns that are not named here are looked for: `prompt_id`, `prompt` or `input`; `reward` or
     `score`; `response`, `completion` or `output`; the others under their names in a rollout table. A table of
-    `tailgrad sample` must be whole; in others prompts may have different numbers of responses.
+    `tailgrad sample` must be whole; in others prompts may have different numbers of responses, and a column of another
+    type than in a rollout table is left out with a warning, unless it is the prompt, the reward or `response_index`.
 
     Args:
         path: The file.
-        name: The name in figures and tables; None is that of the file.
-        prompt_column: What tells the prompts apart: their texts, chats, or ids.
+        name: The name in figures and tables; None is the path as it is given.
+        prompt_column: What tells the prompts apart: their texts, chats, or ids. This and the next two are for others'
+            tables: an array of rewards has no columns, and a table of `tailgrad sample` has its own names.
         reward_column: The reward.
         response_column: The response.
 
@@ -50,8 +52,8 @@ def read_rollouts(
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be read, has no rows, lacks a column or has one with another type, repeats a response, or
-            has two prompts with one id.
+        ValueError: It cannot be read, has no rows, lacks a column or has one with another type, repeats a response,
+            has two prompts with one id, or a column is named where there is no choice.
 
     Examples:
         >>> import tempfile
@@ -62,26 +64,29 @@ def read_rollouts(
         array([[ 1.,  0.],
                [ 1., nan]])
     """
+    name = str(path) if name is None else name
     path = Path(path).expanduser()
     source, ending = f"{ROLLOUT_TABLE} {str(path)!r}", _ending(path)
     if path.is_dir():
         raise ValueError(f"{source} is a folder; give one file of rollouts in it, those of one policy.")
     asked = {"prompt": prompt_column, "reward": reward_column, "response": response_column}
-    name = _stem(path) if name is None else name
     if not path.is_file() or ending not in (".npy", *SEPARATORS, *JSON_ENDINGS):
         columns = _parquet(path, ending)
         return _of_columns(columns, name, asked, step_of(columns.names))
     if ending == ".npy":
+        _refuse_choice(source, asked, "it is an array of rewards alone")
         return Rollouts(_array(path, source), name=name)
     if ending in SEPARATORS and is_wide(path, ending, source):
+        _refuse_choice(source, asked, "its first line is numbers, rewards of the first prompt, and no header")
         rewards, counts = wide_rewards(path, ending, source)
         return Rollouts(_finite(source, rewards, "reward"), name=name, counts=counts)
     columns = text_columns(path, ending, source, asked)
     return _of_columns(columns, name, {}, "step" if "step" in columns.names else None)
 
 
-def _stem(path: Path) -> str:
-    return Path(path.stem).stem if path.suffix.lower() in _COMPRESSED else path.stem
+def _refuse_choice(source: str, asked: Mapping[str, str | None], why: str) -> None:
+    if named := [f"{role}_column={column!r}" for role, column in asked.items() if column is not None]:
+        raise ValueError(f"{source}: {', '.join(named)} cannot be chosen, since {why}. Leave it out.")
 
 
 def _ending(path: Path) -> str:
@@ -118,12 +123,14 @@ def _of_columns(columns: ParquetColumns, name: str, asked: dict[str, str | None]
     """The rollouts of a file; one that carries our metadata must be all that we write."""
     metadata, ours = metadata_of(columns), METADATA_KEY in columns.metadata
     if ours:
-        needed = [column for column in COLUMNS if column not in _OPTIONAL or column in metadata]
+        _refuse_choice(columns.name, asked, "it is a table of `tailgrad sample`, whose columns have their own names")
+        needed = [column for column in COLUMNS if column not in _MAY_LACK or column in metadata]
         if missing := [column for column in needed if column not in columns.names]:
             raise ValueError(f"{columns.name} lacks the columns {', '.join(missing)}.")
     if columns.rows == 0:
         raise ValueError(f"{columns.name} is empty: it has no rows.")
-    roles = roles_of(columns.names, {} if ours else asked, columns.name)
+    roles = roles_of(columns.names, asked, columns.name)
+    roles = roles if ours else _fitting(columns, roles)
     columns.check({column: _kind(columns, role, ours=ours) for role, column in roles.items()})
     _check_one_policy(columns, step)
     groups = groups_of(columns, roles)
@@ -133,7 +140,20 @@ def _of_columns(columns: ParquetColumns, name: str, asked: dict[str, str | None]
             f"{columns.name} has different numbers of responses per prompt: {groups.counts[few]} for "
             f"prompt {groups.prompt_ids[few]}, {groups.n} for prompt {groups.prompt_ids[many]}. Sample all with one n."
         )
-    return _rollouts(columns, roles, groups, name, metadata)
+    return _rollouts(columns, roles, groups, name, metadata, ours=ours)
+
+
+def _fitting(columns: ParquetColumns, roles: dict[str, str]) -> dict[str, str]:
+    """Leave out the optional columns that hold something else than a rollout table's."""
+    fitting = dict(roles)
+    for role in OPTIONAL:
+        if role in roles:
+            try:
+                columns.check({roles[role]: COLUMNS[role]})
+            except ValueError as error:
+                leave_out(error)
+                fitting.pop(role)
+    return fitting
 
 
 def _kind(columns: ParquetColumns, role: str, *, ours: bool) -> str:
@@ -154,9 +174,10 @@ def _check_one_policy(columns: ParquetColumns, step: str | None) -> None:
 
 
 def _rollouts(
-    columns: ParquetColumns, roles: dict[str, str], groups: Groups, name: str, metadata: dict[str, Any]
+    columns: ParquetColumns, roles: dict[str, str], groups: Groups, name: str, metadata: dict[str, Any], *, ours: bool
 ) -> Rollouts:
     numbers = partial(_numbers, columns, groups, roles)
+    counted = numbers if ours else partial(_numbers_that_fit, columns, groups, roles)
 
     def later(role: str, read: Callable[..., Any], *args: Any, **options: Any) -> Callable[[], Any] | None:
         return partial(read, *args, **options) if role in roles else None
@@ -171,8 +192,8 @@ def _rollouts(
         selection_rewards=later(
             "selection_reward", numbers, "selection_reward", may_be_unknown="selection_reward" not in metadata
         ),
-        num_tokens=later("num_tokens", numbers, "num_tokens"),
-        finished=later("finished", numbers, "finished"),
+        num_tokens=later("num_tokens", counted, "num_tokens"),
+        finished=later("finished", counted, "finished"),
         logprobs=later("logprob", numbers, "logprob"),
         reference_logprobs=later("reference_logprob", numbers, "reference_logprob"),
         responses=later("response", _responses, columns, groups, roles.get("response")),
@@ -192,6 +213,17 @@ def _numbers(
     if role in ("reward", "selection_reward"):
         _finite(columns.name, values, roles[role])
     return groups.matrix(values, _PADDING[kind])
+
+
+def _numbers_that_fit(columns: ParquetColumns, groups: Groups, roles: dict[str, str], role: str) -> np.ndarray | None:
+    """Somebody's column of numbers; None where a value is missing or of another type, unless the file is damaged."""
+    try:
+        return _numbers(columns, groups, roles, role)
+    except ValueError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        leave_out(error)
+        return None
 
 
 def _finite(source: str, values: np.ndarray, column: str) -> np.ndarray:

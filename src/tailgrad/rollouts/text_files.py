@@ -205,14 +205,17 @@ def json_rows(path: Path) -> Iterator[Any]:
     Raises:
         ValueError: It is not JSON; the message names the line.
     """
+    one_value = ".json" in path.suffixes
     with opened(path) as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if not line.isspace())
         _, first = next(lines, (0, ""))
         if not (first.startswith("{") and _is_json(first)):
             yield from _json_values(first + file.read())
             return
-        yield json.loads(first)
-        for number, line in lines:
+        row = json.loads(first)
+        second = next(lines, None)
+        yield from _rows_of_columns(row) if one_value and second is None and _are_columns(row) else [row]
+        for number, line in chain([] if second is None else [second], lines):
             try:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
@@ -239,6 +242,14 @@ def _json_values(text: str) -> Iterator[Any]:
         yield value
     if text[at + 1 :].strip():
         raise json.JSONDecodeError("Extra data", text, at + 1)
+
+
+def _are_columns(value: dict[str, Any]) -> bool:
+    """Whether one line is an object of columns, as pandas writes it; lists of objects may be one row's chats."""
+    columns = list(value.values())
+    if all(isinstance(column, dict) for column in columns):
+        return all(name.isdecimal() for column in columns for name in column)
+    return all(isinstance(column, list) and not any(isinstance(one, dict) for one in column) for column in columns)
 
 
 def _rows_of_columns(columns: Any) -> Iterator[Any]:

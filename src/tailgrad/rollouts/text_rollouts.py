@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from tailgrad.rollouts.layout import COLUMNS, roles_of, step_of
+from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_of
 from tailgrad.rollouts.parquet import ParquetColumns, arrow_schema, json_text, naming
 from tailgrad.rollouts.text_files import csv_rows, json_rows, opened
 
@@ -29,6 +30,14 @@ _MUST: Final = {
 }
 
 
+class _OtherValueError(ValueError):
+    """A value is not of its column's type."""
+
+    def __init__(self, role: str, said: str) -> None:
+        super().__init__(said)
+        self.role = role
+
+
 def text_columns(path: Path, ending: str, source: str, asked: Mapping[str, str | None]) -> ParquetColumns:
     """Read a CSV or JSON file of rollouts; of the columns those that have a role, under their names in a rollout table.
 
@@ -39,14 +48,15 @@ def text_columns(path: Path, ending: str, source: str, asked: Mapping[str, str |
         asked: See `roles_of`.
 
     Returns:
-        The columns; ids are texts. No more than a part of them is held in memory.
+        The columns; ids are texts. No more than a part of them is held in memory. One of `OPTIONAL` that has a value
+        of another type is left out with a warning.
 
     Raises:
         ValueError: The file is not written in its format, has no rows, lacks a column, or a value has another type.
     """
-    rows = csv_rows(path, SEPARATORS[ending]) if ending in SEPARATORS else json_rows(path)
+    read = partial(csv_rows, path, SEPARATORS[ending]) if ending in SEPARATORS else partial(json_rows, path)
     with _reading(source):
-        first = list(islice(rows, _LOOK))
+        first = list(islice(read(), _LOOK))
     if not first:
         raise ValueError(f"{source} is empty: it has no rows.")
     names = list(dict.fromkeys(name for row in first if isinstance(row, dict) for name in row))
@@ -54,9 +64,8 @@ def text_columns(path: Path, ending: str, source: str, asked: Mapping[str, str |
     roles.pop("token_ids", None)
     if (step := step_of(names)) is not None:
         roles["step"] = step
-    kinds = {name: "string" if name in ("prompt_id", "step") else COLUMNS[name] for name in roles}
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _reading(source):
-        _write(Path(folder) / "rollouts.parquet", chain(first, rows), roles, kinds, cells=ending in SEPARATORS)
+        _write_fitting(Path(folder) / "rollouts.parquet", read, roles, source, cells=ending in SEPARATORS)
         columns = ParquetColumns(Path(folder) / "rollouts.parquet", source)
     columns.name = source
     return columns
@@ -81,20 +90,40 @@ def wide_rewards(path: Path, ending: str, source: str) -> tuple[Float[np.ndarray
         The rewards, NaN where a cell is empty, and the number of cells of each prompt.
 
     Raises:
-        ValueError: A cell is no number, or the first line counts the columns.
+        ValueError: A cell is no number, or there is a header, an index, or a column of prompts (see `_not_rewards`).
     """
     with _reading(source), opened(path) as file:
-        lines = [cells for cells in csv.reader(file, delimiter=SEPARATORS[ending]) if cells]
-    if len(lines[0]) > 2 and lines[0] == [str(place) for place in range(len(lines[0]))]:
+        lines = [[cell.strip() for cell in cells] for cells in csv.reader(file, delimiter=SEPARATORS[ending]) if cells]
+    if found := _not_rewards(lines):
         raise ValueError(
-            f"{source}: its first line is {','.join(lines[0][:4])}, ..., which looks like a header. Rewards with one "
-            "line per prompt have none: remove that line."
+            f"{source}: {found}. If it holds rewards alone, one line per prompt, give an array (.npy), or write them "
+            "with a point (0.0)."
         )
     counts = np.array([len(cells) for cells in lines])
     rewards = np.full((len(lines), counts.max()), np.nan)
-    for row, cells in enumerate(lines):
-        rewards[row, : len(cells)] = [_number(cell or None, "reward", row, source, cells=True) for cell in cells]
+    with _reading(source):
+        for row, cells in enumerate(lines):
+            rewards[row, : len(cells)] = [_number(cell or None, "reward", row, "reward", cells=True) for cell in cells]
     return rewards, counts
+
+
+def _not_rewards(lines: list[list[str]]) -> str | None:
+    """Say what else than rewards a file of numbers seems to hold: whole numbers that count columns, lines, prompts."""
+    header, of_pandas = lines[0], "write it with `to_csv(..., index=False, header=False)`"
+    if len(header) > 1 and not header[0] and _counts(header[1:]):
+        return f"its first line is {','.join(header[:4])}, a header above a column with the index: {of_pandas}"
+    if _counts(header):
+        return f"its first line is {','.join(header[:4])}, a header: remove it, or {of_pandas}"
+    column = [cells[0] for cells in lines]
+    if len(column) > 2 and max(map(len, lines)) > 1 and _counts(column):
+        return f"its first column is {','.join(column[:3])}, ..., an index: {of_pandas}"
+    if {len(cells) for cells in lines} == {2} and all(map(str.isdecimal, column)) and len(set(column)) < len(column):
+        return "its two columns look like prompt_id and reward: give it a header, the line prompt_id,reward"
+    return None
+
+
+def _counts(cells: list[str]) -> bool:
+    return cells == [str(place) for place in range(len(cells))]
 
 
 @contextmanager
@@ -111,10 +140,24 @@ def _reading(source: str) -> Iterator[None]:
         raise ValueError(f"{source}: {error}") from error
 
 
-def _write(path: Path, rows: Iterable[Any], roles: Mapping[str, str], kinds: Mapping[str, str], *, cells: bool) -> None:
+def _write_fitting(
+    path: Path, read: Callable[[], Iterator[Any]], roles: Mapping[str, str], source: str, *, cells: bool
+) -> None:
+    """Write the rows; without an optional column that has a value of another type."""
+    try:
+        _write(path, read(), roles, cells=cells)
+    except _OtherValueError as error:
+        if error.role not in OPTIONAL:
+            raise
+        leave_out(ValueError(f"{source}: {error}"))
+        _write_fitting(path, read, {k: v for k, v in roles.items() if k != error.role}, source, cells=cells)
+
+
+def _write(path: Path, rows: Iterable[Any], roles: Mapping[str, str], *, cells: bool) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    kinds = {name: "string" if name in ("prompt_id", "step") else COLUMNS[name] for name in roles}
     schema, row = arrow_schema(kinds), 0
     left = iter(rows)
     with pq.ParquetWriter(path, schema) as writer:
@@ -137,20 +180,19 @@ def _value(values: Any, row: int, column: str, role: str, kind: str, *, cells: b
             raise ValueError(f"row {row} has no {column!r}; every row must say which prompt it belongs to.")
         return "" if value is None else json_text(value)
     if kind == "float64":
-        return _number(value, column, row, "", cells=cells)
+        return _number(value, column, row, role, cells=cells)
     found = _from_cell(value) if cells and value is not None else value
     whole = isinstance(found, float) and found.is_integer()
     if not isinstance(found, bool if kind == "bool" else int) and not (kind != "bool" and whole):
-        raise ValueError(f"row {row} has {value!r} as its {column!r}; {_MUST[kind]}.")
+        raise _OtherValueError(role, f"row {row} has {value!r} as its {column!r}; {_MUST[kind]}.")
     return found
 
 
-def _number(value: Any, column: str, row: int, source: str, *, cells: bool) -> float | None:
+def _number(value: Any, column: str, row: int, role: str, *, cells: bool) -> float | None:
     found = _from_cell(value) if cells and value is not None else value
     if found is None or isinstance(found, bool | int | float):
         return math.nan if found is None else float(found)
-    before = f"{source}: " if source else ""
-    raise ValueError(f"{before}row {row} has {str(value)[:40]!r} as its {column!r}; {_MUST['float64']}.")
+    raise _OtherValueError(role, f"row {row} has {str(value)[:40]!r} as its {column!r}; {_MUST['float64']}.")
 
 
 def _from_cell(cell: str) -> Any:
