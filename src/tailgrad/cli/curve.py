@@ -29,7 +29,9 @@ class CurveOptions:
         None, "one name per table (default: its file's); tables that share a name are training seeds of one method"
     )
     reference: str | None = option(None, "name to take paired differences to (default: the first)")
-    budgets: tuple[int, ...] | None = option(None, "values of N (default: 1 2 4 ... n)", metavar="N")
+    budgets: tuple[int, ...] | None = option(
+        None, "values of N (default: 1 2 4 ... n, of the prompt with fewest responses)", metavar="N"
+    )
     num_generations: int | None = option(None, "m: rollouts per prompt in training, to mark in the figure")
     deploy_n: int | None = option(None, "the N trained for, to mark in the figure")
     seed: int = option(0, "seed of the bootstrap (default 0)")

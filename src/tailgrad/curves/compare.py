@@ -88,7 +88,8 @@ def compare(
 
     Args:
         rollouts: Rollouts on the same prompts, sampled alike.
-        budgets: Values of N; None for 1, 2, 4, ..., n.
+        budgets: Values of N; None for 1, 2, 4, ..., n. Where prompts have different numbers of responses that is up to
+            the smallest, so that V_N is over the same prompts at every N.
         reference: Name of the method to take differences to; None for the first.
         seed: Seed of the bootstrap.
 
@@ -107,7 +108,8 @@ def compare(
     """
     runs = comparable_rollouts(rollouts)
     n = runs[0].n
-    chosen = budgets_up_to(n) if budgets is None else tuple(sorted(set(budgets)))
+    fewest = _fewest_responses(runs)
+    chosen = budgets_up_to(fewest) if budgets is None else tuple(sorted(set(budgets)))
     check_budgets(chosen, n)
     groups = seeds_by_name(runs)
     reference = runs[0].name if reference is None else reference
@@ -120,7 +122,18 @@ def compare(
         sampling.setdefault("selection_reward", "selection_reward")
     compared = compare_values(values, measures, budgets=chosen, n=n, reference=reference, sampling=sampling, seed=seed)
     ragged = _ragged(runs)
+    if budgets is None and fewest < n:
+        ragged.append(
+            f"V_N stops at N = {fewest}, which all prompts have responses for: larger N, asked for with --budgets, are "
+            "over fewer prompts, and V_N may then fall as N grows."
+        )
     return replace(compared, notes=(*ragged, *unchecked(runs), *other_references), ragged=bool(ragged))
+
+
+def _fewest_responses(runs: Sequence[Rollouts]) -> int:
+    """Responses, scored or not, of the prompt that has fewest in any run; prompts that are counted at no N aside."""
+    fewest = [run.counts[~np.isnan(run.best_of_n([1])[:, 0])].min(initial=run.n) for run in runs]
+    return int(min(fewest))
 
 
 def _ragged(runs: Sequence[Rollouts]) -> list[str]:

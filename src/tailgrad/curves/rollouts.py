@@ -4,39 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from tailgrad.curves.best_of_n import best_of_n
+from tailgrad.curves.given import check_given
+from tailgrad.curves.reference import Reference
 from tailgrad.curves.sampling import is_the_policy
 from tailgrad.curves.settings import settings_of
 
 Later = Callable[[], Any]
 """Reads a column when it is first used; what it returns is what could have been given in its place."""
-
-_BY_PROMPT = ("prompt_ids", "prompts", "counts", "kl", "distinct", "responses")
-
-
-class Reference(NamedTuple):
-    """The reference policy that a KL divergence is to.
-
-    Attributes:
-        name: Its name.
-        content: A hash of its files, or its revision on the hub; None where unknown.
-    """
-
-    name: str
-    content: str | None
-
-    def same_as(self, other: Reference | None) -> bool:
-        """Whether two are the same policy: by content where both have a hash, else by name."""
-        if other is None:
-            return False
-        if self.content is None or other.content is None:
-            return self.name == other.name
-        return self.content == other.content
 
 
 class Rollouts:
@@ -114,30 +94,11 @@ class Rollouts:
         }
         if not callable(rewards):
             self._given["rewards"] = np.asarray(rewards, dtype=np.float64)
-            self._check()
+            check_given(name, self._given)
         self.prompt_ids = np.arange(len(self.rewards)) if prompt_ids is None else np.asarray(prompt_ids)
         self.prompts = None if prompts is None else list(prompts)
         if len(np.unique(self.prompt_ids)) < len(self.prompt_ids):
             raise ValueError(f"rollouts {name!r}: prompt ids repeat; give every prompt its own.")
-
-    def _check(self) -> None:
-        rewards = self._given["rewards"]
-        shape = rewards.shape
-        if len(shape) != 2 or 0 in shape:
-            raise ValueError(
-                f"rollouts {self.name!r}: rewards must be [P, n] with at least one prompt and one response, "
-                f"got {shape}."
-            )
-        if np.isinf(rewards).any():
-            raise ValueError(f"rollouts {self.name!r}: a reward is infinite; use NaN for an unscored response.")
-        for key, value in self._given.items():
-            wanted = shape[:1] if key in _BY_PROMPT else shape
-            found = (len(value),) if key in ("responses", "prompts") and isinstance(value, Sequence) else None
-            found = np.shape(value) if found is None else found
-            if value is not None and not callable(value) and found != wanted:
-                raise ValueError(
-                    f"rollouts {self.name!r}: {key} has shape {found}, but rewards {shape} asks for {wanted}."
-                )
 
     @property
     def columns(self) -> tuple[str, ...]:
