@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from tailgrad.option_names import Explain, check_words, file_of, hint_for, no_more, split_equals
 
 Config = TypeVar("Config")
 
@@ -43,8 +44,9 @@ class OptionParser(argparse.ArgumentParser, Generic[Config]):
     """
 
     def __init__(self, command: str, description: str, config: type[Config], *, takes_file: bool = True) -> None:
-        usage = f"tailgrad {command} {_positionals(config)}[--config FILE.yaml] [options, which override the file's]"
-        super().__init__(prog=f"tailgrad {command}", usage=usage if takes_file else None, description=description)
+        words = f"{_positionals(config)}[--config FILE.yaml] [options, which override the file's]"
+        usage = f"tailgrad {command} {words}" if takes_file else None
+        super().__init__(prog=f"tailgrad {command}", usage=usage, description=description, allow_abbrev=False)
         self.command, self.config, self.takes_file = command, config, takes_file
         hints, groups = get_type_hints(config), dict[str | None, Any]({None: self})
         for entry in _options_of(config):
@@ -70,7 +72,8 @@ class OptionParser(argparse.ArgumentParser, Generic[Config]):
         """
         words = split_equals(words)
         check_words(words, self)
-        if self.takes_file and (path := file_of(words)):
+        path = file_of(words)
+        if path and self.takes_file:
             for key, value in read_file(path, self).items():
                 action = option_of(self, key)
                 action.default, action.required = _value(path, action, value), False
@@ -152,63 +155,12 @@ def json_object(text: str) -> dict[str, Any]:
     return value
 
 
-Explain = Callable[[str], str | None]
-"""What to say of a name that is no option."""
-
-
-def _no_more(name: str) -> None:
-    return None
-
-
-def split_equals(words: Iterable[str]) -> list[str]:
-    """The words, `--config=FILE` as two."""
-    return [word for given in words for word in (given.split("=", 1) if given.startswith("--config=") else [given])]
-
-
-def file_of(words: Sequence[str]) -> Path | None:
-    """The file that `--config` names."""
-    if "--config" not in words:
-        return None
-    place = words.index("--config") + 1
-    if place == len(words):
-        raise ValueError("--config names no file: write --config file.yaml.")
-    return Path(words[place])
-
-
-def check_words(words: Iterable[str], parser: argparse.ArgumentParser, explain: Explain = _no_more) -> None:
-    """Refuse what is no option, nor the beginning of a single one, which argparse takes for it.
-
-    Args:
-        words: The command line.
-        parser: The command's parser.
-        explain: What to say of a name that is no option; None is to name the nearest one.
-
-    Raises:
-        ValueError: The message has the nearest option.
-    """
-    options = {**parser._option_string_actions, "--config": argparse.Action(["--config"], "config")}
-    for word in words:
-        name = word.partition("=")[0]
-        if not name.startswith("--") or name in options:
-            continue
-        begins = {action.dest for option, action in options.items() if option.startswith(name)}
-        more = explain(name.removeprefix("--"))
-        if len(begins) != 1 or more:
-            hint = f": {more}." if more else _hint(name, options, parser)
-            raise ValueError(f"{name} is no option of `{parser.prog}`{hint}")
-
-
-def _hint(name: str, known: Iterable[str], parser: argparse.ArgumentParser, quote: str = "") -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {quote}{close[0]}{quote}?" if close else f"; `{parser.prog} --help` lists the options."
-
-
 def option_of(parser: argparse.ArgumentParser, key: str) -> argparse.Action:
     """The option of this name."""
     return next(action for action in parser._actions if action.dest == key)
 
 
-def read_file(path: Path, parser: argparse.ArgumentParser, explain: Explain = _no_more) -> dict[str, Any]:
+def read_file(path: Path, parser: argparse.ArgumentParser, explain: Explain = no_more) -> dict[str, Any]:
     """Read a YAML file of a command's options.
 
     Args:
@@ -240,7 +192,7 @@ def read_file(path: Path, parser: argparse.ArgumentParser, explain: Explain = _n
             continue
         if key not in options:
             more = explain(str(key))
-            hint = f": {more}." if more else _hint(str(key), options, parser, quote="'")
+            hint = f": {more}." if more else hint_for(str(key), options, parser.prog)
             raise ValueError(f"{name} has the key {key!r}, which is no option of `{parser.prog}`{hint}")
         _check_value(name, key, value, options[key])
     return values
@@ -249,30 +201,40 @@ def read_file(path: Path, parser: argparse.ArgumentParser, explain: Explain = _n
 def _check_value(name: str, key: str, value: Any, option: argparse.Action) -> None:
     """Refuse what the parser would hand on as it is, without the check that it makes of text."""
     if option.choices and isinstance(value, bool):
-        allowed = ", ".join(map(str, option.choices))
-        raise ValueError(
-            f"{name}: {key} is read as {str(value).lower()}, as YAML reads yes, no, on and off; allowed are {allowed}. "
-            f'Put the word in quotes: {key}: "{"yes" if value else "no"}".'
-        )
+        raise ValueError(f"{name}: {_is_no_text(key, value, option.choices)}")
     if isinstance(value, dict) and option.type is json_object:
         return
     if isinstance(value, list | dict) and option.nargs in (None, "?") and option.type is not str:
         raise ValueError(f"{name}: {key} is {value!r}; it takes one value.")
 
 
+def _is_no_text(key: str, value: bool, choices: Iterable[Any] | None) -> str:
+    """What to say of a word that YAML has read as true or false."""
+    allowed = f"; allowed are {', '.join(map(str, choices))}" if choices else ""
+    return (
+        f"{key} is read as {str(value).lower()}, as YAML reads yes, no, on and off{allowed}. "
+        f'Put the word in quotes, such as {key}: "{"yes" if value else "no"}".'
+    )
+
+
 def _value(path: Path, action: argparse.Action, value: Any) -> Any:
     """A value of the file, read as the command line reads the same words."""
     if value is None and not action.required:
         return action.default
-    if isinstance(value, Mapping):
-        return dict(value)
     many = action.nargs == "+"
+    if action.type is json_object and isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Mapping) or (isinstance(value, list) and not (many and value)):
+        takes = "one or more values" if many else "one value"
+        raise ValueError(f"config {str(path)!r}: {action.dest} is {value!r}; it takes {takes}.")
     read = [_read(path, action, one) for one in (value if isinstance(value, list) else [value])]
     return read if many else read[0]
 
 
 def _read(path: Path, action: argparse.Action, value: Any) -> Any:
     convert: Any = action.type
+    if convert is str and isinstance(value, bool):
+        raise ValueError(f"config {str(path)!r}: {_is_no_text(action.dest, value, action.choices)}")
     try:
         read = convert(str(value))
         if value is None or isinstance(value, list | dict) or (action.choices and read not in action.choices):

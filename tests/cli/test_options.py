@@ -86,6 +86,20 @@ WRONG = [
     ("trust: perhaps", "trust is 'perhaps'; it must be true or false"),
     ("out:", "out is None; it must be a text"),
     ("- out", "is not a mapping of options to values"),
+    ("out: [a, b]", "out is ['a', 'b']; it takes one value"),
+    ("out: {a: b}", "out is {'a': 'b'}; it takes one value"),
+    ("out: []", "out is []; it takes one value"),
+    ("kind: [a]", "kind is ['a']; it takes one value"),
+    ("trust: {a: b}", "trust is {'a': 'b'}; it takes one value"),
+    ("kwargs: [a]", "kwargs is ['a']; it takes one value"),
+    ("tables: {a: b}", "tables is {'a': 'b'}; it takes one or more values"),
+    ("budgets: []", "budgets is []; it takes one or more values"),
+    (
+        "tables: [yes]",
+        "tables is read as true, as YAML reads yes, no, on and off. Put the word in quotes, such as tables",
+    ),
+    ("out: off", 'out is read as false, as YAML reads yes, no, on and off. Put the word in quotes, such as out: "no"'),
+    ("kind: no", "kind is read as false, as YAML reads yes, no, on and off; allowed are a, b. Put the word in quotes"),
 ]
 
 
@@ -105,6 +119,13 @@ def test_a_file_that_cannot_be_used_is_named(write, text: str, message: str) -> 
         (["t"], "the following arguments are required: --out"),
         (["--out", "o"], "the following arguments are required: TABLE"),
         (["t", "--out", "o", "--bugets", "1"], "--bugets is no option of `tailgrad every`; did you mean --budgets?"),
+        (["t", "--ou", "o"], "--ou is no option of `tailgrad every`; did you mean --out?"),
+        (["t", "--out", "o", "--conf", "f"], "--conf is no option of `tailgrad every`; did you mean --config?"),
+        (["t", "--out", "o", "--k=1"], "--k is no option of `tailgrad every`; did you mean --kwargs or --kind?"),
+        (["--tables", "t", "--out", "o"], "--tables is no option of `tailgrad every`: write TABLE without --tables."),
+        (["--table=t", "--out", "o"], "--table is no option of `tailgrad every`: write TABLE without --table."),
+        (["t", "--config", "f", "--config", "g"], "--config is given twice: give one file."),
+        (["t", "--config=f", "--config", "g"], "--config is given twice: give one file."),
         (["t", "--out", "o", "--n", "x"], "argument --n: invalid int value: 'x'"),
         (["t", "--out", "o", "--kind", "c"], "argument --kind: invalid choice: 'c'"),
     ],
@@ -139,3 +160,40 @@ def test_the_same_thing_has_the_same_name_everywhere() -> None:
     assert not [command for command, names in options.items() if names & others]
     of_rewards = {entry.name for entry in fields(RewardOptions)} - {"reward_revision", "reward_device"}
     assert all(options[command] >= of_rewards for command in (train, sample, score))
+
+
+OLD = [
+    ("sample", "model", "did you mean --model_name_or_path?"),
+    ("score", "model", "did you mean --model_name_or_path?"),
+    ("fidelity", "model", "did you mean --model_name_or_path?"),
+    ("train", "model", "did you mean --model_name_or_path?"),
+    ("fidelity", "revision", "did you mean --model_revision?"),
+    ("sample", "dataset", "did you mean --dataset_name?"),
+    ("sample", "max_new_tokens", "did you mean --max_completion_length?"),
+    ("score", "reward", "did you mean --reward_funcs or --reward_model_name_or_path?"),
+    ("train", "reward_model_dtype", "did you mean --reward_dtype?"),
+    ("curve", "m", "did you mean --num_generations?"),
+    ("fidelity", "m", "did you mean --num_generations?"),
+    ("score", "table", "write TABLE without --table."),
+    ("fidelity", "table", "write TABLE without --table."),
+    ("quickstart", "steps", "did you mean --max_steps?"),
+    ("quickstart", "split", "did you mean --dataset_split?"),
+]
+
+
+@pytest.mark.parametrize(("command", "old", "hint"), OLD, ids=[f"{command}-{old}" for command, old, _ in OLD])
+def test_an_option_of_the_first_version_is_told_what_has_its_place(command: str, old: str, hint: str, capsys) -> None:
+    assert main([command, f"--{old}", "x"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"tailgrad {command}: error: --{old} is no option of `tailgrad {command}`")
+    assert said.endswith(f"{hint}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_no_command_drops_a_file_or_takes_an_abbreviation(command, capsys) -> None:
+    name = command.__name__.rpartition(".")[2]
+    assert main([name, "--conf", "options.yaml"]) == 2
+    assert f"--conf is no option of `tailgrad {name}`; did you mean --config?" in capsys.readouterr().err
+    assert main([name, "--config", "one.yaml", "--config=two.yaml"]) == 2
+    assert "error: --config is given twice: give one file." in capsys.readouterr().err
+    assert not command.make_parser().allow_abbrev

@@ -59,11 +59,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train": {"temperature": "warm"}}, "train, for grpo with m = 8: .*invalid float value: 'warm'"),
     ({"train": {"advantage_scaling": "bach"}}, "advantage_scaling = 'bach' is unknown"),
     ({"train": {"loss_type": ["a", "b"]}}, "train, for grpo with m = 8: "),
-    (
-        {"sample": {"max_completion_lenght": 9}},
-        "sample has the option 'max_completion_lenght', .* did you mean 'max_completion_length'",
-    ),
-    ({"sample": {"trust_remote_code": True}}, "trust_remote_code cannot be given in `sample`"),
+    ({"train": {"num-iterations": 2}}, "train has the option 'num-iterations', .* did you mean 'num_iterations'"),
     ({"train": {"num_iterations": 2}}, "checkpoint 1 lies amid a batch of rollouts, which serves 2 backward passes"),
     ({"results": "policy"}, "policy' is a folder; name a file"),
 ]

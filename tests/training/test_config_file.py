@@ -66,7 +66,12 @@ def test_both_spellings_of_the_option(tmp_path: Path, spelling: list[str]) -> No
     ("words", "message"),
     [
         (["--estimater", "tea"], "--estimater is no option of `tailgrad train`; did you mean --estimator?"),
-        (["--num_generation=16"], "--num_generation is no option of `tailgrad train`; did you mean --num_generations?"),
+        (
+            ["--num_generation=16"],
+            "--num_generation is no option of `tailgrad train`; did you mean --num_generations or "
+            "--num_generations_eval?",
+        ),
+        (["--estim", "tea"], "--estim is no option of `tailgrad train`; did you mean --estimator?"),
         (["--zzz"], "--zzz is no option of `tailgrad train`; `tailgrad train --help` lists the options."),
     ],
 )
@@ -75,8 +80,17 @@ def test_a_word_that_is_no_option(capsys, words: list[str], message: str) -> Non
     assert capsys.readouterr().err.splitlines()[0] == f"tailgrad train: error: {message}"
 
 
-def test_the_beginning_of_one_option_stands_for_it(tmp_path: Path) -> None:
-    words = ["--estim", "grpo", "--num-generations=8", "--use_cpu", "--bf16", "false", "--output_dir", str(tmp_path)]
+def test_an_option_may_be_written_with_dashes(tmp_path: Path) -> None:
+    words = [
+        "--estimator",
+        "grpo",
+        "--num-generations=8",
+        "--use_cpu",
+        "--bf16",
+        "false",
+        "--output_dir",
+        str(tmp_path),
+    ]
     _, config, *_ = make_parser().read(words)
     assert (config.estimator, config.num_generations) == ("grpo", 8)
 

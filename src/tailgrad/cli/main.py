@@ -21,7 +21,8 @@ COMMANDS = (train, sample, score, curve, fidelity, grid, quickstart)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for unusable input, 130 interrupted, 141 where nobody reads on."""
-    parser = argparse.ArgumentParser(prog="tailgrad", description="Train for best-of-N, and measure what it bought.")
+    about = "Train for best-of-N, and measure what it bought."
+    parser = argparse.ArgumentParser(prog="tailgrad", description=about, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"tailgrad {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")
     known = {module.__name__.rpartition(".")[2]: module for module in COMMANDS}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from tailgrad.estimators import belongs_to_estimators, bind, parse_estimator, with_budget
+from tailgrad.option_names import OF_OLD, hint_for
+from tailgrad.rollouts.config import SampleConfig
 
 if TYPE_CHECKING:
     from tailgrad.grid.config import GridConfig
@@ -60,7 +63,13 @@ def _check_options(config: GridConfig) -> None:
             _check_kwargs(f"{option} of {name}", options.get(option) or {})
     for option in sorted({*config.train, *config.sample} & {*_SET_BY_THE_GRID}):
         raise ValueError(f"the grid sets {option} itself: leave it out of `train` and `sample`.")
+    if "trust_remote_code" in config.sample:
+        raise ValueError("trust_remote_code cannot be given in `sample`.")
+    for option in config.sample:
+        check_known("sample", option, [entry.name for entry in fields(SampleConfig)])
     for option in config.train:
+        if option in OF_OLD:  # other names are looked at when the parser of `tailgrad train` is loaded
+            check_known("train", option, [new for names in OF_OLD.values() for new in names])
         if of_estimator := belongs_to_estimators(option):
             words = of_estimator.replace("write --estimator", "write in `estimators`")
             raise ValueError(f"{option} in `train` is no option of `tailgrad train`: {words}.")
@@ -70,6 +79,22 @@ def _check_options(config: GridConfig) -> None:
             "file how many prompts a step has (prompts_a_step) and how many rollouts go through the policy at once "
             "(per_device_train_batch_size)."
         )
+
+
+def check_known(command: str, name: str, known: Collection[str]) -> None:
+    """Refuse an option that a command does not have.
+
+    Args:
+        command: "train" or "sample".
+        name: The option.
+        known: The command's options.
+
+    Raises:
+        ValueError: The message has the option that was meant.
+    """
+    if name not in known:
+        hint = hint_for(name, known, f"tailgrad {command}")
+        raise ValueError(f"{command} has the option {name!r}, which `tailgrad {command}` does not know{hint}")
 
 
 def _check_kwargs(name: str, value: Any) -> None:

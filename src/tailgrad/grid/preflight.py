@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib.machinery import PathFinder
 from typing import Any
 
+from tailgrad.grid.checks import check_known
 from tailgrad.grid.commands import train_options
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import Training, cells
 from tailgrad.models.loading import check_model_name
 from tailgrad.rewards.load import TRL_REWARDS, names_function
-from tailgrad.rollouts import SampleConfig
 from tailgrad.runner import flags
 
 
@@ -49,7 +48,6 @@ def check_start(config: GridConfig) -> None:
         for split in ("choose", "test"):
             with _named(f"prompts {name!r}, {split}"):
                 prompts_of(config, name, split, config.test_prompts if split == "test" else None)
-    _check_sample_options(config)
     _check_trainings(config)
 
 
@@ -77,22 +75,6 @@ def _named(what: str) -> Iterator[None]:
         raise FileNotFoundError(f"{what}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{what}: {error}") from error
-
-
-def _check_sample_options(config: GridConfig) -> None:
-    """Refuse options that `tailgrad sample` does not have."""
-    known = {entry.name for entry in fields(SampleConfig)}
-    for name in config.sample:
-        if name == "trust_remote_code":
-            raise ValueError("trust_remote_code cannot be given in `sample`.")
-        _check_known("sample", name, known)
-
-
-def _check_known(command: str, name: str, known: set[str]) -> None:
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; `tailgrad {command} --help` lists them."
-        raise ValueError(f"{command} has the option {name!r}, which `tailgrad {command}` does not know{hint}")
 
 
 def _check_trainings(config: GridConfig) -> None:
@@ -128,9 +110,9 @@ def _parsed(config: GridConfig, training: Training) -> tuple[Any, ...]:
     from tailgrad.training.launch import make_parser
 
     parser = make_parser()
-    known = {option.removeprefix("--") for option in parser._option_string_actions}
+    known = [option.removeprefix("--") for option in parser._option_string_actions if "-" not in option.lstrip("-")]
     for name in config.train:
-        _check_known("train", name, known)
+        check_known("train", name, known)
     what = f"train, for {training.estimator} with m = {training.m}"
     logging.disable(logging.WARNING)  # what the training will say is not said for each
     try:

@@ -13,7 +13,8 @@ from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig, TrlParser
 from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.estimators import belongs_to_estimators
-from tailgrad.options import check_words, file_of, read_file, split_equals
+from tailgrad.option_names import check_words, file_of, split_equals
+from tailgrad.options import read_file
 
 MOST_USED: Final = (
     *("model_name_or_path", "dataset_name", "reward_funcs", "reward_model_name_or_path", "reward_weights"),
@@ -48,7 +49,9 @@ class TrainParser(TrlParser):
 
     def __init__(self, dataclass_types: Iterable[type]) -> None:
         usage = "tailgrad train [--config FILE.yaml] [options, which override those of the file]"
-        super().__init__(dataclass_types, prog="tailgrad train", usage=usage, formatter_class=_OneName)
+        super().__init__(
+            dataclass_types, prog="tailgrad train", usage=usage, formatter_class=_OneName, allow_abbrev=False
+        )
         text = "show the options of TRL and transformers too, all of them"
         self.add_argument(
             "--help_all", action=_HelpAll, nargs=0, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=text
