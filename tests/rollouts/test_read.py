@@ -196,11 +196,14 @@ def test_an_array_that_pandas_wrote_with_its_header_or_index_is_refused(
     np.testing.assert_array_equal(read_rollouts(tmp_path / "a.csv").rewards, rewards + 0.25)
 
 
-@pytest.mark.parametrize("text", ["0,0.5\n0,0.25\n1,0.75\n", "7,1\n7,0\n", "3,\n1,0.5\n3,0.25\n"])
+@pytest.mark.parametrize(
+    "text", ["0,0.5\n0,0.25\n1,0.75\n", "7,1\n7,0\n", "3,\n1,0.5\n3,0.25\n", "5,0,0.5\n5,1,0.25\n"]
+)
 def test_prompts_and_rewards_without_a_header_are_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.csv': its two columns look like prompt_id and reward: give it a header"):
+    with pytest.raises(ValueError, match=r"a\.csv': its first column looks like prompt_id: give it a header"):
         rollouts_of(tmp_path / "a.csv", text)
-    rollouts_of(tmp_path / "a.csv", "prompt_id,reward\n" + text)
+    header = "prompt_id,response_index,reward" if text.startswith("5") else "prompt_id,reward"
+    assert rollouts_of(tmp_path / "a.csv", f"{header}\n{text}").n == 2
 
 
 @pytest.mark.parametrize(
@@ -265,6 +268,18 @@ def test_columns_that_hold_something_else_than_ours_are_left_out(
         known = known_of(rollouts := read_rollouts(tmp_path / f"a{ending}"))
     assert known == {"rewards"}
     np.testing.assert_array_equal(rollouts.rewards, [[1, 0], [2, np.nan]])
+
+
+def test_a_damaged_column_is_an_error_and_not_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"prompt": ["a"] * 2000, "reward": [1.0] * 2000, "num_tokens": list(range(2000))})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    data = path.read_bytes()
+    at = data.index(np.arange(700, 800, dtype=np.int64).tobytes())
+    path.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    rollouts = read_rollouts(path)
+    with pytest.raises(ValueError, match=r"a\.parquet': column 'num_tokens' cannot be read"):
+        _ = rollouts.num_tokens
 
 
 def test_a_json_file_of_columns_on_one_line_or_more(tmp_path: Path) -> None:

@@ -117,8 +117,10 @@ def _not_rewards(lines: list[list[str]]) -> str | None:
     column = [cells[0] for cells in lines]
     if len(column) > 2 and max(map(len, lines)) > 1 and _counts(column):
         return f"its first column is {','.join(column[:3])}, ..., an index: {of_pandas}"
-    if {len(cells) for cells in lines} == {2} and all(map(str.isdecimal, column)) and len(set(column)) < len(column):
-        return "its two columns look like prompt_id and reward: give it a header, the line prompt_id,reward"
+    whole = all(map(str.isdecimal, column)) and len(set(column)) < len(column)
+    two = {len(cells) for cells in lines} == {2}
+    if whole and (two or not all(cells[-1].isdecimal() for cells in lines if cells[-1])):
+        return "its first column looks like prompt_id: give it a header, such as the line prompt_id,reward"
     return None
 
 
