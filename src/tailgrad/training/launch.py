@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from trl import (
     DatasetMixtureConfig,
@@ -84,25 +85,8 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
     schedule = Schedule.of(config, train_rows)
     check_schedule(schedule, config)
     checkpoint = resolve_resume(config.resume_from_checkpoint, config, schedule)
-    config.model_init_kwargs = {
-        "revision": model.model_revision,
-        "dtype": model.dtype,
-        "attn_implementation": model.attn_implementation,
-        "trust_remote_code": config.trust_remote_code,
-        **(config.model_init_kwargs or {}),
-    }
     rewards = load_rewards(script, reward_names, config.trust_remote_code)
-    with loading_errors(policy, "policy"):
-        trainer = TailGRPOTrainer(
-            model=policy,
-            reward_funcs=rewards,
-            args=config,
-            train_dataset=train_rows,
-            eval_dataset=eval_rows,
-            quantization_config=get_quantization_config(model),
-            peft_config=get_peft_config(model),
-            callbacks=[TrainingEvents()],
-        )
+    trainer = _trainer(policy, rewards, config, model, train_rows, eval_rows)
     if checkpoint:
         trainer.accelerator.print(_resumption(step_of(checkpoint), schedule.total))
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -112,6 +96,30 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
         trainer.push_to_hub(dataset_name=script.dataset_name)
     if hasattr(trainer, "end"):  # transformers 5.18: trackers are told, and the processes part
         trainer.end()
+
+
+def _trainer(
+    policy: str, rewards: list[Reward], config: TailGRPOConfig, model: ModelConfig, train_rows: Any, eval_rows: Any
+) -> TailGRPOTrainer:
+    """The trainer, with the policy loaded as the options say."""
+    config.model_init_kwargs = {
+        "revision": model.model_revision,
+        "dtype": model.dtype,
+        "attn_implementation": model.attn_implementation,
+        "trust_remote_code": config.trust_remote_code,
+        **(config.model_init_kwargs or {}),
+    }
+    with loading_errors(policy, "policy"):
+        return TailGRPOTrainer(
+            model=policy,
+            reward_funcs=rewards,
+            args=config,
+            train_dataset=train_rows,
+            eval_dataset=eval_rows,
+            quantization_config=get_quantization_config(model),
+            peft_config=get_peft_config(model),
+            callbacks=[TrainingEvents()],
+        )
 
 
 def names_of_rewards(script: TrainArguments) -> list[str]:

@@ -61,6 +61,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     """
 
     args: TailGRPOConfig
+    _run: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -81,17 +82,9 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     ) -> None:
         self.started_from = model if isinstance(model, str) else _name_of(model)
         config = config_of(args, self.started_from)
-        options = config.estimator_options()
-        self._estimate: Callable[..., Tensor] = bind(config.estimator_name, **options)
-        self._smallest_group = smallest_group(config.estimator_name, **options)
-        self._forecast = {name: options[name] for name in ("tail_fraction", "tail") if name in options}
+        self._bind_estimator(config)
         self._adapter = peft_config.to_dict() if peft_config is not None else None  # before peft fills it in
-        self.schedule = Schedule.of(config, train_dataset)
-        check_schedule(self.schedule, config)
-        _say_what_no_longer_acts(config)
-        for words in (unused_prompts(self.schedule, config), _small_evaluation(config, self._smallest_group)):
-            if words:
-                logger.warning(words)
+        self._plan_steps(config, train_dataset)
         super().__init__(
             model=model,
             reward_funcs=_checked_all(reward_funcs, config.reward_timeout),
@@ -108,6 +101,26 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
+        self._complete_setup()
+
+    def _bind_estimator(self, config: TailGRPOConfig) -> None:
+        """Fix the estimator with its options, and those of them that the logged forecast shares."""
+        options = config.estimator_options()
+        self._estimate: Callable[..., Tensor] = bind(config.estimator_name, **options)
+        self._smallest_group = smallest_group(config.estimator_name, **options)
+        self._forecast = {name: options[name] for name in ("tail_fraction", "tail") if name in options}
+
+    def _plan_steps(self, config: TailGRPOConfig, train_dataset: Any) -> None:
+        """Lay the steps out before a model is loaded: refuse what cannot be, and say what does not act."""
+        self.schedule = Schedule.of(config, train_dataset)
+        check_schedule(self.schedule, config)
+        _say_what_no_longer_acts(config)
+        for words in (unused_prompts(self.schedule, config), _small_evaluation(config, self._smallest_group)):
+            if words:
+                logger.warning(words)
+
+    def _complete_setup(self) -> None:
+        """What TRL's setup comes before: a look at the loaded policy, and the callback of `save_at_steps`."""
         self.corrects_old_rollouts = self.args.off_policy_correction
         if self.corrects_old_rollouts:
             _check_no_dropout(self.model)
@@ -115,7 +128,6 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         make_savable(self.model.generation_config)
         if self.args.save_at_steps:
             self.add_callback(SaveAtSteps(self.args.save_at_steps))
-        self._run: dict[str, Any] | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """Train, or go on from a checkpoint to the weights of a training that was not interrupted.
