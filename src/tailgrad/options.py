@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
@@ -160,13 +160,16 @@ def option_of(parser: argparse.ArgumentParser, key: str) -> argparse.Action:
     return next(action for action in parser._actions if action.dest == key)
 
 
-def read_file(path: Path, parser: argparse.ArgumentParser, explain: Explain = no_more) -> dict[str, Any]:
+def read_file(
+    path: Path, parser: argparse.ArgumentParser, explain: Explain = no_more, texts: Collection[str] = ()
+) -> dict[str, Any]:
     """Read a YAML file of a command's options.
 
     Args:
         path: The file.
         parser: The command's parser.
         explain: What to say of a key that is no option; None is to name the nearest one.
+        texts: Options that take one text and nothing else, where the parser itself does not tell.
 
     Returns:
         Values by name; `env`, which TRL takes beside them, may be among them where the parser is TRL's.
@@ -194,17 +197,18 @@ def read_file(path: Path, parser: argparse.ArgumentParser, explain: Explain = no
             more = explain(str(key))
             hint = f": {more}." if more else hint_for(str(key), options, parser.prog)
             raise ValueError(f"{name} has the key {key!r}, which is no option of `{parser.prog}`{hint}")
-        _check_value(name, key, value, options[key])
+        _check_value(name, key, value, options[key], is_text=key in texts)
     return values
 
 
-def _check_value(name: str, key: str, value: Any, option: argparse.Action) -> None:
+def _check_value(name: str, key: str, value: Any, option: argparse.Action, is_text: bool) -> None:
     """Refuse what the parser would hand on as it is, without the check that it makes of text."""
-    if option.choices and isinstance(value, bool):
-        raise ValueError(f"{name}: {_is_no_text(key, value, option.choices)}")
+    words = value if isinstance(value, list) and option.type is str else [value] if option.choices or is_text else []
+    for flag in (word for word in words if isinstance(word, bool)):
+        raise ValueError(f"{name}: {_is_no_text(key, flag, option.choices)}")
     if isinstance(value, dict) and option.type is json_object:
         return
-    if isinstance(value, list | dict) and option.nargs in (None, "?") and option.type is not str:
+    if isinstance(value, list | dict) and option.nargs in (None, "?") and (is_text or option.type is not str):
         raise ValueError(f"{name}: {key} is {value!r}; it takes one value.")
 
 

@@ -28,6 +28,14 @@ CPU = "use_cpu: true\nbf16: false\n"
         ("lr_scheduler_type: yes", "cosine"),
         ("num_generations: [16, 32]", "it takes one value"),
         ("beta: {a: 1}", "it takes one value"),
+        ("output_dir: [a, b]", "output_dir is ['a', 'b']; it takes one value"),
+        ("prompt_column: {a: b}", "it takes one value"),
+        (
+            "prompt_column: off",
+            "prompt_column is read as false, as YAML reads yes, no, on and off. Put the word in quotes",
+        ),
+        ("dataset_name: yes", "dataset_name is read as true"),
+        ("reward_funcs: [accuracy_reward, no]", "reward_funcs is read as false"),
     ],
 )
 def test_a_broken_file(tmp_path: Path, capsys, text: str, message: str) -> None:
@@ -110,3 +118,12 @@ def test_the_help_has_our_options_first_and_all_others_when_asked(capsys) -> Non
 
 def test_the_most_used_options_are_there() -> None:
     assert set(MOST_USED) <= {action.dest for action in make_parser()._actions}
+
+
+def test_what_may_be_a_text_or_a_flag_may_be_either(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    own = "scale_rewards: false\nresume_from_checkpoint: true\nmodel_init_kwargs: {a: 1}\nreport_to: [none]\n"
+    path.write_text(CPU + f"output_dir: {tmp_path}\nnum_generations: 8\n" + own)
+    _, config, *_ = make_parser().read(["--config", str(path)])
+    assert (config.scale_rewards, config.resume_from_checkpoint) == ("none", True)
+    assert config.model_init_kwargs == {"a": 1}

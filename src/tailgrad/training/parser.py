@@ -6,7 +6,7 @@ import argparse
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, get_type_hints
 
 from transformers import TrainingArguments
 from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig, TrlParser
@@ -23,6 +23,9 @@ MOST_USED: Final = (
     *("eval_strategy", "save_steps", "resume_from_checkpoint", "report_to", "seed"),
 )
 """Options of TRL and transformers that the short help has."""
+
+_TEXT_OR_FLAG: Final = {"resume_from_checkpoint", "scale_rewards", "hub_token", "fsdp"}
+"""Options whose type is a text, and of which TRL or transformers take true and false as well."""
 
 
 class _OneName(argparse.ArgumentDefaultsHelpFormatter):
@@ -72,7 +75,7 @@ class TrainParser(TrlParser):
         """
         words = split_equals(words)
         if path := file_of(words):
-            read_file(path, self, belongs_to_estimators)
+            read_file(path, self, belongs_to_estimators, _texts(self.dataclass_types))
         check_words(words, self, belongs_to_estimators)
         return tuple(self.parse_args_and_config(words))
 
@@ -99,6 +102,12 @@ class TrainParser(TrlParser):
             formatter.add_arguments([action for name in names for action in self._actions if action.dest == name])
             formatter.end_section()
         return formatter.format_help()
+
+
+def _texts(dataclass_types: Iterable[type]) -> set[str]:
+    """The options that take one text and nothing else."""
+    hints = [(name, hint) for one in dataclass_types for name, hint in get_type_hints(one).items()]
+    return {name for name, hint in hints if hint in (str, str | None)} - _TEXT_OR_FLAG
 
 
 def _names(*dataclass_types: type) -> set[str]:
