@@ -27,7 +27,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-# The models of the tests are tiny: one thread an operation is the fastest.
+# The models of the tests are tiny: one thread per operation is the fastest.
 test check-tests nightly-tests mutate mutate-core lowest: export OMP_NUM_THREADS := 1
 
 .PHONY: quickstart docs test check nightly check-format check-lint check-types check-wheel check-tests \

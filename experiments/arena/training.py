@@ -24,7 +24,7 @@ _BETA_1, _BETA_2, _EPS = 0.9, 0.999, 1e-8
 
 
 class World(Protocol):
-    """What the two worlds share; parameters are `[S, D]`, one row a run."""
+    """What the two worlds share; parameters are `[S, D]`, one row per run."""
 
     draws: int
     """Uniform numbers that one rollout takes."""

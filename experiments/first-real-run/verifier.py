@@ -201,5 +201,5 @@ def text_of(completion: str | list[dict[str, str]]) -> str:
 
 
 def score(completions: list[str | list[dict[str, str]]], instruction: list[str], **_: object) -> list[float]:
-    """Rewards of a batch, as TRL and tailgrad call it: one completion and one `instruction` a response."""
+    """Rewards of a batch, as TRL and tailgrad call it: one completion and one `instruction` per response."""
     return [reward_of(text_of(given), asked) for given, asked in zip(completions, instruction, strict=True)]

@@ -106,7 +106,7 @@ def log_policy(features: Tensor, theta: Tensor) -> Tensor:
 
 
 def clipped_loss(now: Tensor, ratios: Tensor, advantages: Tensor, clip: float) -> Tensor:
-    """GRPO's loss, one token a response, summed over the seeds; the reference policy is uniform."""
+    """GRPO's loss, one token per response, summed over the seeds; the reference policy is uniform."""
     gain = torch.minimum(ratios * advantages, ratios.clamp(1 - clip, 1 + clip) * advantages)
     to_reference = -math.log(RESPONSES) - now
     return -(gain - KL_WEIGHT * (to_reference.exp() - to_reference - 1)).mean(dim=(1, 2)).sum()

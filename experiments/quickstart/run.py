@@ -120,7 +120,9 @@ def draw_frontier(rows: list[dict[str, Any]], path: Path) -> None:
     for estimator, marker in zip(ESTIMATORS, "os", strict=True):
         points = sorted((row["kl"], row["v_n"]) for row in rows if row["estimator"] == estimator)
         axes.plot(*zip(*points, strict=True), marker, label=estimator, alpha=0.8)
-    axes.set(xscale="log", xlabel="KL to the base policy (nats a response)", ylabel=f"V_{DEPLOY_N}, validation prompts")
+    axes.set(
+        xscale="log", xlabel="KL to the base policy (nats per response)", ylabel=f"V_{DEPLOY_N}, validation prompts"
+    )
     axes.legend(frameon=False)
     figure.savefig(path.with_suffix(".png"), dpi=160)
     plt.close(figure)

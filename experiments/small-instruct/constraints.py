@@ -117,7 +117,7 @@ def reward_of(response: str, checks: Checks) -> float:
 
 
 def score(completions: Sequence[str | list[dict[str, str]]], checks: Sequence[str], **_: object) -> list[float]:
-    """Rewards of a batch, as TRL and tailgrad call it: one completion and one `checks` a response."""
+    """Rewards of a batch, as TRL and tailgrad call it: one completion and one `checks` per response."""
     texts = (given if isinstance(given, str) else given[-1]["content"] for given in completions)
     return [reward_of(text, json.loads(asked)) for text, asked in zip(texts, checks, strict=True)]
 

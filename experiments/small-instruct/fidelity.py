@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=HERE / "results" / "fidelity")
     parser.add_argument("--prompts", type=int, default=32)
-    parser.add_argument("--n", type=int, default=1024, help="responses a prompt")
+    parser.add_argument("--n", type=int, default=1024, help="responses per prompt")
     args = parser.parse_args()
     pool = OUT / f"pool-{args.prompts}x{args.n}"
     tables = {label: pool / f"{label}.parquet" for label in rewards_at_hand()}

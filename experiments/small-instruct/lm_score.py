@@ -1,7 +1,7 @@
 """How much better a larger language model predicts a response given its prompt than without it.
 
 The reward is (log p(response | prompt) - log p(response | empty instruction)) / tokens of the response, end token
-included, in nats a token: the pointwise mutual information per token under the large policy of `policy.py`. It has no
+included, in nats per token: the pointwise mutual information per token under the large policy of `policy.py`. It has no
 maximum. `score` is the reward function for `tailgrad`; the model is read from artifacts/policies/large.
 
 Policies trained on `score` end in responses of one or two tokens. `floored` divides by 8 where there are fewer, so that

@@ -33,7 +33,7 @@ class Forecast(Protocol):
     """Turns rewards into a forecast of V_N, the expected largest reward of `deploy_n` rollouts."""
 
     def __call__(self, rewards: Rewards, /, *args: Any, **options: Any) -> Float[Tensor, " P"]:
-        """Return one forecast a prompt."""
+        """Return one forecast per prompt."""
         ...
 
 

@@ -38,7 +38,7 @@ def draw(groups: int, m: int) -> Tensor:
 
 
 def gradients(advantages: Tensor, rewards: Tensor) -> Tensor:
-    """One gradient estimate a group for mu and for log sigma: `[groups, 2]`."""
+    """One gradient estimate per group for mu and for log sigma: `[groups, 2]`."""
     return torch.stack([(advantages * rewards).mean(1), (advantages * (rewards**2 - 1)).mean(1)], dim=1)
 
 

@@ -91,5 +91,5 @@ def test_grows_with_the_reward_and_never_below_minus_one() -> None:
 
 
 def test_wrong_rewards() -> None:
-    with pytest.raises(ValueError, match="entropic needs at least 3 rollouts a group, got 2: use more rollouts"):
+    with pytest.raises(ValueError, match="entropic needs at least 3 rollouts per group, got 2: use more rollouts"):
         bind("entropic")(torch.zeros(4, 2))

@@ -174,9 +174,9 @@ def test_in_a_flat_batch_each_group_gets_what_it_gets_alone(name: str, options: 
 
 def test_wrong_rewards() -> None:
     estimate = leave_two_out(bind("rloo"))
-    with pytest.raises(ValueError, match="needs at least 3 rollouts a group, got 2: use more rollouts"):
+    with pytest.raises(ValueError, match="needs at least 3 rollouts per group, got 2: use more rollouts"):
         estimate(torch.zeros(4, 2))
     with pytest.raises(ValueError, match=r"rewards\[1, 3\] is inf \(prompt 1, rollout 3\)"):
         estimate(torch.tensor([[0.0, 1.0, 2.0, 3.0], [0.0, 1.0, 2.0, math.inf]]))
-    with pytest.raises(ValueError, match="k = 4 needs at least 4 rollouts a group, got 3"):
+    with pytest.raises(ValueError, match="k = 4 needs at least 4 rollouts per group, got 3"):
         leave_two_out(bind("max_at_k", k=4))(torch.zeros(2, 4))

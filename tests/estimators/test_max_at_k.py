@@ -151,9 +151,9 @@ def test_loo_is_the_influence_of_deletion_on_the_u_statistic() -> None:
 @pytest.mark.parametrize(
     ("k", "baseline", "message"),
     [
-        (5, None, "k = 5 needs at least 5 rollouts a group, got 4"),
-        (5, "subset", "k = 5 with baseline = 'subset' needs at least 5 rollouts a group, got 4"),
-        (4, "loo", "k = 4 with baseline = 'loo' needs at least 5 rollouts a group, got 4"),
+        (5, None, "k = 5 needs at least 5 rollouts per group, got 4"),
+        (5, "subset", "k = 5 with baseline = 'subset' needs at least 5 rollouts per group, got 4"),
+        (4, "loo", "k = 4 with baseline = 'loo' needs at least 5 rollouts per group, got 4"),
         (5, "none", "needs at least 5"),
         (0, "subset", "k = 0 must be at least 1"),
     ],

@@ -105,7 +105,7 @@ def test_the_mean_of_more_is_quieter() -> None:
         ({"k": 4, "top": 0}, "top = 0 must lie between 1"),
         ({"k": 4, "quantile": 0.0}, r"quantile = 0.0 must lie in \(0, 1\]"),
         ({"k": 0, "top": 1}, "k = 0 must be at least 1"),
-        ({"k": 6, "top": 1}, "k = 6 needs at least 7 rollouts a group, got 6: use a smaller k or more rollouts"),
+        ({"k": 6, "top": 1}, "k = 6 needs at least 7 rollouts per group, got 6: use a smaller k or more rollouts"),
     ],
 )
 def test_options_out_of_range(options: Statistic, message: str) -> None:

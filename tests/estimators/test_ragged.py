@@ -110,7 +110,7 @@ def test_whole_numbers_and_empty_batches() -> None:
         ([1.0, 2.0], [0, 0], {}, TypeError, "torch tensor.*list"),
         (torch.zeros(2, 2), [0, 0], {}, ValueError, r"must be flat, \[B\], got shape \(2, 2\)"),
         (torch.zeros(3), [0, 0], {}, ValueError, "3 rewards need as many group ids, got 2"),
-        (torch.zeros(2), [0, 0], {"deploy_n": torch.ones(3)}, ValueError, "one N a rollout, 2, got 3"),
+        (torch.zeros(2), [0, 0], {"deploy_n": torch.ones(3)}, ValueError, "one N per rollout, 2, got 3"),
         (torch.tensor([0.0, 1.0, 2.0, -math.inf]), [1, 0, 1, 0], {}, ValueError, r"rewards\[3\] is -inf: rewards must"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a training tells of itself while it runs: one event a step, where it goes on from, and how long it took."""
+"""What a training tells of itself while it runs: one event per step, where it goes on from, and how long it took."""
 
 import json
 import shutil

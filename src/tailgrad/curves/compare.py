@@ -23,7 +23,7 @@ class Curve:
     Attributes:
         name: The method.
         seeds: Number of training seeds.
-        v_n: V_N with intervals, one column a budget.
+        v_n: V_N with intervals, one column per budget.
         per_seed: Mean V_N of each seed, `[S, K]`, over the prompts that `v_n` counts.
         measures: KL, response length and shares (see `Rollouts.measures`), those that are known, with intervals, one
             column each.

@@ -23,8 +23,8 @@ def sum_rewards(
     A rollout that no function scored is NaN; one that some scored gets the weighted sum of those.
 
     Args:
-        rewards_per_func: One column a reward function, rows of a group adjacent; NaN where not scored.
-        weights: One weight a reward function.
+        rewards_per_func: One column per reward function, rows of a group adjacent; NaN where not scored.
+        weights: One weight per reward function.
         num_generations: M, the rollouts of a group; divides B.
 
     Returns:

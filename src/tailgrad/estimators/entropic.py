@@ -61,7 +61,7 @@ def entropic(rewards: Rewards, *, validate: bool = True) -> Advantages:
     if validate:
         check_rewards(rewards)
     if rewards.shape[1] < smallest_entropic_group():
-        raise ValueError(f"entropic needs at least 3 rollouts a group, got {rewards.shape[1]}: use more rollouts")
+        raise ValueError(f"entropic needs at least 3 rollouts per group, got {rewards.shape[1]}: use more rollouts")
     relative = relative_rewards(rewards)
     n = num_scored(rewards)
     spread = -relative.nan_to_num(nan=0.0).amin(dim=1, keepdim=True)

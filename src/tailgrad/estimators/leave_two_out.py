@@ -59,7 +59,7 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
             check_rewards(rewards)
         prompts, rollouts = rewards.shape
         if rollouts < 3:
-            raise ValueError(f"leave_two_out needs at least 3 rollouts a group, got {rollouts}: use more rollouts")
+            raise ValueError(f"leave_two_out needs at least 3 rollouts per group, got {rollouts}: use more rollouts")
         rest = torch.arange(rollouts - 1, device=rewards.device).expand(rollouts, -1)
         rest = rest + (rest >= torch.arange(rollouts, device=rewards.device)[:, None])  # row j: all but j
         groups = rewards.to(torch.float64)[:, rest].masked_fill(torch.isnan(rewards)[:, :, None], torch.nan)

@@ -89,7 +89,7 @@ def max_at_k(
     if needed > rewards.shape[1]:
         given = "" if baseline is None else f" with baseline = {baseline!r}"
         raise ValueError(
-            f"k = {k}{given} needs at least {needed} rollouts a group, got {rewards.shape[1]}: "
+            f"k = {k}{given} needs at least {needed} rollouts per group, got {rewards.shape[1]}: "
             "use a smaller k or more rollouts"
         )
     relative = relative_rewards(rewards)

@@ -67,7 +67,7 @@ def order_grad(
     rollouts = rewards.shape[1]
     if k >= rollouts:
         raise ValueError(
-            f"k = {k} needs at least {k + 1} rollouts a group, got {rollouts}: use a smaller k or more rollouts"
+            f"k = {k} needs at least {k + 1} rollouts per group, got {rollouts}: use a smaller k or more rollouts"
         )
     relative = relative_rewards(rewards)
     gaps, order = sorted_gaps(relative)

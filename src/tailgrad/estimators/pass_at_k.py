@@ -49,7 +49,7 @@ def pass_at_k(rewards: Rewards, *, k: int, validate: bool = True) -> Advantages:
         check_rewards(rewards)
         check_binary(rewards, "pass_at_k")
     if k > rewards.shape[1]:
-        raise ValueError(f"k = {k} must not exceed the {rewards.shape[1]} rollouts a group: needs k <= m")
+        raise ValueError(f"k = {k} must not exceed the {rewards.shape[1]} rollouts per group: needs k <= m")
     values = rewards.to(torch.float64)
     n = num_scored(rewards)
     failures = (values == 0).sum(dim=1, keepdim=True).to(torch.float64)

@@ -34,13 +34,13 @@ def advantages_ragged(
     nothing beside large ones.
 
     Args:
-        rewards: One reward a rollout; NaN where it could not be scored.
+        rewards: One reward per rollout; NaN where it could not be scored.
         group_ids: The group of each rollout: a tensor of whole numbers, or a sequence of any hashable sortable
             labels, such as strings.
         estimator: A function from rewards `[P, M]` to advantages `[P, M]`, such as a value of `ESTIMATORS` or what
             `bind` returns. One of your own that needs more than two rollouts, or looks at the whole batch, comes as an
             `EstimatorRow` that says so.
-        **options: Passed on to the estimator. A tensor `deploy_n` holds one N a rollout, the same within a group.
+        **options: Passed on to the estimator. A tensor `deploy_n` holds one N per rollout, the same within a group.
 
     Returns:
         Advantages `[B]` on the mean scale: the gradient of one prompt is the mean over its own rollouts.
@@ -67,7 +67,7 @@ def advantages_ragged(
     budget = options.get("deploy_n")
     if isinstance(budget, Tensor) and budget.ndim == 1:
         if len(budget) != len(rewards):
-            raise ValueError(f"deploy_n must hold one N a rollout, {len(rewards)}, got {len(budget)}")
+            raise ValueError(f"deploy_n must hold one N per rollout, {len(rewards)}, got {len(budget)}")
         options["deploy_n"] = budget.new_zeros(len(size)).index_put((group,), budget.to(rewards.device))
     advantages = _one_by_one(estimator, table, options) if row.over_batch else estimator(table, **options)
     advantages = advantages.where(num_scored(table) >= smallest, 0.0)

@@ -74,14 +74,14 @@ def gradient_sketches(
     """Differentiate the log-probability of each response with respect to all parameters of the policy.
 
     The log-probability is that of `response_logprobs`: the sum over the response's tokens of log_softmax(logits /
-    temperature). One backward pass a response, many at once (`torch.func.vmap`); padding stands on the right, where
+    temperature). One backward pass per response, many at once (`torch.func.vmap`); padding stands on the right, where
     a causal model does not see it.
 
     Args:
         model: The policy in float32, with eager attention (the kernels of the others cannot be batched so).
         sketch: Made of the model's parameters.
-        prompt_token_ids: Token ids, one list a response.
-        response_token_ids: Token ids, one list a response.
+        prompt_token_ids: Token ids, one list per response.
+        response_token_ids: Token ids, one list per response.
         temperature: Divides the logits; above 0.
         batch_size: Most responses at once; fewer where the policy is large.
 

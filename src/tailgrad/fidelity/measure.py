@@ -250,7 +250,7 @@ def _step_gradients(
     prompts, _, half = halves.shape
     groups = half // m
     rewards = torch.from_numpy(halves[:, :, : groups * m].reshape(prompts, 2 * groups, m))
-    # One call a step, all prompts together, as in training: an estimator may normalise over the batch.
+    # One call per step, all prompts together, as in training: an estimator may normalise over the batch.
     advantages = torch.stack([estimate(rewards[:, step]) for step in range(2 * groups)], dim=1).numpy()
     weights = (advantages / m).reshape(prompts, 2, groups, 1, m)
     steps = []

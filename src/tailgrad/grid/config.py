@@ -43,7 +43,7 @@ class GridConfig:
     """Every combination of these is trained and measured; paths are relative to the folder of the YAML file.
 
     Attributes:
-        results: The results table (Parquet): one row a measurement; the grid goes on from it.
+        results: The results table (Parquet): one row per measurement; the grid goes on from it.
         work: Folder for models, rollout tables and logs, which may be deleted when the grid is done.
         policies: Folder or hub name of each starting policy, by the name used in tables.
         rewards: `package.module.function`, or folder or hub name of a reward model, by name.

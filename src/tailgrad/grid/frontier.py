@@ -22,7 +22,7 @@ Points = tuple[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"]]
 ReadAt = Callable[[Float[np.ndarray, "S T"], Float[np.ndarray, "S P T"], float], Float[np.ndarray, "S P"]]
 """From KL and V_N at measured points and the KL wanted to V_N there: `value_at_kl` or `best_within_kl`."""
 KL_VALUES = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.7, 8.0, 11.0, 16.0, 23.0, 32.0, 45.0, 64.0, 90.0, 128.0)
-"""KL divergences, in nats a response, at which methods are compared: half octaves."""
+"""KL divergences, in nats per response, at which methods are compared: half octaves."""
 
 
 def value_at_kl(
@@ -39,7 +39,7 @@ def value_at_kl(
         wanted: The KL divergence, above 0.
 
     Returns:
-        One value a seed and prompt; NaN for a seed that never gets there, or is there before its first point.
+        One value per seed and prompt; NaN for a seed that never gets there, or is there before its first point.
 
     Examples:
         >>> kl, v_n = np.array([[0.0, 1.0, 9.0]]), np.array([[[5.0, 6.0, 8.0]]])
@@ -73,7 +73,7 @@ def best_within_kl(
         wanted: The KL divergence, above 0.
 
     Returns:
-        One value a seed and prompt, of the point with the best mean over prompts; NaN for a seed all of whose points
+        One value per seed and prompt, of the point with the best mean over prompts; NaN for a seed all of whose points
         lie beyond.
 
     Examples:
@@ -156,7 +156,7 @@ def _cells(table: list[list[Interval | None]], sign: str = "") -> list[list[str]
 
 
 def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, budget: int, reference: str) -> None:
-    """Draw V_N against KL, one line a method through its points; the mean over seeds thick, each seed thin.
+    """Draw V_N against KL, one line per method through its points; the mean over seeds thick, each seed thin.
 
     Args:
         panels: Points of the methods by the title of the panel.
@@ -178,7 +178,7 @@ def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, bud
                     panel.plot(kl[seed], v_n[seed].mean(axis=0), linewidth=0.6, alpha=0.5, **styles[name])
             panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
             panel.set_xlim(left=0.0)
-            panel.set_xlabel("KL to the starting policy (nats a response; square root axis)")
+            panel.set_xlabel("KL to the starting policy (nats per response; square root axis)")
             panel.set_title(title)
         axes[0].set_ylabel(f"$V_{{{budget}}}$")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)

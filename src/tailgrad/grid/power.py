@@ -29,7 +29,7 @@ def seed_differences(method: Method, reference: Method, budget: int) -> Float[np
         budget: N.
 
     Returns:
-        One difference a seed and prompt; a prompt that is unknown in any seed of either is left out.
+        One difference per seed and prompt; a prompt that is unknown in any seed of either is left out.
     """
     ours, theirs = (one.v_n(one.steps[-1], [budget])[:, :, 0] for one in (method, reference))
     differences = ours - theirs

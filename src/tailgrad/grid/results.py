@@ -1,4 +1,4 @@
-"""The results table of a grid: Parquet with one row a measurement, small enough to be committed."""
+"""The results table of a grid: Parquet with one row per measurement, small enough to be committed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COLUMNS = {
     "versions": "string",
     "finished_at": "string",
 }
-"""Columns and their types; `v_n` has one list a prompt with one value a budget, the measures one value a prompt."""
+"""Columns and their types; `v_n` has per prompt a list with one value per budget, the measures one value per prompt."""
 _ADDED = ("reward_sha256", "train_sha256")
 """Columns that tables of earlier versions lack; null there."""
 Row = dict[str, Any]

@@ -110,7 +110,7 @@ def shaping_of_trainings(config: GridConfig) -> dict[str, Any]:
 
 
 def cells(config: GridConfig) -> list[Training]:
-    """One training a cell of the grid, without what is chosen for it and without seed, each only once."""
+    """One training per cell of the grid, without what is chosen for it and without seed, each only once."""
     found: dict[Training, None] = {}
     weights = config.kl_weights[:1] if config.choose_kl_weight else config.kl_weights
     for policy, reward, prompts, (m, deploy_n), weight, estimator in product(

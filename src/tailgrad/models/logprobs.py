@@ -33,8 +33,8 @@ def response_logprobs(
 
     Args:
         model: The policy or the reference policy.
-        prompt_token_ids: Token ids, one list a response.
-        response_token_ids: Token ids, one list a response.
+        prompt_token_ids: Token ids, one list per response.
+        response_token_ids: Token ids, one list per response.
         temperature: Divides the logits; above 0.
         batch_size: Most responses in one forward pass; fewer where the vocabulary is large.
 

@@ -50,7 +50,7 @@ def build_prompts(split: str) -> list[Row]:
         split: `"train"` (384 prompts), `"validation"` (50) or `"test"` (50).
 
     Returns:
-        One row a prompt: `prompt` and the columns that `verifier` reads (`kind`, `topic`, `other_topic`, `keywords`
+        One row per prompt: `prompt` and the columns that `verifier` reads (`kind`, `topic`, `other_topic`, `keywords`
         (joined by ` and `), `letter`, `length` in words).
 
     Raises:

@@ -62,7 +62,7 @@ class WeightedSum:
 
     Args:
         rewards: The rewards; each is checked.
-        weights: One finite number a reward; None is 1 for each.
+        weights: One finite number per reward; None is 1 for each.
 
     Raises:
         ValueError: No rewards, another number of weights than rewards, or a weight that is not finite.

@@ -165,7 +165,7 @@ class ParquetColumns:
             return np.fromiter((value for part in parts for value in part), np.int64, self.rows)
 
     def lists(self, name: str) -> list[np.ndarray | None]:
-        """Read a column of lists of int32, one array a row; None where null.
+        """Read a column of lists of int32, one array per row; None where null.
 
         Raises:
             ValueError: As `numbers`.

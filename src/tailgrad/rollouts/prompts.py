@@ -219,13 +219,13 @@ def completions_of(
 
     Args:
         tokenizer: The policy's tokenizer.
-        prompts: One prompt a response, all strings or all chats.
+        prompts: One prompt per response, all strings or all chats.
         prompt_token_ids: Their tokens.
         response_token_ids: The responses' tokens.
         texts: The responses' texts without special tokens.
 
     Returns:
-        For strings the texts; for chats a list with one assistant message a response, parsed (thinking, tool
+        For strings the texts; for chats a list with one assistant message per response, parsed (thinking, tool
         calls) where the tokenizer says how.
     """
     if not is_chat(prompts[0]):

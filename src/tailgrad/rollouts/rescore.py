@@ -95,7 +95,7 @@ class Rescorer:
             part: Places of its prompts in the table.
 
         Returns:
-            The columns of the rollout table, one value a response.
+            The columns of the rollout table, one value per response.
         """
         table, at, n = self.table, slice(part.start, part.stop), self.n
         prompt_ids = np.repeat(table.prompt_ids[at], n).tolist()

@@ -66,7 +66,7 @@ class Sampler:
             part: Its prompts.
 
         Returns:
-            The columns of the rollout table, one value a response.
+            The columns of the rollout table, one value per response.
         """
         config, n = self.config, self.config.n
         prompt_ids = [i for i in part for _ in range(n)]
@@ -127,7 +127,7 @@ def score(
         texts: The responses' texts without special tokens.
 
     Returns:
-        One reward a response, None where unscored.
+        One reward per response, None where unscored.
     """
     columns = prompts.rows[prompt_ids]
     repeated = columns.pop("prompt")

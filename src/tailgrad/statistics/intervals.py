@@ -49,7 +49,7 @@ def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Inter
     that agree by chance from looking certain.
 
     Args:
-        values: One number a seed, prompt and quantity, in the quantity's own unit. A prompt with NaN in any
+        values: One number per seed, prompt and quantity, in the quantity's own unit. A prompt with NaN in any
             seed is left out of that quantity.
         seed: Seed of the resampling; equal seeds give equal intervals.
 

@@ -16,7 +16,7 @@ def paired_difference(
     each seed of the other. The intervals are those of `mean_interval` on the differences.
 
     Args:
-        values: One number a seed, prompt and quantity.
+        values: One number per seed, prompt and quantity.
         reference: The same of the method to compare with; the prompts in the same order.
         seed: Seed of the bootstrap.
 
