@@ -21,20 +21,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-WORDS = [
-    "[UNK]",
-    "[PAD]",
-    "</s>",
-    "<user>",
-    "<assistant>",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-]
+from tiny_policies import WORDS
+
 CHAT_TEMPLATE = "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} </s> {% endfor %}"
 
 
