@@ -12,13 +12,14 @@ import platform
 import resource
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tailgrad import __version__
-from tailgrad.estimators import ESTIMATORS, bind
+from tailgrad.estimators import ESTIMATORS, bind, leave_two_out
 
 SHAPES = ((4096, 64), (512, 16), (64, 1024))
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -33,6 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pass_at_n": {"deploy_n": 2048},
     "rs_grpo": {"risk_beta": 1.0},
 }
+LEAVE_TWO_OUT = "leave_two_out "
 ZERO_ONE = {"pass_at_k", "pass_at_n", "max_rl", "f_grpo"}
 REPEATS = 30
 LONGEST = 1.5  # seconds for the repeats of one measurement
@@ -87,11 +89,18 @@ def peak_memory(function: Callable[[], Any], device: str) -> float:
     return float(peak)
 
 
+def contender(name: str) -> Callable[[Tensor], Tensor]:
+    """The estimator of this name, which `LEAVE_TWO_OUT` may precede, without checks."""
+    plain = name.removeprefix(LEAVE_TWO_OUT)
+    estimate = bind(plain, **OPTIONS.get(plain, {}), validate=False)
+    return estimate if plain == name else partial(leave_two_out(estimate), validate=False)
+
+
 def measure(name: str, rewards: Tensor, device: str) -> tuple[float, float, float]:
     """Ratios of time and memory to one sort, and of a loop over the groups to the batched call."""
     if name in ZERO_ONE:
         rewards = (rewards > 0).float()
-    estimate = bind(name, **OPTIONS.get(name, {}), validate=False)
+    estimate = contender(name)
 
     def sort() -> Any:
         return torch.sort(rewards, dim=1)
@@ -123,7 +132,7 @@ def main() -> None:
         print("| estimator | " + " | ".join(f"[{p}, {m}]: time, memory, loop" for p, m in SHAPES) + " |")
         print("|---|" + "---|" * len(SHAPES))
         tables = [torch.randn(*shape, generator=generator).to(device) for shape in SHAPES]
-        for name in ESTIMATORS:
+        for name in [*ESTIMATORS, f"{LEAVE_TWO_OUT}flat_tea"]:
             cells = [measure(name, rewards, device) for rewards in tables]
             text = (f"{seconds:.1f}, {memory:.1f}, {loop:.0f}".replace("nan", "-") for seconds, memory, loop in cells)
             print(f"| `{name}` | " + " | ".join(text) + " |", flush=True)

@@ -1,6 +1,5 @@
 """The leave-two-out wrapper against its definition, the estimators it is known to make, and enumerated expectations."""
 
-import importlib
 import math
 from typing import Any
 
@@ -10,7 +9,7 @@ from contract_rows import eighths
 from test_unbiased import LOGITS, REWARDS, all_tuples, gradient_of_v
 from torch import Tensor
 
-from tailgrad.estimators import advantages_ragged, bind, leave_two_out
+from tailgrad.estimators import _groups, advantages_ragged, bind, leave_two_out
 from tailgrad.tails import expected_max_normal
 
 ESTIMATORS: list[tuple[str, dict[str, Any]]] = [
@@ -125,10 +124,9 @@ def test_a_large_table_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
         return bind("rloo")(table)
 
     whole = leave_two_out(estimate)(rewards)
-    module = importlib.import_module("tailgrad.estimators.leave_two_out")
-    monkeypatch.setattr(module, "_MOST_ENTRIES", 7 * 30)
+    monkeypatch.setattr(_groups, "_CPU_ENTRIES", 8 * 8 * 4)
     assert torch.equal(leave_two_out(estimate)(rewards), whole)
-    assert calls == [80, 30, 30, 20]
+    assert calls == [80, 32, 32, 16]
     assert leave_two_out(bind("cat_bon", deploy_n=8))(rewards).any(), "which looks at the whole batch"
 
 

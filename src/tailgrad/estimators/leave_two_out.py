@@ -7,12 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, num_scored
+from tailgrad.estimators._groups import finish, num_scored, prompts_at_once
 from tailgrad.estimators.registry import EstimatorRow, row_of
 from tailgrad.types import Advantages, Rewards, check_rewards
-
-_MOST_ENTRIES = 2**24
-"""Rewards in a call of the estimator; a table that makes more is taken in parts."""
 
 
 def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
@@ -57,18 +54,13 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
     def estimate_leaving_two_out(rewards: Rewards, *, validate: bool = True) -> Advantages:
         if validate:
             check_rewards(rewards)
-        prompts, rollouts = rewards.shape
+        rollouts = rewards.shape[1]
         if rollouts < 3:
             raise ValueError(f"leave_two_out needs at least 3 rollouts per group, got {rollouts}: use more rollouts")
-        rest = torch.arange(rollouts - 1, device=rewards.device).expand(rollouts, -1)
-        rest = rest + (rest >= torch.arange(rollouts, device=rewards.device)[:, None])  # row j: all but j
-        groups = rewards.to(torch.float64)[:, rest].masked_fill(torch.isnan(rewards)[:, :, None], torch.nan)
-        parts = torch.split(groups.flatten(0, 1), _rows_of_a_call(estimate, rollouts))
-        of_rest = torch.cat([estimate(part) for part in parts]).view(prompts, rollouts, rollouts - 1)
-        of_all = of_rest.new_zeros(prompts, rollouts, rollouts)
-        of_all = of_all.scatter(2, rest.expand_as(of_rest), of_rest)
+        at_once = len(rewards) if row.over_batch else prompts_at_once(rewards, rollouts**2)
+        advantages = torch.cat([_leaving_two_out(part, estimate) for part in torch.split(rewards, max(1, at_once))])
         # A group of n - 1 of M - 1 comes out times (M - 1) / (n - 1), so the sum over n - 1 pairs is divided by M - 1.
-        advantages = difference_of_pairs(of_all, rewards) / (rollouts - 1)
+        advantages = advantages / (rollouts - 1)
         return finish(advantages.where(num_scored(rewards) >= smallest, 0.0), rewards)
 
     row, options = row_of(estimate)
@@ -76,13 +68,19 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
     return replace(row, function=estimate_leaving_two_out, smallest_group=lambda **others: smallest)
 
 
+def _leaving_two_out(rewards: Rewards, estimate: Callable[..., Tensor]) -> Float[Tensor, "P M"]:
+    """Sum over all pairs of what one rollout gets in the absence of the other, less what the other gets."""
+    prompts, rollouts = rewards.shape
+    rest = torch.arange(rollouts - 1, device=rewards.device).expand(rollouts, -1)
+    rest = rest + (rest >= torch.arange(rollouts, device=rewards.device)[:, None])  # row j: all but j
+    groups = rewards.to(torch.float64)[:, rest].masked_fill(torch.isnan(rewards)[:, :, None], torch.nan)
+    of_rest = estimate(groups.flatten(0, 1)).view(prompts, rollouts, rollouts - 1)
+    of_all = of_rest.new_zeros(prompts, rollouts, rollouts).scatter(2, rest.expand_as(of_rest), of_rest)
+    return difference_of_pairs(of_all, rewards)
+
+
 def difference_of_pairs(influence: Float[Tensor, "P M M"], rewards: Rewards) -> Float[Tensor, "P M"]:
     """Sum over scored j of `influence[:, j, i]` minus that of `influence[:, i, j]`; the first index is left out."""
     unscored = torch.isnan(rewards)
     left_out = influence.masked_fill(unscored[:, :, None] | unscored[:, None, :], 0.0)
     return left_out.sum(dim=1) - left_out.sum(dim=2) + 0.0  # no -0.0
-
-
-def _rows_of_a_call(estimate: Callable[..., Tensor], rollouts: int) -> int:
-    """How many groups the estimator gets at once: all, where what it gives to one depends on the others."""
-    return 2**62 if row_of(estimate)[0].over_batch else max(1, _MOST_ENTRIES // (rollouts - 1))

@@ -7,14 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._groups import finish, num_scored, per_prompt, prompts_at_once, relative_rewards
 from tailgrad.estimators._prefixes import Evaluation, prefix_plan
 from tailgrad.estimators.tea import check_tail, warn_unless_extrapolating
 from tailgrad.tails.shapes import FittedTail, TailShape, tail_shape
 from tailgrad.types import Advantages, Rewards, check_rewards
-
-_CPU_CHUNK, _GPU_CHUNK = 2**17, 2**25
-"""Entries of the tables [P, M, M] that are worked on at once."""
 
 
 def prefix_tea(
@@ -89,8 +86,7 @@ def prefix_tea(
     sizes, weights = (torch.from_numpy(table).to(rewards.device, non_blocking=True)[chosen] for table in plan)
     coefficients = torch.zeros_like(relative[:, 0]) + coefficient
     fit = partial(_average_over_shifts, shape=shape, tail_fraction=tail_fraction, evaluation=evaluation)
-    # Prompts are independent: a few at a time keep the tables [P, M, M] in the cache, and memory linear in P.
-    rows = max(1, (_CPU_CHUNK if rewards.device.type == "cpu" else _GPU_CHUNK) // rollouts**2)
+    rows = prompts_at_once(rewards, rollouts**2)  # for tables [P, M, M]
     parts = zip(*(torch.split(table, rows) for table in (relative, sizes, weights, coefficients)), strict=True)
     return finish(torch.cat([fit(*part) for part in parts]).where(~torch.isnan(relative), math.nan), rewards)
 

@@ -38,7 +38,7 @@ class UpperTail(NamedTuple):
     threshold: Float[Tensor, "P 1"]
     """r_hat, the smallest reward of the tail."""
     excess: Float[Tensor, "P K"]
-    """Rewards minus the threshold in descending order, 0 outside the tail."""
+    """Rewards minus the threshold, 0 outside the tail; in descending order where the tail is not the whole group."""
     size: Int[Tensor, "P 1"]
     """k, how many rollouts the tail holds."""
     scored: Int[Tensor, "P 1"]
@@ -87,8 +87,13 @@ def upper_tail(rewards: Rewards, tail_fraction: float, weights: Float[Tensor, "P
     size = torch.ceil(tail_fraction * scored.to(torch.float64) - 1e-9).long()
     if weights is not None:
         return _weighted_tail(values, weights, size, scored)
-    largest = values.nan_to_num(nan=-math.inf).topk(tail_size(values.shape[1], tail_fraction)).values
-    threshold = largest.gather(1, (size - 1).clamp(min=0)).where(size >= 2, math.nan)
+    largest, longest = values.nan_to_num(nan=-math.inf), tail_size(values.shape[1], tail_fraction)
+    if longest == values.shape[1]:  # the whole group, which need not be sorted
+        smallest = values.nan_to_num(nan=math.inf).amin(dim=1, keepdim=True)
+    else:
+        largest = largest.topk(longest).values
+        smallest = largest.gather(1, (size - 1).clamp(min=0))
+    threshold = smallest.where(size >= 2, math.nan)
     excess = (largest - threshold).clamp(min=0)  # 0 outside the tail; NaN where there is no tail
     return UpperTail(threshold, excess, size, scored, None)
 
