@@ -26,10 +26,10 @@ ROOMS["estimators"] = {"types", "tails"}
 ROOMS["curves"] = {"types", "statistics", "display", "tails"}
 ROOMS["fidelity"] = ROOMS["curves"] | {"estimators"}
 CORE = set(ROOMS)
-ROOMS["files"] = ROOMS["option_names"] = set()
+ROOMS["files"] = ROOMS["option_names"] = ROOMS["lazy"] = set()
 ROOMS["options"] = {"option_names"}
 ROOMS["identity"] = ROOMS["events"] = {"files"}
-BASE = {"files", "identity", "events", "option_names", "options"}
+BASE = {"files", "identity", "events", "option_names", "options", "lazy"}
 ROOMS["models"] = BASE
 ROOMS["rewards"] = CORE | BASE | {"models"}
 ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}

@@ -10,6 +10,8 @@ import pytest
 from tailgrad.cli import curve
 from tailgrad.cli.main import COMMANDS, main
 
+HEAVY = {"torch", "transformers", "trl", "datasets", "numpy", "scipy", "pyarrow", "matplotlib", "yaml", "jaxtyping"}
+
 
 @pytest.fixture
 def raising(monkeypatch: pytest.MonkeyPatch):
@@ -75,6 +77,19 @@ def test_help_is_text_and_not_its_template(command: str, capsys) -> None:
     printed = capsys.readouterr().out
     assert "%%" not in printed
     assert "%(" not in printed
+
+
+@pytest.mark.parametrize("command", sorted({command.__name__.rpartition(".")[2] for command in COMMANDS} - {"train"}))
+def test_help_waits_for_no_library(command: str) -> None:
+    """But for the help of `train`, whose options are TRL's dataclasses: these load everything."""
+    code = (
+        "import atexit, sys; from tailgrad.cli.main import main\n"
+        f"atexit.register(lambda: print(*{HEAVY} & sys.modules.keys(), file=sys.stderr))\n"
+        f"main([{command!r}, '--help'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith(f"usage: tailgrad {command} ")
+    assert result.stderr.split() == []
 
 
 def test_a_warning_for_the_user_is_one_line_and_those_of_old_names_in_transformers_are_not_shown() -> None:

@@ -10,8 +10,7 @@ from tailgrad.curves import Rollouts
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS
 from tailgrad.quickstart.policy import fit_base_policy
 from tailgrad.quickstart.task import MAX_REWARD, build_prompts
-from tailgrad.rollouts import read_rollouts
-from tailgrad.rollouts.sample import SampleConfig, sample
+from tailgrad.rollouts import SampleConfig, read_rollouts, sample
 from tailgrad.tails import upper_tail_qq
 
 pytestmark = pytest.mark.nightly

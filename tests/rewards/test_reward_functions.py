@@ -27,8 +27,8 @@ from tailgrad.rewards import (
     load_reward,
     reward_name,
 )
-from tailgrad.rewards.checked import is_async
 from tailgrad.rewards.load import TRL_REWARDS
+from tailgrad.rewards.reward import is_async
 
 
 def returns(values: Any) -> Callable[..., Any]:

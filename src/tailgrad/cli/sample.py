@@ -23,6 +23,7 @@ def make_parser() -> OptionParser[SampleConfig]:
 
 def run(words: Sequence[str]) -> None:
     """Sample, and say where the table is."""
+    config = make_parser().read(words)
     from tailgrad.rollouts import sample
 
-    print(sample(make_parser().read(words)))
+    print(sample(config))

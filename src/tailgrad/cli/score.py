@@ -23,6 +23,7 @@ def make_parser() -> OptionParser[ScoreConfig]:
 
 def run(words: Sequence[str]) -> None:
     """Score, and say where the new table is."""
+    config = make_parser().read(words)
     from tailgrad.rollouts import rescore
 
-    print(rescore(make_parser().read(words)))
+    print(rescore(config))

@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import torch
-
-from tailgrad.estimators import bind, parse_estimator, with_budget
 from tailgrad.options import option
 from tailgrad.quickstart.task import SPLITS
 
@@ -63,6 +60,13 @@ class QuickstartConfig:
             raise ValueError(
                 f"prompts_a_step is {self.prompts_a_step}; there are {SPLITS['train']} prompts to train on."
             )
+        self._check_estimators()
+
+    def _check_estimators(self) -> None:
+        import torch
+
+        from tailgrad.estimators import bind, parse_estimator, with_budget
+
         for spec in self.estimators:
             name, options = parse_estimator(spec)
             bind(name, **with_budget(name, options, self.deploy_n))(torch.zeros(1, self.num_generations))

@@ -1,20 +1,29 @@
 """What scores a response: plain functions, reward models, weighted sums of them."""
 
-from tailgrad.rewards.checked import CheckedReward, Reward, checked, checked_for_trl, reward_name
-from tailgrad.rewards.functions import WeightedSum, import_reward
-from tailgrad.rewards.load import load_reward
-from tailgrad.rewards.reward_model import RewardModel
-from tailgrad.rewards.timeout import RewardTimeoutError
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "CheckedReward",
-    "Reward",
-    "RewardModel",
-    "RewardTimeoutError",
-    "WeightedSum",
-    "checked",
-    "checked_for_trl",
-    "import_reward",
-    "load_reward",
-    "reward_name",
-]
+from tailgrad.lazy import lazily
+
+if TYPE_CHECKING:
+    from tailgrad.rewards.checks import CheckedReward as CheckedReward
+    from tailgrad.rewards.checks import checked as checked
+    from tailgrad.rewards.checks import checked_for_trl as checked_for_trl
+    from tailgrad.rewards.functions import WeightedSum as WeightedSum
+    from tailgrad.rewards.functions import import_reward as import_reward
+    from tailgrad.rewards.load import load_reward as load_reward
+    from tailgrad.rewards.reward import Reward as Reward
+    from tailgrad.rewards.reward import reward_name as reward_name
+    from tailgrad.rewards.reward_model import RewardModel as RewardModel
+    from tailgrad.rewards.timeout import RewardTimeoutError as RewardTimeoutError
+
+__getattr__, __dir__, __all__ = lazily(
+    __name__,
+    {
+        "checks": ["CheckedReward", "checked", "checked_for_trl"],
+        "functions": ["WeightedSum", "import_reward"],
+        "load": ["load_reward"],
+        "reward": ["Reward", "reward_name"],
+        "reward_model": ["RewardModel"],
+        "timeout": ["RewardTimeoutError"],
+    },
+)

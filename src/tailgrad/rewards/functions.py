@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tailgrad.rewards.checked import Reward, checked
+from tailgrad.rewards.checks import checked
+from tailgrad.rewards.reward import Reward
 
 
 def import_reward(spec: str) -> Reward:

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from tailgrad.rewards.checked import Reward
 from tailgrad.rewards.functions import import_reward
+from tailgrad.rewards.reward import Reward
 from tailgrad.rewards.reward_model import RewardModel
 
 TRL_REWARDS: Final[dict[str, dict[str, int]]] = {

@@ -1,4 +1,4 @@
-"""What to sample."""
+"""What to sample, and what to score anew."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailgrad.options import option
-from tailgrad.rewards import Reward
+from tailgrad.rewards.reward import Reward
+
+SELECTIONS: Final = ("table", "reward")
 
 _REWARDS: Final = "rewards"
 _REWARD_MODELS: Final = "how a reward model is run"
@@ -150,3 +152,26 @@ _IN_RANGE: Final[dict[str, tuple[Callable[[float], bool], str]]] = {
 
 _OPTIONS: Final = {"max_new_tokens": "max_completion_length"}
 """Options whose name is TRL's and not that of transformers' setting."""
+
+
+@dataclass(frozen=True)
+class ScoreConfig(RewardOptions):
+    """What `rescore` needs to know; the fields are the options of `tailgrad score`, which says what each is."""
+
+    table: str | Path = option(
+        text="rollout table to score anew, written by `tailgrad sample`", positional=True, metavar="TABLE"
+    )
+    out: str | Path = option(text="rollout table to write (Parquet); it must not exist")
+    selection: str = option(
+        "table", "what picks the best response: the reward of the table (default), or this one", choices=SELECTIONS
+    )
+    dataset_name: str | None = option(None, "the data set of the table (default: where the table says)")
+    model_name_or_path: str | None = option(None, "the policy, for its tokenizer (default: where the table says)")
+    batch_size: int = option(256, "responses scored at once")
+    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    trust_remote_code: bool = option(False, "run the code that comes with the models")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection is {self.selection!r}; it must be one of {', '.join(SELECTIONS)}.")

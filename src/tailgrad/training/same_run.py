@@ -15,7 +15,8 @@ from datasets import Dataset
 
 from tailgrad.estimators import ESTIMATORS, parse_estimator, spell_estimator
 from tailgrad.identity import function_sha256, model_sha256
-from tailgrad.rewards.checked import AsyncCheckedReward, CheckedReward, reward_name
+from tailgrad.rewards.checks import AsyncCheckedReward, CheckedReward
+from tailgrad.rewards.reward import reward_name
 from tailgrad.rollouts.data_sets import content_sha256
 from tailgrad.training.record import rollouts_a_step
 

@@ -6,46 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from tailgrad.curves import Rollouts
 from tailgrad.identity import file_sha256
 from tailgrad.models.loading import model_errors, model_path
-from tailgrad.options import option
 from tailgrad.rewards import CheckedReward
-from tailgrad.rollouts.config import RewardOptions, SampleConfig
+from tailgrad.rollouts.config import SampleConfig, ScoreConfig
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
 from tailgrad.rollouts.read import read_rollouts
-from tailgrad.rollouts.sample import load_scoring, read_prompts
+from tailgrad.rollouts.sampling import load_scoring, read_prompts
 from tailgrad.rollouts.shards import score
-
-SELECTIONS: Final = ("table", "reward")
-
-
-@dataclass(frozen=True)
-class ScoreConfig(RewardOptions):
-    """What `rescore` needs to know; the fields are the options of `tailgrad score`, which says what each is."""
-
-    table: str | Path = option(
-        text="rollout table to score anew, written by `tailgrad sample`", positional=True, metavar="TABLE"
-    )
-    out: str | Path = option(text="rollout table to write (Parquet); it must not exist")
-    selection: str = option(
-        "table", "what picks the best response: the reward of the table (default), or this one", choices=SELECTIONS
-    )
-    dataset_name: str | None = option(None, "the data set of the table (default: where the table says)")
-    model_name_or_path: str | None = option(None, "the policy, for its tokenizer (default: where the table says)")
-    batch_size: int = option(256, "responses scored at once")
-    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
-    trust_remote_code: bool = option(False, "run the code that comes with the models")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.selection not in SELECTIONS:
-            raise ValueError(f"selection is {self.selection!r}; it must be one of {', '.join(SELECTIONS)}.")
 
 
 @dataclass(frozen=True)
