@@ -1,4 +1,4 @@
-"""Data sets with a known truth for the intervals, and the coverage tables of docs/evaluation.md.
+"""Data sets with a known truth for the intervals, and the coverage tables of docs/intervals.md.
 
     python tests/interval_coverage.py
 
