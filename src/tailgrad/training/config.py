@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,10 @@ from trl import GRPOConfig
 
 from tailgrad.estimators import ESTIMATORS, bind, find_estimator, parse_estimator, with_budget
 from tailgrad.estimators.batch import SCALINGS
+from tailgrad.options import option
 from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
 
 logger = logging.getLogger(__name__)
-
-
-def _option(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
 
 
 @dataclass
@@ -32,35 +29,34 @@ class TailGRPOConfig(GRPOConfig):
         ValueError: An unknown estimator or scaling, or an option or a batch out of range for `num_generations`.
     """
 
-    per_device_train_batch_size: int | None = _option(
+    per_device_train_batch_size: int | None = option(
         None, "Rollouts of one backward pass on one device (default: 8 if that makes whole groups, or num_generations)."
     )
-    per_device_eval_batch_size: int | None = _option(
+    per_device_eval_batch_size: int | None = option(
         None, "Rollouts that one device evaluates at a time (default: 8 if that makes whole groups, or one group)."
     )
 
-    estimator: str = _option(
+    estimator: str = option(
         "flat_tea",
         "Estimator of the advantages, with its options after a colon, such as max_at_k:k=4,baseline=loo: "
         + "; ".join(f"{name} ({row.summary})" for name, row in ESTIMATORS.items())
         + ".",
     )
-    deploy_n: int = _option(128, "N: how many responses the best is taken of at deployment.")
-    advantage_scaling: str | None = _option(
+    deploy_n: int = option(128, "N: how many responses the best is taken of at deployment.")
+    advantage_scaling: str | None = option(
         None,
         "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch). Default: "
         f"group for {', '.join(n for n in ESTIMATORS if ESTIMATORS[n].scaling == 'group')}, none for the others.",
     )
-    off_policy_correction: bool = _option(
+    off_policy_correction: bool = option(
         False,
         "max_at_k, tea, flat_tea: advantages at the policy now before each further step on the same rollouts. Not "
         "unbiased: the loss's own ratios are per token and clipped. Takes a policy without dropout.",
     )
-    save_at_steps: list[int] | None = field(
-        default=None,
-        metadata={"help": "Checkpoints after these steps are saved and kept; of all others only the newest stays."},
+    save_at_steps: list[int] | None = option(
+        None, "Checkpoints after these steps are saved and kept; of all others only the newest stays."
     )
-    reward_timeout: float | None = _option(None, "Most seconds of a call of a reward; longer is an error.")
+    reward_timeout: float | None = option(None, "Most seconds of a call of a reward; longer is an error.")
 
     def __post_init__(self) -> None:
         """Choose device and batches, check TRL's options, then ours."""
