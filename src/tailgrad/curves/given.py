@@ -9,11 +9,12 @@ _BY_PROMPT: Final = ("prompt_ids", "prompts", "counts", "kl", "distinct", "respo
 
 
 def check_given(name: str, given: Mapping[str, Any]) -> None:
-    """Refuse rewards that are no finite matrix, and all else whose shape is not theirs.
+    """Refuse prompt ids that repeat, rewards that are no finite matrix, and all else whose shape is not theirs.
 
     Args:
         name: The name of the rollouts.
-        given: Arguments of `Rollouts` by name, with `rewards` as an array; None and what is read later is passed over.
+        given: Arguments of `Rollouts` by name, arrays as such; None and what is read later is passed over, and where
+            that is the rewards, all shapes.
 
     Raises:
         ValueError: As said; the message names the rollouts.
@@ -21,6 +22,11 @@ def check_given(name: str, given: Mapping[str, Any]) -> None:
     Examples:
         >>> check_given("base", {"rewards": np.zeros((2, 4)), "kl": np.zeros(2), "responses": None})
     """
+    prompt_ids = given.get("prompt_ids")
+    if prompt_ids is not None and len(np.unique(prompt_ids)) < len(prompt_ids):
+        raise ValueError(f"rollouts {name!r}: prompt ids repeat; give every prompt its own.")
+    if callable(given["rewards"]):
+        return
     shape = given["rewards"].shape
     if len(shape) != 2 or 0 in shape:
         raise ValueError(

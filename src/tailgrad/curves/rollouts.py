@@ -78,7 +78,7 @@ class Rollouts:
         self.name = name
         self.metadata: dict[str, Any] = dict(metadata or {})
         self._given: dict[str, Any] = {
-            "rewards": rewards,
+            "rewards": rewards if callable(rewards) else np.asarray(rewards, dtype=np.float64),
             "selection_rewards": selection_rewards,
             "num_tokens": num_tokens,
             "finished": finished,
@@ -92,13 +92,7 @@ class Rollouts:
             "prompts": prompts,
             "counts": counts,
         }
-        if not callable(rewards):
-            self._given["rewards"] = np.asarray(rewards, dtype=np.float64)
-            check_given(name, self._given)
-        self.prompt_ids = np.arange(len(self.rewards)) if prompt_ids is None else np.asarray(prompt_ids)
-        self.prompts = None if prompts is None else list(prompts)
-        if len(np.unique(self.prompt_ids)) < len(self.prompt_ids):
-            raise ValueError(f"rollouts {name!r}: prompt ids repeat; give every prompt its own.")
+        check_given(name, self._given)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -122,6 +116,18 @@ class Rollouts:
     def n(self) -> int:
         """Responses per prompt; of the prompt that has most where they differ."""
         return int(self.rewards.shape[1])
+
+    @cached_property
+    def prompt_ids(self) -> Shaped[np.ndarray, " P"]:
+        """What tells the prompts apart, also between rollouts."""
+        given = self._given["prompt_ids"]
+        return np.arange(len(self.rewards)) if given is None else np.asarray(given)
+
+    @cached_property
+    def prompts(self) -> list[str] | None:
+        """The prompts."""
+        given = self._given["prompts"]
+        return None if given is None else list(given)
 
     @cached_property
     def rewards(self) -> Float[np.ndarray, "P n"]:
@@ -247,15 +253,9 @@ class Rollouts:
             >>> Rollouts(np.array([[0.0], [1.0], [2.0]])).take(np.array([2, 0])).prompt_ids
             array([2, 0])
         """
-        aside = ("prompt_ids", "prompts", "counts")
-        columns = {key: partial(self._taken, key, rows) for key in self._given if key not in aside}
-        counts, prompts = self._given["counts"], self.prompts
-        return self.replace(
-            **columns,
-            prompt_ids=self.prompt_ids[rows],
-            prompts=None if prompts is None else [prompts[row] for row in rows],
-            counts=None if counts is None else np.asarray(counts)[rows],
-        )
+        later = {key: partial(self._taken, key, rows) for key in self._given}
+        now = {key: self._taken(key, rows) for key in ("prompts", "counts")}
+        return self.replace(**later | now | {"prompt_ids": self.prompt_ids[rows]})
 
     def replace(self, **changes: Any) -> Rollouts:
         """Give the same rollouts with other values for some of the arguments.
@@ -270,8 +270,7 @@ class Rollouts:
         known: dict[str, Any] = {
             key: None if value is None else self.__dict__.get(key, value) for key, value in self._given.items()
         }
-        known |= {"name": self.name, "metadata": self.metadata, "prompt_ids": self.prompt_ids}
-        return Rollouts(**known | changes)
+        return Rollouts(**known | {"name": self.name, "metadata": self.metadata} | changes)
 
     @property
     def _there(self) -> Any:
@@ -294,4 +293,6 @@ class Rollouts:
 
     def _taken(self, key: str, rows: np.ndarray) -> Any:
         values = self._read(key)
-        return [values[row] for row in rows] if isinstance(values, list) else None if values is None else values[rows]
+        if values is None or isinstance(values, np.ndarray):
+            return None if values is None else values[rows]
+        return [values[row] for row in rows]
