@@ -71,9 +71,9 @@ ROWS = [
     Row("bon_max_mean"),
     Row("bon_max_second"),
     Row("bon_rl", {"deploy_n": 128}),
-    Row("bon_rl", {"deploy_n": 16, "binary": False}),
+    Row("bon_rl", {"deploy_n": 16}),
     Row("cat_bon", {"deploy_n": 128}, scales="invariant", independent=False),
-    Row("cat_bon", {"deploy_n": 4, "normalize": False}, scales="invariant"),
+    Row("cat_bon", {"deploy_n": 4}, scales="invariant", independent=False),
     Row("pass_at_k", {"k": 4}, binary=True),
     Row("pass_at_n", {"deploy_n": 128}, binary=True, independent=False),
     Row("pass_at_n", {"deploy_n": 64, "prior": (0.5, 4.0)}, binary=True),
@@ -86,7 +86,7 @@ ROWS = [
     Row("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),
     Row("entropic", scales="invariant"),
     Row("qae", scales="invariant"),
-    Row("qae", {"quantile": 0.75, "eps": 1e-3}, scales="invariant"),
+    Row("qae", {"quantile": 0.75}, scales="invariant"),
 ]
 
 

@@ -3,21 +3,19 @@
 import torch
 from torch import Tensor
 
-from tailgrad.estimators._groups import check_binary, finish, is_binary, num_scored, per_prompt, relative_rewards
+from tailgrad.estimators._groups import finish, is_binary, num_scored, per_prompt, relative_rewards
 from tailgrad.estimators._ranks import log_best_of_n_weight, num_not_larger, num_smaller
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
-def bon_rl(
-    rewards: Rewards, *, deploy_n: int | float | Tensor, binary: bool | None = None, validate: bool = True
-) -> Advantages:
+def bon_rl(rewards: Rewards, *, deploy_n: int | float | Tensor, validate: bool = True) -> Advantages:
     """REINFORCE under the distribution of the best of N, with quantiles estimated from the group.
 
-    Formula for 0/1 rewards, p the share of failures in the group:
+    Formula for a group whose rewards are all 0 or 1, p the share of failures:
 
         A_i = N p^(N-1) (r_i - (1 - p)),
 
-    the exact gradient of pass@N with p plugged in. Other rewards, with q_i the mid-rank of r_i (1 to m) over m:
+    the exact gradient of pass@N with p plugged in. Other groups, with q_i the mid-rank of r_i (1 to m) over m:
 
         A_i = w_i (r_i - b),   w_i = N q_i^(N-1),   b = sum w r / sum w.
 
@@ -30,8 +28,6 @@ def bon_rl(
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
         deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
-        binary: Whether the rewards are 0/1. None: in those groups whose rewards are all 0 or 1. Give False for
-            graded rewards that may happen to be 0 or 1, so that all groups are treated alike.
         validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
 
     Returns:
@@ -39,8 +35,7 @@ def bon_rl(
 
     Raises:
         TypeError: If `rewards` is not a real tensor or `deploy_n` not a number or a tensor.
-        ValueError: If the rewards are not `[P, M]` or hold an infinity, `deploy_n` is out of range, or `binary` is
-            True and a reward is neither 0 nor 1.
+        ValueError: If the rewards are not `[P, M]` or hold an infinity, or `deploy_n` is out of range.
 
     Examples:
         >>> bon_rl(torch.tensor([[0.0, 1.0, 0.0, 0.0]]), deploy_n=8)
@@ -51,8 +46,6 @@ def bon_rl(
     """
     if validate:
         check_rewards(rewards)
-        if binary:
-            check_binary(rewards, "bon_rl with binary=True")
     budget = per_prompt(deploy_n, rewards)
     relative = relative_rewards(rewards)
     quantile = (num_smaller(relative) + num_not_larger(relative) + 1) / (2 * num_scored(rewards))
@@ -60,13 +53,9 @@ def bon_rl(
     share = log_weight.masked_fill(torch.isnan(relative), -torch.inf).softmax(dim=1)
     baseline = (share * relative.nan_to_num(nan=0.0)).sum(dim=1, keepdim=True)
     graded = log_weight.exp() * (relative - baseline)
-    if binary is False:
-        return finish(graded, rewards)
     values = rewards.to(torch.float64)
     success = torch.nanmean(values, dim=1, keepdim=True)
     weight = log_best_of_n_weight(1 - success, budget, validate=False).exp()
     exact = weight * (values - success)
-    if binary:
-        return finish(exact, rewards)
     zero_or_one = (torch.isnan(values) | is_binary(values)).all(dim=1, keepdim=True)
     return finish(torch.where(zero_or_one, exact, graded), rewards)

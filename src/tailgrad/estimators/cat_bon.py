@@ -9,17 +9,16 @@ from tailgrad.estimators.grpo import grpo
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
-def cat_bon(
-    rewards: Rewards, *, deploy_n: int | float | Tensor, normalize: bool = True, validate: bool = True
-) -> Advantages:
+def cat_bon(rewards: Rewards, *, deploy_n: int | float | Tensor, validate: bool = True) -> Advantages:
     """GRPO's advantage times the weight of the best of N at the rollout's rank.
 
-    Formula: q_i = (#{j: r_j < r_i} + 1) / (m + 1), w_i = N q_i^(N-1), divided by its mean over the batch, and
+    Formula: q_i = (#{j: r_j < r_i} + 1) / (m + 1), w_i = N q_i^(N-1), divided by its mean over the scored
+    rollouts of the batch, and
 
         A_i = w_i (r_i - rbar) / (std + 1e-4),   std with ddof = 1.
 
-    Scale: none; the division by std weighs each prompt, so nothing here is an unbiased gradient. Without
-    `normalize` the weights are tiny (at m = 16, N = 128 the largest is 0.06); with it a prompt's advantages depend
+    Scale: none; the division by std weighs each prompt, so nothing here is an unbiased gradient. The
+    weights alone are tiny (at m = 16, N = 128 the largest is 0.06); over their mean a prompt's advantages depend
     on the other prompts of the batch, by a factor that they all share, where rewards are tied or unscored.
     `advantages_ragged` takes each group as a batch of its own. Assumes that ranks of m rollouts stand for quantiles. A
     group of equal rewards, or with one scored rollout, gives zeros.
@@ -27,7 +26,6 @@ def cat_bon(
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
         deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
-        normalize: Divide the weights by their mean over the scored rollouts of the batch.
         validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
 
     Returns:
@@ -51,8 +49,7 @@ def cat_bon(
     scored = ~torch.isnan(relative)
     quantile = (num_smaller(relative) + 1) / (num_scored(rewards) + 1)
     log_weight = log_best_of_n_weight(quantile, budget, validate=validate)
-    if normalize:
-        over_scored = log_weight.masked_fill(~scored, -torch.inf).flatten()
-        log_weight = log_weight - over_scored.logsumexp(dim=0) + scored.sum().to(torch.float64).log()
+    over_scored = log_weight.masked_fill(~scored, -torch.inf).flatten()
+    log_weight = log_weight - over_scored.logsumexp(dim=0) + scored.sum().to(torch.float64).log()
     # grpo has left out the unscored rollouts and set the scale of the group already
     return (grpo(relative, validate=False) * log_weight.exp()).where(scored, 0.0).to(output_dtype(rewards))

@@ -53,19 +53,14 @@ def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advan
     """
     if validate:
         check_rewards(rewards)
-    check_eps(eps)
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"eps = {eps} must not be negative, nor infinite; 1e-4 is the default")
     values = rewards.to(output_dtype(rewards) if rewards.is_floating_point() else torch.float64)
     advantages, std = _standardised(values, eps)
     if values.dtype != torch.float64:
         ordinary = (std > _ORDINARY[0]) & (std < _ORDINARY[1])
         advantages = advantages.where(ordinary, _standardised(values.double(), eps)[0].to(values.dtype))
     return finish(advantages, rewards)
-
-
-def check_eps(eps: float) -> None:
-    """Refuse anything but a finite number that is not negative."""
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps = {eps} must not be negative, nor infinite; 1e-4 is the default")
 
 
 def _standardised(values: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -5,14 +5,13 @@ import math
 import torch
 
 from tailgrad.estimators._groups import centred, finish, num_scored, relative_rewards
-from tailgrad.estimators.grpo import check_eps
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
-def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate: bool = True) -> Advantages:
+def qae(rewards: Rewards, *, quantile: float = 0.4, validate: bool = True) -> Advantages:
     """Reward minus a quantile of the group, divided by the standard deviation.
 
-    Formula: A_i = (r_i - Q_K) / (std + eps), std with ddof = 1 and Q_K the right-continuous empirical quantile:
+    Formula: A_i = (r_i - Q_K) / (std + 1e-4), std with ddof = 1 and Q_K the right-continuous empirical quantile:
     the (floor(K m) + 1)-th smallest reward.
 
     Scale: none; the division weighs each prompt by 1 / std. The quantile is a baseline: where a prompt is hard
@@ -23,7 +22,6 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate:
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
         quantile: K in [0, 1).
-        eps: Added to the standard deviation, in the units of the rewards; not negative.
         validate: Check the rewards first, which waits for the device.
 
     Returns:
@@ -31,8 +29,7 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate:
 
     Raises:
         TypeError: If `rewards` is not a real tensor.
-        ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, `quantile` lies outside [0, 1), or
-            `eps` is negative or infinite.
+        ValueError: If `rewards` is not `[P, M]` with M >= 2 or holds an infinity, or `quantile` lies outside [0, 1).
 
     Examples:
         >>> qae(torch.tensor([[0.0, 1.0, 0.0, 0.0]]))
@@ -43,7 +40,6 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate:
     """
     if not 0 <= quantile < 1:
         raise ValueError(f"quantile = {quantile} must lie in [0, 1); 0.4 is the default")
-    check_eps(eps)
     if validate:
         check_rewards(rewards)
     relative = relative_rewards(rewards)
@@ -52,5 +48,5 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, eps: float = 1e-4, validate:
     rank = torch.floor(quantile * n + 1e-9).long().clamp(max=relative.shape[1] - 1)
     excess = relative - ascending.gather(1, rank)
     std = ((centred(relative) ** 2).nansum(dim=1, keepdim=True) / (n - 1).clamp(min=1)).sqrt()
-    advantages = excess / (std + eps)
+    advantages = excess / (std + 1e-4)
     return finish(advantages.where(std > 0, 0.0), rewards)

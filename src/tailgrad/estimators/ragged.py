@@ -29,7 +29,7 @@ def advantages_ragged(
     estimator gets zeros, as a group with too few scored rollouts does, also where all groups are too small; count them
     with `smallest_group`, which says how many rollouts it takes.
 
-    An estimator whose formula holds a mean over the batch (`cat_bon` with `normalize`) gets every group as a batch of
+    An estimator whose formula holds a mean over the batch (`cat_bon`) gets every group as a batch of
     its own. Otherwise its weights, which grow steeply with the size of the group, would leave small groups next to
     nothing beside large ones.
 
