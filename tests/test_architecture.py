@@ -121,6 +121,40 @@ def test_nothing_imports_upward(module: str) -> None:
     assert not wrong, f"{module} imports {sorted(wrong)}, but its room may use only {sorted(allowed)}"
 
 
+def private_imports(module: str, source: str) -> set[str]:
+    """The private modules and names of other rooms that a module with this source imports; `_version` aside."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports by a relative name"
+            names = [f"{node.module}.{name}" for name in names]
+        found |= {name for name in names if is_ours(name) and re.search(r"\._(?!version\b|_)", name)}
+    return {name for name in found if room_of(name) != room_of(module)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_private_stays_in_its_room(module: str) -> None:
+    assert private_imports(module, MODULES[module].read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("from tailgrad.estimators._groups import finish", {"tailgrad.estimators._groups.finish"}),
+        ("import tailgrad.estimators._groups as groups", {"tailgrad.estimators._groups"}),
+        ("from tailgrad.estimators import _groups", {"tailgrad.estimators._groups"}),
+        ("def f():\n    from tailgrad.estimators.ragged import _layout", {"tailgrad.estimators.ragged._layout"}),
+        (
+            "from tailgrad.curves._own import name\nfrom tailgrad._version import __version__\nfrom torch import _C",
+            set(),
+        ),
+    ],
+)
+def test_a_planted_import_of_what_is_private_is_seen(line: str, found: set[str]) -> None:
+    assert private_imports("tailgrad.curves.report", line) == found
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if room_of(module) in CORE and module not in OUTER])
 def test_the_core_imports_only_its_four_libraries(module: str) -> None:
     assert libraries(imports_of(module, at_import=True)) <= CORE_LIBRARIES
