@@ -28,10 +28,12 @@ def test_survivors_are_counted_in_files_that_are_finished(tmp_path: Path) -> Non
 
 
 def test_survivors_may_only_fall() -> None:
-    kept, risen = load("survivors").ratchet({"a.py": 3, "b.py": 1, "c.py": 5}, {"a.py": 2, "b.py": 4, "d.py": 7})
+    kept, risen, new = load("survivors").ratchet({"a.py": 3, "b.py": 1, "c.py": 5}, {"a.py": 2, "b.py": 4, "d.py": 7})
     assert kept == {"a.py": 2, "b.py": 1, "c.py": 5, "d.py": 7}
     assert len(risen) == 1
     assert risen[0].startswith("a.py: 3 ")
+    assert len(new) == 1
+    assert new[0].startswith("c.py: 5 ")
 
 
 def test_the_numbers_of_survivors_are_those_of_files_that_exist() -> None:

@@ -2,8 +2,9 @@
 
 Usage: python tools/survivors.py [folder of mutmut's results, default: mutants]
 
-A file with more survivors than its number fails: write the test that is missing. Lower numbers, and those of files that
-have none yet, are written down for you to commit. Files that mutmut has not finished are left alone.
+A file with more survivors than its number fails: write the test that is missing. Lower numbers are written down for you
+to commit, and so are those of files that had none: these are named, as nothing held them until now. Files that mutmut
+has not finished are left alone.
 """
 
 import json
@@ -27,19 +28,21 @@ def survivors(folder: Path) -> dict[str, int]:
     return found
 
 
-def ratchet(found: dict[str, int], allowed: dict[str, int]) -> tuple[dict[str, int], list[str]]:
-    """The numbers to keep, each the smaller of the two, and a line for each file that is above its own."""
+def ratchet(found: dict[str, int], allowed: dict[str, int]) -> tuple[dict[str, int], list[str], list[str]]:
+    """The numbers to keep, each the smaller of the two; a line for each file above its own, and for each without one."""
     kept = allowed | {file: min(count, allowed.get(file, count)) for file, count in found.items()}
     risen = [f"{file}: {found[file]} survivors, {kept[file]} before" for file in found if found[file] > kept[file]]
-    return dict(sorted(kept.items())), risen
+    new = [f"{file}: {found[file]} survivors, had no number before" for file in found if file not in allowed]
+    return dict(sorted(kept.items())), risen, new
 
 
 def main(folder: str = "mutants") -> int:
     """Compare, write down what fell, and return 1 if a file is above its number."""
     found = survivors(ROOT / folder)
-    kept, risen = ratchet(found, json.loads(RECORD.read_text()))
+    kept, risen, new = ratchet(found, json.loads(RECORD.read_text()))
     RECORD.write_text(json.dumps(kept, indent=2) + "\n")
-    print("\n".join([f"{len(found)} files, {sum(found.values())} survivors; `mutmut show NAME` shows one", *risen]))
+    total = f"{len(found)} files, {sum(found.values())} survivors; `mutmut show NAME` shows one"
+    print("\n".join([total, *new, *risen]))
     return 1 if risen else 0
 
 
