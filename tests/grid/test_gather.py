@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailgrad.grid.choosing import chosen_trainings
-from tailgrad.grid.gather import Setting, compare, methods_of, settings, shared_budgets
+from tailgrad.grid.gather import Setting, compare_methods, methods_of, settings, shared_budgets
 from tailgrad.grid.trainings import BASE
 
 PROMPTS, LEVELS = 6, {BASE: 1.0, "grpo": 2.0, "tea": 2.5, "rloo": 1.5}
@@ -92,7 +92,7 @@ def test_values_are_those_of_the_rows(config, fill) -> None:
 
 def test_differences_pair_seed_with_seed_and_prompt_with_prompt(config, fill) -> None:
     rows = fill(config, draws, kl)
-    comparison = compare(config, settings(config)[0], gather(config, settings(config)[0], rows))
+    comparison = compare_methods(config, settings(config)[0], gather(config, settings(config)[0], rows))
     assert (comparison.reference, comparison.n, comparison.prompts) == ("grpo", 16, PROMPTS)
     by_name = {curve.name: curve for curve in comparison.curves}
     chosen = chosen_trainings(config, rows)

@@ -21,7 +21,7 @@ from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.models.loading import load_policy
 from tailgrad.models.token_ids import check_fit
 from tailgrad.rollouts.chats import prompts_of_texts
-from tailgrad.rollouts.parts import check_same_run
+from tailgrad.rollouts.parts import check_same_settings
 from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.same_policy import PolicyCheck, check_policy
@@ -128,7 +128,7 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
         settings = _settings(config)
         record = sketches.folder / _SETTINGS
         if record.exists():
-            check_same_run(sketches.folder, _written(record), settings)
+            check_same_settings(sketches.folder, _written(record), settings)
         _make_missing(sketches, config, table, settings)
     return sketches
 

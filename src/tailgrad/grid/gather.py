@@ -115,7 +115,7 @@ def methods_of(
     return {BASE: Method(base, (0,), ((start,),)), **methods}
 
 
-def compare(config: GridConfig, setting: Setting, methods: Mapping[str, Method]) -> Comparison:
+def compare_methods(config: GridConfig, setting: Setting, methods: Mapping[str, Method]) -> Comparison:
     """The methods after their last step, with paired differences to the grid's reference."""
     picked = {} if setting.scored_by == setting.reward else {"selection_reward": setting.reward}
     last = {name: method.steps[-1] for name, method in methods.items()}

@@ -23,7 +23,7 @@ from tailgrad.grid.frontier import (
     without_start,
 )
 from tailgrad.grid.gains import save_gains
-from tailgrad.grid.gather import Method, Setting, compare, methods_of, settings, shared_budgets
+from tailgrad.grid.gather import Method, Setting, compare_methods, methods_of, settings, shared_budgets
 from tailgrad.grid.power import power_table
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import BASE
@@ -54,7 +54,7 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
         if config.reference not in methods:
             parts.append(f"Not finished: {config.reference} or the starting policy.")
             continue
-        comparison = compare(config, setting, methods)
+        comparison = compare_methods(config, setting, methods)
         budget = _largest(comparison.budgets, setting.deploy_n)
         if setting.scored_by == setting.reward:
             title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")

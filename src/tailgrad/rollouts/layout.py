@@ -85,7 +85,7 @@ def leave_out(error: ValueError) -> None:
     warnings.warn(f"{error} It is left out.", stacklevel=2)
 
 
-def step_of(names: Sequence[str]) -> str | None:
+def step_column(names: Sequence[str]) -> str | None:
     """Name the column that tells policies of one training apart, in what TRL and verl log of their rollouts."""
     return "step" if set(names) >= _TRL or set(names) >= _VERL else None
 

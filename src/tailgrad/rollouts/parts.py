@@ -131,7 +131,7 @@ def _finished(maker: TableMaker, parts: Path) -> list[tuple[range, Path]]:
         if part.start < end:
             raise ValueError(f"{str(path)!r} has prompts that another part there has too. Delete one of the two.")
         end = part.stop
-        check_same_run(parts, read_metadata(path), maker.metadata)
+        check_same_settings(parts, read_metadata(path), maker.metadata)
         _check_rows(path, maker, part)
     return found
 
@@ -154,7 +154,7 @@ def _range_of(path: Path, count: int) -> range:
 def _check_merged(out: Path, maker: TableMaker, parts: Path) -> None:
     """Refuse a table that is not the one that the parts beside it were merged into."""
     try:
-        check_same_run(out, read_metadata(out), maker.metadata)
+        check_same_settings(out, read_metadata(out), maker.metadata)
         _check_rows(out, maker, range(len(maker.prompt_ids)), whole=True)
     except ValueError as error:
         raise ValueError(
@@ -187,7 +187,7 @@ def _check_rows(path: Path, maker: TableMaker, part: range, *, whole: bool = Fal
         )
 
 
-def check_same_run(made: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+def check_same_settings(made: Path, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     """Refuse to go on with what was made with other settings; what is known by content may have another name.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tailgrad.curves.rollouts import Rollouts
 from tailgrad.rollouts.groups import Groups, groups_of
-from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_of
+from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_column
 from tailgrad.rollouts.parquet import ParquetColumns
 from tailgrad.rollouts.table import METADATA_KEY, ROLLOUT_TABLE, metadata_of, open_table
 from tailgrad.rollouts.text_rollouts import JSON_ENDINGS, SEPARATORS, is_wide, text_columns, wide_rewards
@@ -72,7 +72,7 @@ def read_rollouts(
     asked = {"prompt": prompt_column, "reward": reward_column, "response": response_column}
     if not path.is_file() or ending not in (".npy", *SEPARATORS, *JSON_ENDINGS):
         columns = _parquet(path, ending)
-        return _of_columns(columns, name, asked, step_of(columns.names))
+        return _of_columns(columns, name, asked, step_column(columns.names))
     if ending == ".npy":
         _refuse_choice(source, asked, "it is an array of rewards alone")
         return Rollouts(_array(path, source), name=name)

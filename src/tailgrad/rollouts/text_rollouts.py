@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from jaxtyping import Float, Int
 
-from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_of
+from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_column
 from tailgrad.rollouts.parquet import ParquetColumns, arrow_schema, json_text, naming
 from tailgrad.rollouts.text_files import csv_rows, json_rows, opened
 
@@ -62,7 +62,7 @@ def text_columns(path: Path, ending: str, source: str, asked: Mapping[str, str |
     names = list(dict.fromkeys(name for row in first if isinstance(row, dict) for name in row))
     roles = roles_of(names, asked, source)
     roles.pop("token_ids", None)
-    if (step := step_of(names)) is not None:
+    if (step := step_column(names)) is not None:
         roles["step"] = step
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _reading(source):
         _write_fitting(Path(folder) / "rollouts.parquet", read, roles, source, cells=ending in SEPARATORS)
