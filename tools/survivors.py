@@ -29,7 +29,7 @@ def survivors(folder: Path) -> dict[str, int]:
 
 
 def ratchet(found: dict[str, int], allowed: dict[str, int]) -> tuple[dict[str, int], list[str], list[str]]:
-    """The numbers to keep, each the smaller of the two; a line for each file above its own, and for each without one."""
+    """The numbers to keep, each the smaller of the two; a line for each file above its own, a line for each without."""
     kept = allowed | {file: min(count, allowed.get(file, count)) for file, count in found.items()}
     risen = [f"{file}: {found[file]} survivors, {kept[file]} before" for file in found if found[file] > kept[file]]
     new = [f"{file}: {found[file]} survivors, had no number before" for file in found if file not in allowed]
