@@ -19,6 +19,7 @@ from tailgrad.grid.trainings import bases, choosing, key_of, trials
 from tailgrad.runner import flags
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "grid.md"
+REPORT_PAGE = PAGE.with_name("grid_report.md")
 FILES = {"train": "a.jsonl", "choose": "b.jsonl", "test": "c.jsonl"}
 
 
@@ -270,5 +271,6 @@ def test_the_page_has_every_key_with_its_default_and_every_column() -> None:
         assert (rows[entry.name] == "needed") == needed
         if isinstance(entry.default, int | str):
             assert rows[entry.name] == (str(entry.default).lower() if entry.default is False else str(entry.default))
+    text = REPORT_PAGE.read_text()
     described = text[text.index("## The results table") : text.index("## The report")]
     assert set(re.findall(r"`(\w+)`", described)) >= set(COLUMNS)
