@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tailgrad.options import OptionParser, option
 
-HELP: Final = "best-of-N curves of rollouts, compared on the same prompts"
+HELP: Final = "draw best-of-N curves from rollouts, and compare policies on the same prompts"
 EXTRA: Final = "eval"
 
 
@@ -19,18 +19,19 @@ class CurveOptions:
     """The options of `tailgrad curve`."""
 
     tables: tuple[str, ...] = option(
-        text="rollout tables of `tailgrad sample`, or your own rewards: Parquet, CSV or JSON lines with a prompt and a "
-        "reward in each row, also as TRL and verl log them; or an array, one row per prompt (.npy, CSV without header)",
+        text="rollout tables of `tailgrad sample`, or rewards of your own: Parquet, CSV or JSON lines with a prompt "
+        "and a reward per row, also as TRL and verl log them; or an array with one row per prompt (.npy, or CSV "
+        "without a header)",
         positional=True,
         metavar="TABLE",
     )
     out: str = option(text="folder for the report")
     names: tuple[str, ...] | None = option(
-        None, "one name per table (default: its file's); tables that share a name are training seeds of one method"
+        None, "one name per table (default: the file's name); tables that share a name are training seeds of one method"
     )
-    reference: str | None = option(None, "name to take paired differences to (default: the first)")
+    reference: str | None = option(None, "name of the method to compare the others with (default: the first)")
     budgets: tuple[int, ...] | None = option(
-        None, "values of N (default: 1 2 4 ... n, of the prompt with fewest responses)", metavar="N"
+        None, "values of N (default: 1 2 4 ... n, for the n of the prompt with the fewest responses)", metavar="N"
     )
     num_generations: int | None = option(None, "m: rollouts per prompt in training, to mark in the figure")
     deploy_n: int | None = option(None, "the N trained for, to mark in the figure")
@@ -47,8 +48,9 @@ class CurveOptions:
 def make_parser() -> OptionParser[CurveOptions]:
     """The command's parser."""
     description = (
-        "Exact V_N for N = 1, 2, 4, ..., n with 95% intervals, and paired differences between "
-        "the tables. Writes curve.png, curve.svg, curve.md and curve.json."
+        "Compute V_N, the expected reward of the best of N responses, for N = 1, 2, 4, ..., n. It is exact, with 95% "
+        "intervals, and tables are compared by paired differences. Writes curve.png, curve.svg, curve.md and "
+        "curve.json."
     )
     return OptionParser("curve", description, CurveOptions)
 

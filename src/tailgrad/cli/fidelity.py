@@ -9,7 +9,7 @@ from typing import Final
 
 from tailgrad.options import OptionParser, option
 
-HELP: Final = "estimators' gradients from m rollouts against the gradient of V_N, on a policy's parameters"
+HELP: Final = "measure, before training, how well each estimator's gradient points along that of V_N"
 EXTRA: Final = "sample"
 
 
@@ -18,30 +18,35 @@ class FidelityOptions:
     """The options of `tailgrad fidelity`."""
 
     table: str = option(
-        text="rollout table of the pool, such as 32 prompts with 4096 responses each", positional=True, metavar="TABLE"
+        text="rollout table with the pool of responses, such as 32 prompts with 4096 responses each",
+        positional=True,
+        metavar="TABLE",
     )
-    model_name_or_path: str = option(text="the policy that sampled it: hub name or local folder")
+    model_name_or_path: str = option(text="the policy that sampled the table: hub name or local folder")
     out: str = option(text="folder for the report and the gradients")
     estimators: tuple[str, ...] = option(
         ("flat_tea", "tea", "prefix_tea", "cvar", "dr_grpo", "grpo"),
-        "estimators, options after a colon: max_at_k:k=4",
+        "estimators, with their options after a colon: max_at_k:k=4",
         metavar="NAME[:OPTION=VALUE,...]",
     )
     num_generations: tuple[int, ...] = option((16,), "m: rollouts per prompt in training")
-    deploy_n: tuple[int, ...] = option((128,), "N, at most half of the pool's responses")
-    dim: int = option(4096, "length of the sketch of a gradient")
+    deploy_n: tuple[int, ...] = option(
+        (128,), "N: responses per prompt at deployment, at most half of those in the pool"
+    )
+    dim: int = option(4096, "length of the sketch that stands for each gradient")
     batch_size: int = option(32, "responses differentiated at once")
     model_revision: str | None = option(None, "revision of the policy on the hub")
-    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU, if there is one)")
     seed: int = option(0, "seed of the sketch and of the bootstrap (default 0)")
 
 
 def make_parser() -> OptionParser[FidelityOptions]:
     """The command's parser."""
     description = (
-        "Direction, norm and signal to noise of each estimator's gradient from m rollouts, against the "
-        "gradient of V_N from a large pool of the same policy. Writes fidelity.png, fidelity.svg, fidelity.md and "
-        "fidelity.json, and keeps the gradients in OUT/gradients. An interrupted run goes on."
+        "Compare each estimator's gradient from m rollouts per prompt with the gradient of V_N, the expected reward of "
+        "the best of N. Both come from one large pool of responses of the same policy. Reports direction, norm and "
+        "signal to noise. Writes fidelity.png, fidelity.svg, fidelity.md and fidelity.json, and keeps the gradients in "
+        "OUT/gradients. If it is interrupted, the same command goes on."
     )
     return OptionParser("fidelity", description, FidelityOptions)
 

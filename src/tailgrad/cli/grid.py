@@ -19,7 +19,7 @@ class GridOptions:
 
     config: str = option(text="YAML file of the grid; docs/grid.md describes its keys", metavar="GRID.yaml")
     out: str | None = option(None, "folder for the report (default: beside the results table)")
-    report_only: bool = option(False, "train nothing: report what the table has")
+    report_only: bool = option(False, "train nothing; report what the results table has")
     reference: str | None = option(None, "the estimator to compare the others with (default: as the file says)")
     processes: int | None = option(None, "commands at once (default: as the file says)")
 
@@ -27,9 +27,9 @@ class GridOptions:
 def make_parser() -> OptionParser[GridOptions]:
     """The command's parser."""
     description = (
-        "Trains every combination that the file names, each method at its best learning rate, measures "
-        "them on held-out prompts and writes tables and figures. Every measurement is kept in the results table, from "
-        "which an interrupted grid goes on."
+        "Train every combination that the file names, each method at its best learning rate. Measure all of them on "
+        "held-out prompts, and write tables and figures. The results table keeps every measurement. If the grid is "
+        "interrupted, the same command goes on."
     )
     return OptionParser("grid", description, GridOptions, takes_file=False)
 

@@ -21,7 +21,7 @@ COMMANDS = (train, sample, score, curve, fidelity, grid, quickstart)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for unusable input, 130 interrupted, 141 where nobody reads on."""
-    about = "Train for best-of-N, and measure what it bought."
+    about = "Train a language model for best-of-N with few rollouts per prompt, and measure whether it helped."
     parser = argparse.ArgumentParser(prog="tailgrad", description=about, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"tailgrad {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="command")

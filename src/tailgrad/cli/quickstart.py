@@ -19,9 +19,9 @@ def make_parser() -> OptionParser[QuickstartConfig]:
     from tailgrad.quickstart.config import QuickstartConfig
 
     description = (
-        "Fits a tiny policy to an embedded task, post-trains it with GRPO, TEA and flat TEA side by "
-        "side, samples held-out prompts, and draws the best-of-N curves, and V_N against KL to the "
-        "first policy. Several minutes on two cores. An interrupted run goes on."
+        "Fit a tiny policy to an embedded task, and train it with GRPO, TEA and flat TEA side by side. Then sample "
+        "held-out prompts, and draw the best-of-N curves and V_N against the KL to the first policy. This takes "
+        "several minutes on two cores. If it is interrupted, the same command goes on."
     )
     return OptionParser("quickstart", description, QuickstartConfig)
 

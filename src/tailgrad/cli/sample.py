@@ -10,7 +10,7 @@ from tailgrad.options import OptionParser
 if TYPE_CHECKING:
     from tailgrad.rollouts import SampleConfig
 
-HELP: Final = "sample n responses per prompt, score them, write a rollout table"
+HELP: Final = "sample n responses per prompt, score them, and write a rollout table"
 EXTRA: Final = "sample"
 
 
@@ -18,7 +18,11 @@ def make_parser() -> OptionParser[SampleConfig]:
     """The command's parser."""
     from tailgrad.rollouts import SampleConfig
 
-    return OptionParser("sample", "Sample n responses per prompt, score them, write a rollout table.", SampleConfig)
+    description = (
+        "Sample n responses per prompt, score them, and write a rollout table: Parquet, one row per response. "
+        "If it is interrupted, the same command goes on."
+    )
+    return OptionParser("sample", description, SampleConfig)
 
 
 def run(words: Sequence[str]) -> None:

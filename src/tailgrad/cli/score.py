@@ -18,7 +18,11 @@ def make_parser() -> OptionParser[ScoreConfig]:
     """The command's parser."""
     from tailgrad.rollouts import ScoreConfig
 
-    return OptionParser("score", "Score the responses of a rollout table with another reward.", ScoreConfig)
+    description = (
+        "Score the responses of a rollout table with another reward; nothing is sampled. The table's own reward still "
+        "picks the best of N, unless --selection says otherwise. If it is interrupted, the same command goes on."
+    )
+    return OptionParser("score", description, ScoreConfig)
 
 
 def run(words: Sequence[str]) -> None:

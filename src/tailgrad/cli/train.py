@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-HELP: Final = "post-train a policy for best-of-N"
+HELP: Final = "train a policy for best-of-N, with the options of `trl grpo` and ours"
 EXTRA: Final = "train"
 INTERRUPTED: Final = "the same command with --resume_from_checkpoint last goes on from the newest checkpoint"
 

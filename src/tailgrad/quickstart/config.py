@@ -22,23 +22,23 @@ class QuickstartConfig:
 
     out: str = option("tailgrad-quickstart", "folder for models, tables and figures")
     base: str | None = option(
-        None, "folder of the base policy, which is fitted there if it is not there (default: <out>/base)"
+        None, "folder of the base policy; if there is none, it is fitted there (default: <out>/base)"
     )
     estimators: tuple[str, ...] = option(
         ("grpo", "tea", "flat_tea"),
-        "estimators to train with, options after a colon: max_at_k:k=4",
+        "estimators to train with, with their options after a colon: max_at_k:k=4",
         metavar="NAME[:OPTION=VALUE,...]",
     )
-    seeds: tuple[int, ...] = option((0,), "training seeds; each estimator is trained once with each")
+    seeds: tuple[int, ...] = option((0,), "training seeds; each estimator is trained once per seed")
     max_steps: int = option(100, "optimisation steps")
-    prompts_a_step: int = option(8, "prompts in one step, each with m rollouts")
+    prompts_a_step: int = option(8, "prompts per step, each with m rollouts")
     num_generations: int = option(16, "m: rollouts per prompt in training")
-    deploy_n: int = option(128, "N: how many responses the best is taken of at deployment")
+    deploy_n: int = option(128, "N: responses per prompt at deployment, of which the best is served")
     learning_rate: float = option(3e-4, "Adam's learning rate, constant after a short warm-up")
     beta: float = option(0.02, "KL weight")
     n: int = option(256, "responses per held-out prompt for the curves")
     dataset_split: str = option("test", "held-out prompts for the curves", choices=HELD_OUT)
-    processes: int = option(2, "trainings side by side")
+    processes: int = option(2, "trainings to run side by side")
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "prompts_a_step", "num_generations", "deploy_n", "n", "processes"):

@@ -30,15 +30,15 @@ class RewardOptions:
     )
     reward_model_name_or_path: str | None = option(None, "reward model: hub name or local folder", group=_REWARDS)
     reward_weights: Sequence[float] | None = option(
-        None, "one weight per reward, that of the reward model first (default 1 each)", group=_REWARDS
+        None, "one weight per reward; that of the reward model comes first (default 1 each)", group=_REWARDS
     )
     reward_timeout: float | None = option(
-        None, "most seconds of a reward's call (default: no limit)", group=_REWARDS, metavar="SECONDS"
+        None, "most seconds that one call of a reward may take (default: no limit)", group=_REWARDS, metavar="SECONDS"
     )
     reward_revision: str | None = option(None, "revision on the hub", group=_REWARD_MODELS)
     reward_batch_size: int | None = option(None, "rollouts in one forward pass (default 16)", group=_REWARD_MODELS)
     reward_max_length: int | None = option(
-        None, "most tokens of prompt and response (default: the model's)", group=_REWARD_MODELS
+        None, "most tokens of prompt and response (default: the model's limit)", group=_REWARD_MODELS
     )
     reward_dtype: str | None = option(
         None, "float32 (default), bfloat16, float16, or auto (as saved)", group=_REWARD_MODELS
@@ -46,7 +46,7 @@ class RewardOptions:
     reward_device: str | None = option(None, "cpu, cuda, ... (default: the policy's)", group=_REWARD_MODELS)
     reward_input_format: str | None = option(
         None,
-        "chat template or plain text (default auto)",
+        "how the model reads a rollout: chat (its chat template), text (plain), or auto (as the prompts are; default)",
         group=_REWARD_MODELS,
         choices=("auto", "chat", "text"),
     )
@@ -81,16 +81,23 @@ class RewardOptions:
 class SampleConfig(RewardOptions):
     """What `sample` needs to know; the fields are the options of `tailgrad sample`, which says what each is."""
 
-    model_name_or_path: str = option(text="policy: hub name or local folder")
-    dataset_name: str = option(text="hub name, folder, or .jsonl, .json, .parquet, .csv file (also with .gz)")
+    model_name_or_path: str = option(text="the policy to sample: hub name or local folder")
+    dataset_name: str = option(
+        text="data set with the prompts: hub name, folder, or .jsonl, .json, .parquet or .csv file (also with .gz)"
+    )
     out: str | Path = option(text="rollout table to write (Parquet); it must not exist")
     n: int = option(256, "responses per prompt")
     temperature: float | None = option(
-        None, "sampling temperature, above 0 (default: that of the training, else 1.0)", group=_SHAPE
+        None, "sampling temperature, above 0 (default: as in the training, else 1.0)", group=_SHAPE
     )
-    top_p: float | None = option(None, "nucleus; 1 is off (default: as in the training, else off)", group=_SHAPE)
+    top_p: float | None = option(
+        None,
+        "sample from the most likely tokens with this probability together; 1 is off (default: as in the training, "
+        "else off)",
+        group=_SHAPE,
+    )
     top_k: int | None = option(
-        None, "only the k most likely tokens; 0 is off (default: as in the training, else off)", group=_SHAPE
+        None, "sample from this many most likely tokens; 0 is off (default: as in the training, else off)", group=_SHAPE
     )
     max_completion_length: int | None = option(
         None, "most tokens of a response, end token included (default: as in the training, else 512)", group=_SHAPE
@@ -104,21 +111,23 @@ class SampleConfig(RewardOptions):
     )
     chat_template_kwargs: dict[str, Any] | None = option(
         None,
-        "arguments of the chat template, as in training: '{\"enable_thinking\": false}' (default: those of the "
+        "arguments of the chat template, as in training: '{\"enable_thinking\": false}' (default: as in the "
         "training, else none)",
         group=_SHAPE,
         metavar="JSON",
     )
     batch_size: int = option(256, "responses sampled at once")
     seed: int = option(0, "seed of the responses (default 0)")
-    limit: int | None = option(None, "only the first so many prompts (default: all)")
+    limit: int | None = option(None, "take only this many prompts, the first ones (default: all)")
     prompt_column: str = option("prompt", "column with the prompts: strings, or lists of messages")
-    dataset_split: str = option("test", "split, where the data set has splits")
+    dataset_split: str = option("test", "split to take, if the data set has splits")
     dataset_config: str | None = option(None, "configuration of a hub data set")
     model_revision: str | None = option(None, "revision of the policy on the hub")
-    dtype: str = option("float32", "float32, bfloat16, float16, or auto (as saved), for policy and reference policy")
-    reference_model: str | None = option(None, "reference policy, for the KL of the responses")
-    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    dtype: str = option(
+        "float32", "precision of the policy and the reference policy: float32, bfloat16, float16, or auto (as saved)"
+    )
+    reference_model: str | None = option(None, "reference policy, from which the KL of the responses is measured")
+    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU, if there is one)")
     trust_remote_code: bool = option(False, "run the code that comes with the models")
 
     @property
@@ -163,12 +172,16 @@ class ScoreConfig(RewardOptions):
     )
     out: str | Path = option(text="rollout table to write (Parquet); it must not exist")
     selection: str = option(
-        "table", "what picks the best response: the reward of the table (default), or this one", choices=SELECTIONS
+        "table", "the reward that picks the best response: that of the table (default), or this one", choices=SELECTIONS
     )
-    dataset_name: str | None = option(None, "the data set of the table (default: where the table says)")
-    model_name_or_path: str | None = option(None, "the policy, for its tokenizer (default: where the table says)")
+    dataset_name: str | None = option(
+        None, "the data set that the table was sampled on, if it has moved (default: as the table says)"
+    )
+    model_name_or_path: str | None = option(
+        None, "the policy, for its tokenizer, if it has moved (default: as the table says)"
+    )
     batch_size: int = option(256, "responses scored at once")
-    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU where there is one)")
+    device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU, if there is one)")
     trust_remote_code: bool = option(False, "run the code that comes with the models")
 
     def __post_init__(self) -> None:

@@ -30,33 +30,36 @@ class TailGRPOConfig(GRPOConfig):
     """
 
     per_device_train_batch_size: int | None = option(
-        None, "Rollouts of one backward pass on one device (default: 8 if that makes whole groups, or num_generations)."
+        None, "Rollouts per backward pass on one device (default: 8 if that makes whole groups, else num_generations)."
     )
     per_device_eval_batch_size: int | None = option(
-        None, "Rollouts that one device evaluates at a time (default: 8 if that makes whole groups, or one group)."
+        None, "Rollouts that one device evaluates at once (default: 8 if that makes whole groups, else one group)."
     )
 
     estimator: str = option(
         "flat_tea",
-        "Estimator of the advantages, with its options after a colon, such as max_at_k:k=4,baseline=loo: "
-        + "; ".join(f"{name} ({row.summary})" for name, row in ESTIMATORS.items())
-        + ".",
+        "Estimator of the advantages, with its options after a colon: max_at_k:k=4,baseline=loo. The list of "
+        "estimators is at the end.",
     )
-    deploy_n: int = option(128, "N: how many responses the best is taken of at deployment.")
+    deploy_n: int = option(128, "N: responses per prompt at deployment, of which the best is served.")
     advantage_scaling: str | None = option(
         None,
-        "Scale advantages to root mean square one: none, group (in each group) or batch (in the whole batch). Default: "
-        f"group for {', '.join(n for n in ESTIMATORS if ESTIMATORS[n].scaling == 'group')}, none for the others.",
+        "Scale the advantages to root mean square one: in each group (group), over the whole batch (batch), or not "
+        "(none). Default: group for "
+        f"{', '.join(name for name, row in ESTIMATORS.items() if row.scaling == 'group')}, none for the others.",
     )
     off_policy_correction: bool = option(
         False,
-        "max_at_k, tea, flat_tea: advantages at the policy now before each further step on the same rollouts. Not "
-        "unbiased: the loss's own ratios are per token and clipped. Takes a policy without dropout.",
+        "Compute the advantages anew, at the present policy, before each further step on the same rollouts. For "
+        "max_at_k, tea and flat_tea, and a policy without dropout. Not unbiased, because the ratios in the loss are "
+        "per token and clipped.",
     )
     save_at_steps: list[int] | None = option(
-        None, "Checkpoints after these steps are saved and kept; of all others only the newest stays."
+        None, "Save and keep checkpoints after these steps; of all others only the newest stays."
     )
-    reward_timeout: float | None = option(None, "Most seconds of a call of a reward; longer is an error.")
+    reward_timeout: float | None = option(
+        None, "Most seconds that one call of a reward may take; a longer call is an error."
+    )
 
     def __post_init__(self) -> None:
         """Choose device and batches, check TRL's options, then ours."""

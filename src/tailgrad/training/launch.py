@@ -37,13 +37,20 @@ class TrainArguments(GRPOScriptArguments):
 
     dataset_name: str | None = option(
         None,
-        "Hub name, local folder, or .jsonl, .json, .parquet or .csv file (also with .gz) of the prompts.",
+        "Data set with the prompts: hub name, folder, or .jsonl, .json, .parquet or .csv file (also with .gz).",
     )
     prompt_column: str = option("prompt", "Column with the prompts: strings, or lists of messages.")
-    reward_batch_size: int = option(16, "Rollouts a reward model scores in one forward pass.")
-    reward_max_length: int | None = option(None, "Most tokens of prompt and response a reward model reads.")
-    reward_dtype: str = option("float32", "float32, bfloat16, float16 or auto, for a reward model.")
-    reward_input_format: str = option("auto", "auto, chat or text: how a reward model sees a rollout.")
+    reward_batch_size: int = option(16, "Rollouts that a reward model scores in one forward pass.")
+    reward_max_length: int | None = option(
+        None, "Most tokens of prompt and response that a reward model reads (default: the model's limit)."
+    )
+    reward_dtype: str = option(
+        "float32", "Precision of a reward model: float32, bfloat16, float16, or auto (as saved)."
+    )
+    reward_input_format: str = option(
+        "auto",
+        "How a reward model reads a rollout: chat (its chat template), text (plain), or auto (as the prompts are).",
+    )
 
 
 def make_parser() -> TrainParser:

@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig, TrlParser
 from trl.scripts.grpo import GRPOScriptArguments
 
-from tailgrad.estimators import belongs_to_estimators
+from tailgrad.estimators import ESTIMATORS, belongs_to_estimators
 from tailgrad.option_names import check_words, file_of, split_equals
 from tailgrad.options import read_file
 
@@ -53,9 +53,14 @@ class TrainParser(TrlParser):
     def __init__(self, dataclass_types: Iterable[type]) -> None:
         usage = "tailgrad train [--config FILE.yaml] [options, which override those of the file]"
         super().__init__(
-            dataclass_types, prog="tailgrad train", usage=usage, formatter_class=_OneName, allow_abbrev=False
+            dataclass_types,
+            prog="tailgrad train",
+            usage=usage,
+            description="Train a policy for best-of-N. Every option of `trl grpo` works here too.",
+            formatter_class=_OneName,
+            allow_abbrev=False,
         )
-        text = "show the options of TRL and transformers too, all of them"
+        text = "show all options of TRL and transformers too, and exit"
         self.add_argument(
             "--help_all", action=_HelpAll, nargs=0, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, help=text
         )
@@ -84,7 +89,7 @@ class TrainParser(TrlParser):
         raise ValueError(f"{message}.")
 
     def format_help(self, everything: bool = False) -> str:
-        """The help: our options, and of those of TRL and transformers the most used or, with `everything`, all."""
+        """The help: our options, the most used of TRL and transformers (with `everything` all), and the estimators."""
         transformers = _names(TrainingArguments)
         trl = _names(GRPOScriptArguments, GRPOConfig, ModelConfig, DatasetMixtureConfig) - transformers
         known = list(dict.fromkeys(action.dest for action in self._actions))
@@ -97,10 +102,14 @@ class TrainParser(TrlParser):
             sections |= {"options of TRL and transformers, the most used": [*MOST_USED]}
         formatter = self._get_formatter()
         formatter.add_usage(self.usage, self._actions, [])
+        formatter.add_text(self.description)
         for title, names in sections.items():
             formatter.start_section(title)
             formatter.add_arguments([action for name in names for action in self._actions if action.dest == name])
             formatter.end_section()
+        formatter.start_section("estimators, for --estimator")
+        formatter.add_arguments([argparse.Action([], name, help=row.summary) for name, row in ESTIMATORS.items()])
+        formatter.end_section()
         return formatter.format_help()
 
 
