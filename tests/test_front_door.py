@@ -10,7 +10,7 @@ import tailgrad
 from tailgrad.estimators import ESTIMATORS
 from tailgrad.tails import FORECASTS
 
-CORE = ("estimators", "tails", "curves", "fidelity", "statistics")
+CORE = ("estimators", "tails", "curves", "fidelity", "statistics", "types")
 FORECAST_FUNCTIONS = {forecast.__name__ for forecast in FORECASTS.values() if hasattr(forecast, "__name__")}
 
 

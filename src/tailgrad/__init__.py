@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from tailgrad.statistics import *  # noqa: F403
     from tailgrad.tails import *  # noqa: F403
     from tailgrad.training import *  # noqa: F403
+    from tailgrad.types import *  # noqa: F403
 
-_CORE: Final = ("estimators", "tails", "curves", "fidelity", "statistics")
+_CORE: Final = ("estimators", "tails", "curves", "fidelity", "statistics", "types")
 _TRAINING: Final = ("TailGRPOConfig", "TailGRPOTrainer")
 """These need `tailgrad[train]`, whose libraries are loaded for nothing else."""
 

@@ -6,6 +6,17 @@ import torch
 from jaxtyping import Bool, Float, Real
 from torch import Tensor
 
+__all__ = [
+    "LARGEST_REWARD",
+    "Advantages",
+    "Estimator",
+    "Forecast",
+    "Ratios",
+    "Rewards",
+    "check_rewards",
+    "check_sizes",
+]
+
 Rewards: TypeAlias = Real[Tensor, "P M"] | Bool[Tensor, "P M"]
 """Rewards of P prompts with M rollouts each; NaN marks a rollout that could not be scored."""
 

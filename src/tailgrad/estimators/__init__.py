@@ -1,68 +1,48 @@
-"""Group estimators: rewards `[P, M]` in, advantages `[P, M]` on the mean scale out."""
+"""Group estimators: rewards `[P, M]` in, advantages `[P, M]` on the mean scale out.
 
-from tailgrad.estimators.bon_max_mean import bon_max_mean
-from tailgrad.estimators.bon_max_second import bon_max_second
-from tailgrad.estimators.bon_rl import bon_rl
-from tailgrad.estimators.by_name import (
-    belongs_to_estimators,
-    bind,
-    find_estimator,
-    parse_estimator,
-    smallest_group,
-    spell_estimator,
-    with_budget,
-)
-from tailgrad.estimators.cat_bon import cat_bon
-from tailgrad.estimators.cvar import cvar
-from tailgrad.estimators.dr_grpo import dr_grpo
-from tailgrad.estimators.entropic import entropic
-from tailgrad.estimators.f_grpo import f_grpo
-from tailgrad.estimators.flat_tea import flat_tea
-from tailgrad.estimators.grpo import grpo
-from tailgrad.estimators.leave_two_out import leave_two_out
-from tailgrad.estimators.max_at_k import max_at_k
-from tailgrad.estimators.max_rl import max_rl
-from tailgrad.estimators.order_grad import order_grad
-from tailgrad.estimators.pass_at_k import pass_at_k
-from tailgrad.estimators.pass_at_n import pass_at_n
-from tailgrad.estimators.prefix_tea import prefix_tea
-from tailgrad.estimators.qae import qae
-from tailgrad.estimators.ragged import advantages_ragged
-from tailgrad.estimators.registry import ESTIMATORS, EstimatorRow
-from tailgrad.estimators.rloo import rloo
-from tailgrad.estimators.rs_grpo import rs_grpo
-from tailgrad.estimators.tea import tea
+The function of every row of `ESTIMATORS` is a public name, and so is what every trainer needs around one: to find it by
+its name, sum the rewards, scale the advantages, take groups of different sizes, log.
+"""
 
-__all__ = [
-    "ESTIMATORS",
-    "EstimatorRow",
-    "advantages_ragged",
-    "belongs_to_estimators",
-    "bind",
-    "bon_max_mean",
-    "bon_max_second",
-    "bon_rl",
-    "cat_bon",
-    "cvar",
-    "dr_grpo",
-    "entropic",
-    "f_grpo",
-    "find_estimator",
-    "flat_tea",
-    "grpo",
-    "leave_two_out",
-    "max_at_k",
-    "max_rl",
-    "order_grad",
-    "parse_estimator",
-    "pass_at_k",
-    "pass_at_n",
-    "prefix_tea",
-    "qae",
-    "rloo",
-    "rs_grpo",
-    "smallest_group",
-    "spell_estimator",
-    "tea",
-    "with_budget",
-]
+from typing import TYPE_CHECKING
+
+from tailgrad.estimators.batch import SCALINGS as SCALINGS
+from tailgrad.estimators.batch import advantage_metrics as advantage_metrics
+from tailgrad.estimators.batch import differ_by_rounding as differ_by_rounding
+from tailgrad.estimators.batch import scale_advantages as scale_advantages
+from tailgrad.estimators.batch import sum_rewards as sum_rewards
+from tailgrad.estimators.by_name import belongs_to_estimators as belongs_to_estimators
+from tailgrad.estimators.by_name import bind as bind
+from tailgrad.estimators.by_name import find_estimator as find_estimator
+from tailgrad.estimators.by_name import parse_estimator as parse_estimator
+from tailgrad.estimators.by_name import smallest_group as smallest_group
+from tailgrad.estimators.by_name import spell_estimator as spell_estimator
+from tailgrad.estimators.by_name import with_budget as with_budget
+from tailgrad.estimators.leave_two_out import leave_two_out as leave_two_out
+from tailgrad.estimators.ragged import advantages_ragged as advantages_ragged
+from tailgrad.estimators.registry import ESTIMATORS as ESTIMATORS
+from tailgrad.estimators.registry import EstimatorRow as EstimatorRow
+
+if TYPE_CHECKING:  # they read the names off the table's imports
+    from tailgrad.estimators.registry import *  # noqa: F403
+else:
+    _OTHERS = [
+        "ESTIMATORS",
+        "SCALINGS",
+        "EstimatorRow",
+        "advantage_metrics",
+        "advantages_ragged",
+        "belongs_to_estimators",
+        "bind",
+        "differ_by_rounding",
+        "find_estimator",
+        "leave_two_out",
+        "parse_estimator",
+        "scale_advantages",
+        "smallest_group",
+        "spell_estimator",
+        "sum_rewards",
+        "with_budget",
+    ]
+    globals().update({name: row.function for name, row in ESTIMATORS.items()})
+    __all__ = sorted([*_OTHERS, *ESTIMATORS])

@@ -9,26 +9,32 @@ from typing import Any
 from torch import Tensor
 
 from tailgrad.estimators._prefixes import smallest_prefix_group
-from tailgrad.estimators.bon_max_mean import bon_max_mean
-from tailgrad.estimators.bon_max_second import bon_max_second
-from tailgrad.estimators.bon_rl import bon_rl
-from tailgrad.estimators.cat_bon import cat_bon
-from tailgrad.estimators.cvar import cvar
-from tailgrad.estimators.dr_grpo import dr_grpo
-from tailgrad.estimators.entropic import entropic, smallest_entropic_group
-from tailgrad.estimators.f_grpo import f_grpo
-from tailgrad.estimators.flat_tea import flat_tea, smallest_flat_group
-from tailgrad.estimators.grpo import grpo
-from tailgrad.estimators.max_at_k import max_at_k, smallest_subset_group
-from tailgrad.estimators.max_rl import max_rl
-from tailgrad.estimators.order_grad import order_grad, smallest_order_group
-from tailgrad.estimators.pass_at_k import pass_at_k, smallest_pass_group
-from tailgrad.estimators.pass_at_n import pass_at_n
-from tailgrad.estimators.prefix_tea import prefix_tea
-from tailgrad.estimators.qae import qae
-from tailgrad.estimators.rloo import rloo
-from tailgrad.estimators.rs_grpo import rs_grpo
-from tailgrad.estimators.tea import smallest_tail_group, tea
+from tailgrad.estimators.bon_max_mean import bon_max_mean as bon_max_mean
+from tailgrad.estimators.bon_max_second import bon_max_second as bon_max_second
+from tailgrad.estimators.bon_rl import bon_rl as bon_rl
+from tailgrad.estimators.cat_bon import cat_bon as cat_bon
+from tailgrad.estimators.cvar import cvar as cvar
+from tailgrad.estimators.dr_grpo import dr_grpo as dr_grpo
+from tailgrad.estimators.entropic import entropic as entropic
+from tailgrad.estimators.entropic import smallest_entropic_group
+from tailgrad.estimators.f_grpo import f_grpo as f_grpo
+from tailgrad.estimators.flat_tea import flat_tea as flat_tea
+from tailgrad.estimators.flat_tea import smallest_flat_group
+from tailgrad.estimators.grpo import grpo as grpo
+from tailgrad.estimators.max_at_k import max_at_k as max_at_k
+from tailgrad.estimators.max_at_k import smallest_subset_group
+from tailgrad.estimators.max_rl import max_rl as max_rl
+from tailgrad.estimators.order_grad import order_grad as order_grad
+from tailgrad.estimators.order_grad import smallest_order_group
+from tailgrad.estimators.pass_at_k import pass_at_k as pass_at_k
+from tailgrad.estimators.pass_at_k import smallest_pass_group
+from tailgrad.estimators.pass_at_n import pass_at_n as pass_at_n
+from tailgrad.estimators.prefix_tea import prefix_tea as prefix_tea
+from tailgrad.estimators.qae import qae as qae
+from tailgrad.estimators.rloo import rloo as rloo
+from tailgrad.estimators.rs_grpo import rs_grpo as rs_grpo
+from tailgrad.estimators.tea import smallest_tail_group
+from tailgrad.estimators.tea import tea as tea
 from tailgrad.types import Advantages, Rewards
 
 
