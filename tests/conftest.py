@@ -29,6 +29,7 @@ SLOW = (
     ),
     *(
         "grid/test_grid_run",
+        "grid/test_grid_interrupted",
         "grid/test_grid_report",
         "grid/test_preflight",
         "grid/test_grid_config.py::test_a_grid_with",

@@ -1,5 +1,7 @@
 """A small grid, and results of one that no training was needed for."""
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,10 +18,21 @@ from tailgrad.grid.reading import read_grid
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import Measurement, Training, bases, choosing, key_of, trials
 from tailgrad.grid.trainings import testing as measurements_of
+from tailgrad.quickstart.task import build_prompts
 
 WriteGrid = Callable[..., Path]
 MakeGrid = Callable[..., GridConfig]
 MakeRow = Callable[..., Row]
+
+TRAIN = {
+    "max_steps": 2,
+    "max_completion_length": 6,
+    "use_cpu": True,
+    "bf16": False,
+    "gradient_checkpointing": False,
+    "lr_scheduler_type": "constant",
+}
+"""Options of a training that takes a second."""
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +69,26 @@ def write_grid() -> WriteGrid:
 def make_grid(write_grid: WriteGrid, tmp_path: Path) -> MakeGrid:
     """The small grid, with changes."""
     return lambda **changes: read_grid(write_grid(tmp_path, **changes))
+
+
+@pytest.fixture(scope="session")
+def new_grid(write_grid, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], GridConfig]:
+    """Make grids that can be run: a policy and prompts beside the YAML."""
+
+    def make() -> GridConfig:
+        folder = tmp_path_factory.mktemp("grid")
+        shutil.copytree(policy, folder / "policy")
+        splits = {"train": ("train", 8), "choose": ("validation", 3), "test": ("test", 5)}
+        for name, (split, count) in splits.items():
+            rows = build_prompts(split)[:count]
+            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return read_grid(
+            write_grid(
+                folder, train=TRAIN, sample={"max_completion_length": 6}, test_prompts=4, per_device_train_batch_size=4
+            )
+        )
+
+    return make
 
 
 @pytest.fixture

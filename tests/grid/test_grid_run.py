@@ -4,10 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -15,34 +11,22 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from filelock import FileLock
-from safetensors.torch import load_file
 
 from tailgrad.cli.main import main
 from tailgrad.curves import best_of_n
 from tailgrad.events import VARIABLE
-from tailgrad.grid import GridConfig, read_grid, run_grid
-from tailgrad.grid.commands import model_folder, training_job
+from tailgrad.grid import GridConfig, run_grid
 from tailgrad.grid.contents import check_contents, check_reward, check_table, prompts_of
 from tailgrad.grid.results import Row, read_results
-from tailgrad.grid.trainings import BASE, bases, trials
+from tailgrad.grid.trainings import BASE, bases
 from tailgrad.identity import file_sha256, function_sha256, model_sha256
-from tailgrad.quickstart.task import build_prompts, verifier
+from tailgrad.quickstart.task import verifier
 from tailgrad.rollouts import read_metadata, read_rollouts
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.runner import Job
-from tailgrad.training.saving import SaveAtSteps
 
-TRAIN = {
-    "max_steps": 2,
-    "max_completion_length": 6,
-    "use_cpu": True,
-    "bf16": False,
-    "gradient_checkpointing": False,
-    "lr_scheduler_type": "constant",
-}
 TIMES = ("train_seconds", "sample_seconds", "finished_at")
 
 
@@ -82,26 +66,6 @@ def runner() -> Iterator[InProcess]:
         found = InProcess()
         patch.setattr("tailgrad.grid.run.run_side_by_side", found)
         yield found
-
-
-@pytest.fixture(scope="module")
-def new_grid(write_grid, policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], GridConfig]:
-    """Make grids that can be run: a policy and prompts beside the YAML."""
-
-    def make() -> GridConfig:
-        folder = tmp_path_factory.mktemp("grid")
-        shutil.copytree(policy, folder / "policy")
-        splits = {"train": ("train", 8), "choose": ("validation", 3), "test": ("test", 5)}
-        for name, (split, count) in splits.items():
-            rows = build_prompts(split)[:count]
-            (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return read_grid(
-            write_grid(
-                folder, train=TRAIN, sample={"max_completion_length": 6}, test_prompts=4, per_device_train_batch_size=4
-            )
-        )
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -273,59 +237,3 @@ def test_an_interrupted_grid_ends_as_one_that_was_not(new_grid, finished, runner
         assert found[key] == row
     # nothing but the training that lost its last checkpoint was done twice
     assert len(runner.jobs) - before == len(finished[2]) + 1
-
-
-def test_a_training_interrupted_in_a_later_epoch_ends_with_the_same_weights(
-    new_grid: Callable[[], GridConfig], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two steps are an epoch; the training is interrupted amid the second and again at the end of it."""
-    ends = []
-    for stops in ([], [3, 4]):
-        config = replace(new_grid(), train=TRAIN | {"max_steps": 6}, checkpoints=(5,))
-        (config.folder / "train.jsonl").write_text(
-            "".join(json.dumps(row) + "\n" for row in build_prompts("train")[:4])
-        )
-        training = trials(config)[1]
-        save = SaveAtSteps.on_save
-
-        def stop(self, args, state, control, save=save, left=stops, **kwargs) -> None:
-            save(self, args, state, control, **kwargs)
-            if state.global_step in left:
-                left.remove(state.global_step)
-                raise KeyboardInterrupt
-
-        with monkeypatch.context() as patch, contextlib.chdir(config.folder):
-            patch.setattr(SaveAtSteps, "on_save", stop)
-            codes = [main(list(training_job(config, training).argv)) for _ in range(1 + len(stops))]
-        assert codes == [130] * (len(codes) - 1) + [0]
-        assert not stops
-        folder = model_folder(config, training)
-        assert {path.name for path in folder.glob("checkpoint-*")} == {"checkpoint-5", "checkpoint-6"}
-        ends.append(load_file(folder / "checkpoint-6" / "model.safetensors"))
-    assert all(ends[0][name].equal(ends[1][name]) for name in ends[0])
-
-
-def test_an_interrupt_ends_a_grid_that_was_started_in_the_background(
-    new_grid: Callable[[], GridConfig], tmp_path: Path
-) -> None:
-    """A shell starts `command &` with SIGINT ignored; whoever interrupts twice leaves no command behind either."""
-    config = new_grid()
-    command = [sys.executable, "-m", "tailgrad.cli.main", "grid", "--config", str(config.folder / "grid.yaml")]
-    with (tmp_path / "output").open("w") as output:
-        parent = subprocess.Popen(
-            ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command], stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        children: list[psutil.Process] = []
-        while len(children) < 2:  # a command and its guard
-            assert parent.poll() is None, (tmp_path / "output").read_text()
-            time.sleep(0.1)
-            children = psutil.Process(parent.pid).children(recursive=True)
-        parent.send_signal(signal.SIGINT)
-        time.sleep(0.05)
-        parent.send_signal(signal.SIGINT)
-        assert parent.wait(timeout=60) in (130, -signal.SIGINT)  # the second may come while Python shuts down
-        assert psutil.wait_procs(children, timeout=10)[1] == []
-    finally:
-        parent.kill()
-        parent.wait()

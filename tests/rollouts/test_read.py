@@ -7,25 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from tailgrad.curves import Rollouts, best_of_n, compare
-from tailgrad.rollouts import read_rollouts, write_table
+from tailgrad.curves import Rollouts, compare
+from tailgrad.rollouts import read_rollouts
 from tailgrad.rollouts.layout import COLUMNS, roles_of
+from written_rollouts import lines, rollouts_of
 
 ROWS = [("a", 0.5), ("b", 1.0), ("a", None), ("b", 0.25), ("a", -2.0)]
 REWARDS = [[0.5, np.nan, -2.0], [1.0, 0.25, np.nan]]
-
-
-def rollouts_of(path: Path, text: str | bytes, **columns: str) -> Rollouts:
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_rollouts(path, **columns)
-
-
-def lines(*rows: dict[str, Any]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv", ".tsv", ".jsonl", ".json", ".csv.gz", ".jsonl.gz"])
@@ -47,33 +37,6 @@ def test_a_prompt_and_a_reward_are_enough_in_every_format(ending: str, tmp_path:
     assert set(rollouts.columns) == {"rewards", "prompt_ids", "prompts", "counts"}
     np.testing.assert_allclose(rollouts.measures()["unscored"], [1 / 3, 0])
     np.testing.assert_array_equal(rollouts.best_of_n([2]), [[0.5], [1.0]])
-
-
-@pytest.mark.parametrize("source", ["npy", "csv"])
-def test_an_array_of_one_row_per_prompt(source: str, tmp_path: Path) -> None:
-    rewards = np.random.default_rng(0).normal(size=(4, 3))
-    rewards[1, 2] = np.nan
-    path = tmp_path / f"wide.{source}"
-    if source == "npy":
-        np.save(path, rewards)
-    else:
-        np.savetxt(path, rewards, delimiter=",", fmt="%.18e")
-    rollouts = read_rollouts(path)
-    np.testing.assert_array_equal(rollouts.rewards, rewards)
-    assert (rollouts.prompts, rollouts.prompt_ids.tolist()) == (None, [0, 1, 2, 3])
-    np.testing.assert_array_equal(rollouts.best_of_n([1, 2]), best_of_n(rewards, [1, 2]))
-
-
-def test_an_array_with_shorter_lines_and_empty_cells(tmp_path: Path) -> None:
-    rollouts = rollouts_of(tmp_path / "wide.csv", "1,0,1e-3\n0.5,,\n2\n")
-    np.testing.assert_array_equal(rollouts.rewards, [[1, 0, 1e-3], [0.5, np.nan, np.nan], [2, np.nan, np.nan]])
-    assert rollouts.counts.tolist() == [3, 3, 1]
-
-
-@pytest.mark.parametrize("rewards", [np.array([[True, False]]), np.array([[1, 0]], "int8"), np.array([[1, 0]], "f4")])
-def test_arrays_of_any_numbers(rewards: np.ndarray, tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", rewards)
-    assert read_rollouts(tmp_path / "a.npy").rewards.tolist() == [[1.0, 0.0]]
 
 
 @pytest.mark.parametrize(
@@ -181,39 +144,6 @@ def test_what_trl_logs(tmp_path: Path) -> None:
         read_rollouts(tmp_path / "steps.parquet")
 
 
-@pytest.mark.parametrize(("index", "header"), [(True, True), (False, True), (True, False)])
-@pytest.mark.parametrize("n", [1, 2, 4])
-@pytest.mark.parametrize("whole", [False, True])
-def test_an_array_that_pandas_wrote_with_its_header_or_index_is_refused(
-    index: bool, header: bool, n: int, whole: bool, tmp_path: Path
-) -> None:
-    rewards = np.random.default_rng(0).integers(0, 2, size=(5, n))
-    frame = pd.DataFrame(rewards if whole else rewards + 0.25)
-    frame.to_csv(tmp_path / "a.csv", index=index, header=header)
-    with pytest.raises(ValueError, match=r"a\.csv': its first .* `to_csv\(.*index=False, header=False\)`.*\.npy"):
-        read_rollouts(tmp_path / "a.csv")
-    pd.DataFrame(rewards + 0.25).to_csv(tmp_path / "a.csv", index=False, header=False)
-    np.testing.assert_array_equal(read_rollouts(tmp_path / "a.csv").rewards, rewards + 0.25)
-
-
-@pytest.mark.parametrize(
-    "text", ["0,0.5\n0,0.25\n1,0.75\n", "7,1\n7,0\n", "3,\n1,0.5\n3,0.25\n", "5,0,0.5\n5,1,0.25\n"]
-)
-def test_prompts_and_rewards_without_a_header_are_refused(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.csv': its first column looks like prompt_id: give it a header"):
-        rollouts_of(tmp_path / "a.csv", text)
-    header = "prompt_id,response_index,reward" if text.startswith("5") else "prompt_id,reward"
-    assert rollouts_of(tmp_path / "a.csv", f"{header}\n{text}").n == 2
-
-
-@pytest.mark.parametrize(
-    "text", ["0.0,1.0\n1.0,1.0\n1.0,0.0\n", "1,0\n0,1\n", ".5,1\n.5,2\n", "1,0,1\n1,1,1\n", "1\n1\n"]
-)
-def test_rewards_that_look_like_neither_are_read(text: str, tmp_path: Path) -> None:
-    expected = [[float(cell) for cell in line.split(",")] for line in text.split()]
-    assert rollouts_of(tmp_path / "a.csv", text).rewards.tolist() == expected
-
-
 def test_files_of_one_name_in_two_folders_are_two_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("base", "tea"):
@@ -221,17 +151,6 @@ def test_files_of_one_name_in_two_folders_are_two_methods(tmp_path: Path, monkey
         Path(folder, "t.csv").write_text("prompt,reward\na,1\nb,2\n")
     comparison = compare([read_rollouts("base/t.csv"), read_rollouts("tea/t.csv")])
     assert [(curve.name, curve.seeds) for curve in comparison.curves] == [("base/t.csv", 1), ("tea/t.csv", 1)]
-
-
-@pytest.mark.parametrize("column", ["prompt_column", "reward_column", "response_column"])
-def test_a_column_is_refused_where_there_is_no_choice(column: str, tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[1.0, 2.0]]))
-    (tmp_path / "a.csv").write_text("0.5,2.5\n")
-    write_table(tmp_path / "a.parquet", {name: [value] for name, value in our_row().items()}, {"reward": "length"})
-    for ending in ("npy", "csv", "parquet"):
-        read_rollouts(tmp_path / f"a.{ending}")
-        with pytest.raises(ValueError, match=rf"a\.{ending}': {column}='quality' cannot be chosen, since it"):
-            read_rollouts(tmp_path / f"a.{ending}", **{column: "quality"})
 
 
 def known_of(rollouts: Rollouts) -> set[str]:
@@ -270,18 +189,6 @@ def test_columns_that_hold_something_else_than_ours_are_left_out(
     np.testing.assert_array_equal(rollouts.rewards, [[1, 0], [2, np.nan]])
 
 
-def test_a_damaged_column_is_an_error_and_not_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    table = pa.table({"prompt": ["a"] * 2000, "reward": [1.0] * 2000, "num_tokens": list(range(2000))})
-    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
-    data = path.read_bytes()
-    at = data.index(np.arange(700, 800, dtype=np.int64).tobytes())
-    path.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
-    rollouts = read_rollouts(path)
-    with pytest.raises(ValueError, match=r"a\.parquet': column 'num_tokens' cannot be read"):
-        _ = rollouts.num_tokens
-
-
 def test_a_json_file_of_columns_on_one_line_or_more(tmp_path: Path) -> None:
     frame = pd.DataFrame(ROWS, columns=["prompt", "reward"])
     lists = {name: [row[place] for row in ROWS] for place, name in enumerate(frame.columns)}
@@ -309,78 +216,6 @@ def test_a_chat_is_the_same_in_whatever_order_its_keys_come(tmp_path: Path) -> N
         for name, message in (("base", one), ("tea", other))
     )
     assert compare([first, second]).prompts == 1
-
-
-def our_row() -> dict[str, Any]:
-    return {name: {"string": "a", "bool": True}.get(kind, 1) for name, kind in COLUMNS.items()} | {"token_ids": [1]}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("a.csv", "", "is empty: it has no rows"),
-        ("a.csv", "prompt,reward\n", "is empty: it has no rows"),
-        ("a.jsonl", "\n\n", "is empty: it has no rows"),
-        (
-            "a.csv",
-            "prompt,quality\na,1\n",
-            "has no column 'reward' or 'score'; it has the columns prompt, quality. Say",
-        ),
-        ("a.csv", "prompt;reward\na;1\n", "it has the columns prompt;reward"),
-        ("a.csv", "reward\n1\n", "has no column that says which prompt a row belongs to"),
-        ("a.csv", "prompt,reward\na,1\na,good\n", "row 1 has 'good' as its 'reward'; it must be a number"),
-        ("a.csv", "prompt,reward\na,inf\n", "column 'reward' has an infinity"),
-        ("a.csv", "prompt,reward\na,1,2\n", "line 2 has 3 cells and the header 2"),
-        ("a.csv", "prompt,prompt,reward\na,b,1\n", "header names a column twice"),
-        ("a.csv", "prompt,reward\n,1\n", "row 0 has no 'prompt'"),
-        (
-            "a.csv",
-            "prompt_id,reward,response_index\n0,1,3.5\n",
-            "row 0 has '3.5' as its 'response_index'; it must be a",
-        ),
-        ("a.csv", "prompt,reward\n\xe9,1\n".encode("latin-1"), "cannot be read: 'utf-8' codec"),
-        ("a.csv", "0,1,2\n.5,.2,.1\n", "its first line is 0,1,2, a header: remove it"),
-        ("a.csv", "0.5,1\n1,x\n", "row 1 has 'x' as its 'reward'"),
-        ("a.csv", "0.5,1\n1,inf\n", "has an infinity"),
-        ("a.jsonl", '{"prompt": "a", "reward": "1"}\n', "row 0 has '1' as its 'reward'; it must be a number"),
-        ("a.jsonl", '{"prompt": "a", "reward": [1, 2]}\n', "row 0 has '[1, 2]' as its 'reward'"),
-        ("a.jsonl", '{"prompt": "a", "reward": 1}\n{"reward": 1}\n', "row 1 has no 'prompt'"),
-        ("a.jsonl", '{"prompt": "a", "reward": 1}\n7\n', "row 1 is 7; every row must be an object"),
-        ("a.jsonl", '{"prompt": "a", "reward": 1}\n{"prompt"\n', "line 2, column 1 is not JSON"),
-        ("a.xlsx", b"PK", "ends in '.xlsx'; what can be read ends in .parquet, .csv"),
-        ("a.parquet", b"PK", "is not a Parquet file"),
-        ("a.npy", b"PK", "is not an array of numpy's format"),
-        ("a.csv.gz", b"PK", "cannot be read"),
-    ],
-)
-def test_says_what_is_wrong(name: str, text: str | bytes, said: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^rollout table '.*" + name) as error:
-        _ = rollouts_of(tmp_path / name, text).rewards
-    assert said in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("array", [np.zeros(3), np.zeros((0, 2)), np.array([["a"]]), np.array([[np.inf]])])
-def test_arrays_that_are_no_rewards(array: np.ndarray, tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", array)
-    with pytest.raises(
-        ValueError, match=r"a\.npy'(: column 'reward' has an infinity| holds .* rewards must be numbers)"
-    ):
-        read_rollouts(tmp_path / "a.npy")
-
-
-def test_places_where_there_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"mine\.csv': there is no such file"):
-        read_rollouts(tmp_path / "mine.csv")
-    with pytest.raises(ValueError, match="is a folder; give one file of rollouts"):
-        read_rollouts(tmp_path)
-
-
-@pytest.mark.parametrize(("ids", "said"), [(["a", None], "has nulls"), ([0.5, 1.0], "was truncated")])
-def test_parquet_of_which_the_prompts_are_not_known(ids: list[Any], said: str, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"prompt_id": ids, "reward": [1.0, 2.0]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=rf"a\.parquet': column 'prompt_id'.*{said}"):
-        read_rollouts(tmp_path / "a.parquet")
 
 
 def test_no_more_of_a_text_file_is_held_than_a_part(tmp_path: Path) -> None:

@@ -127,3 +127,12 @@ def test_what_may_be_a_text_or_a_flag_may_be_either(tmp_path: Path) -> None:
     _, config, *_ = make_parser().read(["--config", str(path)])
     assert (config.scale_rewards, config.resume_from_checkpoint) == ("none", True)
     assert config.model_init_kwargs == {"a": 1}
+
+
+def test_help_names_the_estimators(capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert "prefix_tea" in printed
+    assert "--advantage_scaling" in printed

@@ -144,15 +144,6 @@ def test_no_reward_and_no_policy(policy, tmp_path: Path, capsys) -> None:
     assert "--reward_funcs" in capsys.readouterr().err
 
 
-def test_help_names_the_estimators(capsys) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["train", "--help"])
-    assert stop.value.code == 0
-    printed = capsys.readouterr().out
-    assert "prefix_tea" in printed
-    assert "--advantage_scaling" in printed
-
-
 def options_without_batch(config: list[str], tmp_path: Path) -> list[str]:
     path = tmp_path / "config.yaml"
     values = yaml.safe_load(path.read_text())
