@@ -202,6 +202,15 @@ def test_no_file_points_outside_the_repository() -> None:
     assert not [str(path) for path, text in texts.items() if outside.search(text)]
 
 
+def test_rows_of_data_are_counted_in_one_way() -> None:
+    """As `datasets` and pandas count them, which a message says: users count the lines of a file from 1."""
+    texts = {path.name: path.read_text() for path in MODULES.values()}
+    named = {name: re.findall(r"row \{\w+\}.{,17}", text) for name, text in texts.items()}
+    assert sum(map(len, named.values())) >= 10
+    wrong = [row for rows in named.values() for row in rows if not row.endswith("} (counted from 0)")]
+    assert wrong == []
+
+
 def test_every_public_name_is_documented() -> None:
     rooms = [
         tailgrad,

@@ -229,7 +229,7 @@ def test_no_more_of_a_text_file_is_held_than_a_part(tmp_path: Path) -> None:
     assert rollouts.responses[6][-1] == f"response {39_997 % 3}"
     with (tmp_path / "a.csv").open("a") as file:
         file.write("prompt 0,response,late\n")
-    with pytest.raises(ValueError, match="row 40000 has 'late' as its 'reward'"):
+    with pytest.raises(ValueError, match=r"row 40000 \(counted from 0\) has 'late' as its 'reward'"):
         read_rollouts(tmp_path / "a.csv")
 
 

@@ -71,6 +71,21 @@ def test_rewards_that_look_like_neither_are_read(text: str, tmp_path: Path) -> N
     assert rollouts_of(tmp_path / "a.csv", text).rewards.tolist() == expected
 
 
+@pytest.mark.parametrize("n", [3, 4, 8])
+def test_rewards_of_zero_and_one_are_read_where_they_are_no_count(n: int, tmp_path: Path) -> None:
+    for seed in range(20):
+        rewards = np.random.default_rng(seed).integers(0, 2, size=(4, n)).tolist()
+        text = "".join(",".join(map(str, line)) + "\n" for line in rewards)
+        assert rollouts_of(tmp_path / "a.csv", text).rewards.tolist() == rewards
+
+
+def test_a_first_line_that_is_shorter_than_another_is_no_header(tmp_path: Path) -> None:
+    rollouts = rollouts_of(tmp_path / "a.csv", "0,1\n1,0,1\n0\n")
+    np.testing.assert_array_equal(rollouts.rewards, [[0, 1, np.nan], [1, 0, 1], [0, np.nan, np.nan]])
+    with pytest.raises(ValueError, match=r"its first line is 0,1, a header: remove it, .* or write them with a point"):
+        rollouts_of(tmp_path / "a.csv", "0,1\n1,0\n0\n")
+
+
 @pytest.mark.parametrize("array", [np.zeros(3), np.zeros((0, 2)), np.array([["a"]]), np.array([[np.inf]])])
 def test_arrays_that_are_no_rewards(array: np.ndarray, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", array)

@@ -237,14 +237,14 @@ def test_a_trained_policy_is_sampled_as_it_was_trained(
 
 def test_prompts_too_long_for_the_model(options: dict[str, Any]) -> None:
     with pytest.raises(
-        ValueError, match="the prompt in row 3 has 5 tokens; with max_completion_length 60 that is more than the 64"
+        ValueError, match=r"the prompt in row 3 \(counted from 0\) has 5 tokens; with max_completion_length 60 that"
     ):
         run(options, max_completion_length=60)
 
 
 def test_a_prompt_without_tokens(options: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps([{"prompt": "one"}, {"prompt": ""}]))
-    with pytest.raises(ValueError, match=r"data\.json': the prompt in row 1 has no tokens"):
+    with pytest.raises(ValueError, match=r"data\.json': the prompt in row 1 \(counted from 0\) has no tokens"):
         run(options, dataset_name=str(tmp_path / "data.json"))
 
 

@@ -19,6 +19,8 @@ from tailgrad.cli.main import main
 pytestmark = pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing.*` is deprecated:FutureWarning")
 
 
+ROW_0, ROW_1 = "row 0 (counted from 0)", "row 1 (counted from 0)"
+
 SHAPES: dict[str, list[dict[str, Any]]] = {
     "plain": [{"prompt": "one two", "answer": "three"}, {"prompt": " ".join(["one"] * 60), "answer": "five"}],
     "arguments with other keys": [
@@ -83,7 +85,10 @@ def test_a_stream_of_a_local_file_with_another_prompt_column(seen: Any, make_pol
     ("rows", "message"),
     [
         ([{"question": [user("one")]}, {"question": [user("two")]}], None),
-        ([{"question": [user("one")]}, {"question": [user(None)]}], "the prompt in row 1: message 0 has no 'content'"),
+        (
+            [{"question": [user("one")]}, {"question": [user(None)]}],
+            f"the prompt in {ROW_1}: message 0 has no 'content'",
+        ),
         ([{"question": "one"}, {"question": ""}], "has no tokens"),
         ([{"question": "one", "images": "x"}], "has a column 'images'"),
         ([{"question": "one", "day": "2024-02-29"}], "the strings in column 'day' of its JSON files look like dates"),
@@ -109,8 +114,8 @@ def test_a_mixture_is_checked_too(seen: Any, make_policy: Any, tmp_path: Path, c
     data, config = tmp_path / "data.jsonl", tmp_path / "mixture.yaml"
     config.write_text(json.dumps({"datasets": [{"path": "json", "data_files": str(data), "split": "train"}]}))
     for row, message in (
-        ({"prompt": ""}, "the mixture of data sets: the prompt in row 0 has no tokens"),
-        ({"prompt": [{"role": "user", "value": "one"}]}, "the mixture of data sets: the prompt in row 0: message 0"),
+        ({"prompt": ""}, f"the mixture of data sets: the prompt in {ROW_0} has no tokens"),
+        ({"prompt": [{"role": "user", "value": "one"}]}, f"the mixture of data sets: the prompt in {ROW_0}: message 0"),
         ({"prompt": "one", "day": "2024-02-29"}, "the mixture of data sets: the strings in column 'day'"),
     ):
         data.write_text(json.dumps(row) + "\n")
@@ -133,19 +138,19 @@ def pictures(path: Path, name: str) -> Path:
 
 LONG = " ".join(["one"] * 61)  # one more than fits with 4 new tokens into 64 positions
 REFUSED: dict[str, tuple[list[dict[str, Any]], str]] = {
-    "no tokens": ([{"prompt": "one"}, {"prompt": ""}], "the prompt in row 1 has no tokens"),
-    "white space alone": ([{"prompt": "one"}, {"prompt": " \n "}], r"the prompt in row 1 has no tokens (' \n ')"),
-    "too long": ([{"prompt": "one"}, {"prompt": LONG}], "the prompt in row 1 has 61 tokens; with max_"),
-    "no embedding": ([{"prompt": "one"}, {"prompt": "one extra"}], "row 1 has the token 'extra' with id 12"),
+    "no tokens": ([{"prompt": "one"}, {"prompt": ""}], f"the prompt in {ROW_1} has no tokens"),
+    "white space alone": ([{"prompt": "one"}, {"prompt": " \n "}], rf"the prompt in {ROW_1} has no tokens (' \n ')"),
+    "too long": ([{"prompt": "one"}, {"prompt": LONG}], f"the prompt in {ROW_1} has 61 tokens; with max_"),
+    "no embedding": ([{"prompt": "one"}, {"prompt": "one extra"}], f"{ROW_1} has the token 'extra' with id 12"),
     "a template that refuses": (
         [{"prompt": [user("one")]}, {"prompt": [{"role": "system", "content": "one"}, user("two")]}],
-        "the model's chat template refuses the prompt in row 1: no system messages here",
+        f"the model's chat template refuses the prompt in {ROW_1}: no system messages here",
     ),
-    "value for content": ([{"prompt": [{"role": "user", "value": "one"}]}], "row 0: message 0 has no 'content'"),
-    "no content": ([{"prompt": [user("one")]}, {"prompt": [user(None)]}], "row 1: message 0 has no 'content'"),
-    "no role": ([{"prompt": [user("one"), {"content": "two"}]}], "row 0: message 1 has no 'role'"),
+    "value for content": ([{"prompt": [{"role": "user", "value": "one"}]}], f"{ROW_0}: message 0 has no 'content'"),
+    "no content": ([{"prompt": [user("one")]}, {"prompt": [user(None)]}], f"{ROW_1}: message 0 has no 'content'"),
+    "no role": ([{"prompt": [user("one"), {"content": "two"}]}], f"{ROW_0}: message 1 has no 'role'"),
     "parts": ([{"prompt": [user([{"type": "text", "text": "one"}])]}], "as its 'content'"),
-    "no messages": ([{"prompt": [user("one")]}, {"prompt": []}], "row 1 is [] (list)"),
+    "no messages": ([{"prompt": [user("one")]}, {"prompt": []}], f"{ROW_1} is [] (list)"),
     "a column of pictures": ([{"prompt": "one", "images": "x"}], "has a column 'images'"),
     "a name of TRL's": ([{"prompt": "one", "trainer_state": 1}], "has a column 'trainer_state'"),
 }
@@ -185,7 +190,7 @@ def test_the_same_refusals_of_score(
     assert main(sample_arguments(policy, data, tmp_path)) == 0
     rows, message = REFUSED[case]
     if case == "a template that refuses":
-        message = "refuses the prompt in row 0: no user messages here"
+        message = f"refuses the prompt in {ROW_0}: no user messages here"
         make_policy(chat_template="{{ raise_exception('no user messages here') }}", pad_token="[PAD]")
     else:
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -207,10 +212,10 @@ def test_the_same_refusals_of_fidelity(
     tokenizer.add_tokens(["extra"])
     tokenizer.save_pretrained(policy)
     assert main(sample_arguments(policy, data, tmp_path, "--n", "8")) == 0
-    message = "the prompt in row 0 has the token 'extra' with id 12"
+    message = f"the prompt in {ROW_0} has the token 'extra' with id 12"
     other = make_policy("other", chat_template=TEMPLATE, pad_token="[PAD]")
     if case == "a template that refuses":
-        message = "refuses the prompt in row 0: no user messages here"
+        message = f"refuses the prompt in {ROW_0}: no user messages here"
         tokenizer.chat_template = "{{ raise_exception('no user messages here') }}"
     tokenizer.save_pretrained(other)
     gradients = [str(table), "--model_name_or_path", str(other), "--out", str(tmp_path / "fidelity")]

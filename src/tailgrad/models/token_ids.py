@@ -90,7 +90,8 @@ def check_fit(
         row, token = unknown
         text = tokenizer.convert_ids_to_tokens(token)
         raise ValueError(
-            f"{source}: the prompt in row {row} has the token {text!r} with id {token}, and model {model!r} has "
+            f"{source}: the prompt in row {row} (counted from 0) "
+            f"has the token {text!r} with id {token}, and model {model!r} has "
             f"embeddings for {size} tokens (its tokenizer has {len(tokenizer)}). "
             "Use the tokenizer that the model was trained with, or resize the model's embeddings."
         )
@@ -99,6 +100,7 @@ def check_fit(
     length = int(token_ids.lengths[longest])
     if limit is not None and length + (new_tokens or 0) > limit:
         raise ValueError(
-            f"{source}: the prompt in row {longest} has {length} tokens; with max_completion_length {new_tokens} that "
+            f"{source}: the prompt in row {longest} (counted from 0) "
+            f"has {length} tokens; with max_completion_length {new_tokens} that "
             f"is more than the {limit} positions of model {model!r}. Lower it, or drop long prompts."
         )

@@ -86,10 +86,10 @@ def check_prompts(prompts: Sequence[Any], source: str, *, pictures: bool = False
     first = prompts[0]
     for start in range(0, len(prompts), BATCH):
         for row, prompt in enumerate(prompts[start : start + BATCH], start):
-            check_prompt(prompt, f"{source}: the prompt in row {row}", pictures=pictures)
+            check_prompt(prompt, f"{source}: the prompt in row {row} (counted from 0)", pictures=pictures)
             if isinstance(prompt, str) != isinstance(first, str):
                 raise ValueError(
-                    f"{source}: row {row} is {'a chat' if is_chat(prompt) else 'a string'} and row 0 "
+                    f"{source}: row {row} (counted from 0) is {'a chat' if is_chat(prompt) else 'a string'} and row 0 "
                     "is not; the prompts must be all strings or all chats."
                 )
 

@@ -181,7 +181,8 @@ def tokenize_prompts(
     token_ids = TokenIds(rows())
     if not token_ids.lengths.all():
         row = int(token_ids.lengths.argmin())
-        raise ValueError(f"{source}: the prompt in row {row} has no tokens ({prompts[row]!r}); remove the row.")
+        where = f"{source}: the prompt in row {row} (counted from 0)"
+        raise ValueError(f"{where} has no tokens ({prompts[row]!r}); remove the row.")
     return token_ids
 
 
@@ -203,7 +204,8 @@ def _tokenized(
                 for i, prompt in enumerate(single)
             ]
         by = "chat template" if is_chat(prompts[0]) else "tokenizer"
-        raise ValueError(f"{source}: the model's {by} refuses the prompt in row {first}: {error}") from error
+        where = f"the prompt in row {first} (counted from 0)"
+        raise ValueError(f"{source}: the model's {by} refuses {where}: {error}") from error
     token_ids: list[list[int]] = encoded["input_ids"]
     return token_ids
 

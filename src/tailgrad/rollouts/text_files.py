@@ -16,6 +16,8 @@ from typing import Any, Final, TextIO
 BATCH: Final = 1000
 """Rows that are held in memory at once."""
 
+EVERY_ROW: Final = "every row must be an object with the columns as its keys"
+
 Kind = str | list[Any] | dict[str, Any] | None
 """What a column holds: the name of a type, `[kind]` for lists, one kind per key where every object has the same keys,
 "json" where values have nothing in common, None where all are null."""
@@ -112,12 +114,12 @@ def _kinds(rows: Iterable[dict[str, Any]], kind_of: Callable[[Any], Kind]) -> di
     kinds: dict[str, Kind] = {}
     for i, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ValueError(f"row {i} is {repr(row)[:60]}; every row must be an object with the columns as its keys.")
+            raise ValueError(f"row {i} (counted from 0) is {repr(row)[:60]}; {EVERY_ROW}.")
         for name, value in row.items():
             try:
                 kinds[name] = _common(kinds.get(name), kind_of(value))
             except OverflowError as error:
-                raise ValueError(f"row {i}, column {name!r}: {error}") from error
+                raise ValueError(f"row {i} (counted from 0), column {name!r}: {error}") from error
     return kinds
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 
 from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_column
 from tailgrad.rollouts.parquet import ParquetColumns, arrow_schema, json_text, naming
-from tailgrad.rollouts.text_files import csv_rows, json_rows, opened
+from tailgrad.rollouts.text_files import EVERY_ROW, csv_rows, json_rows, opened
 
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 JSON_ENDINGS: Final = (".jsonl", ".json", ".ndjson")
@@ -109,13 +109,14 @@ def wide_rewards(path: Path, ending: str, source: str) -> tuple[Float[np.ndarray
 
 def _not_rewards(lines: list[list[str]]) -> str | None:
     """Say what else than rewards a file of numbers seems to hold: whole numbers that count columns, lines, prompts."""
-    header, of_pandas = lines[0], "write it with `to_csv(..., index=False, header=False)`"
+    header, widest = lines[0], max(map(len, lines))
+    of_pandas = "write it with `to_csv(..., index=False, header=False)`"
     if len(header) > 1 and not header[0] and _counts(header[1:]):
         return f"its first line is {','.join(header[:4])}, a header above a column with the index: {of_pandas}"
-    if _counts(header):
+    if _counts(header) and len(header) == widest:
         return f"its first line is {','.join(header[:4])}, a header: remove it, or {of_pandas}"
     column = [cells[0] for cells in lines]
-    if len(column) > 2 and max(map(len, lines)) > 1 and _counts(column):
+    if len(column) > 2 and widest > 1 and _counts(column):
         return f"its first column is {','.join(column[:3])}, ..., an index: {of_pandas}"
     whole = all(map(str.isdecimal, column)) and len(set(column)) < len(column)
     two = {len(cells) for cells in lines} == {2}
@@ -175,18 +176,18 @@ def _write(path: Path, rows: Iterable[Any], roles: Mapping[str, str], *, cells: 
 def _value(values: Any, row: int, column: str, role: str, kind: str, *, cells: bool) -> Any:
     """One value as its column's type."""
     if not isinstance(values, dict):
-        raise ValueError(f"row {row} is {repr(values)[:60]}; every row must be an object with the columns as its keys.")
+        raise ValueError(f"row {row} (counted from 0) is {repr(values)[:60]}; {EVERY_ROW}.")
     value = values.get(column)
     if kind == "string":
         if value is None and role != "response":
-            raise ValueError(f"row {row} has no {column!r}; every row must say which prompt it belongs to.")
+            raise ValueError(f"row {row} (counted from 0) has no {column!r}; every row must say its prompt.")
         return "" if value is None else json_text(value)
     if kind == "float64":
         return _number(value, column, row, role, cells=cells)
     found = _from_cell(value) if cells and value is not None else value
     whole = isinstance(found, float) and found.is_integer()
     if not isinstance(found, bool if kind == "bool" else int) and not (kind != "bool" and whole):
-        raise _OtherValueError(role, f"row {row} has {value!r} as its {column!r}; {_MUST[kind]}.")
+        raise _OtherValueError(role, f"row {row} (counted from 0) has {value!r} as its {column!r}; {_MUST[kind]}.")
     return found
 
 
@@ -194,7 +195,8 @@ def _number(value: Any, column: str, row: int, role: str, *, cells: bool) -> flo
     found = _from_cell(value) if cells and value is not None else value
     if found is None or isinstance(found, bool | int | float):
         return math.nan if found is None else float(found)
-    raise _OtherValueError(role, f"row {row} has {str(value)[:40]!r} as its {column!r}; {_MUST['float64']}.")
+    given = f"row {row} (counted from 0) has {str(value)[:40]!r} as its {column!r}"
+    raise _OtherValueError(role, f"{given}; {_MUST['float64']}.")
 
 
 def _from_cell(cell: str) -> Any:

@@ -96,5 +96,5 @@ def _checked_stream(rows: Any, source: str, pictures: bool) -> Any:
 
 def _is_prompt(row: dict[str, Any], number: int, source: str, pictures: bool) -> bool:
     """True; what is no prompt is an error when it passes."""
-    check_prompt(row["prompt"], f"{source}: the prompt in row {number}", pictures=pictures)
+    check_prompt(row["prompt"], f"{source}: the prompt in row {number} (counted from 0)", pictures=pictures)
     return True
