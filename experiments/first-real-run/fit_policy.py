@@ -114,7 +114,7 @@ def fitting_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -
 
 @torch.no_grad()
 def held_out_loss(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, rows: Path) -> float:
-    """Nats a response token (its end token included) of the held-out answers."""
+    """Nats per response token (its end token included) of the held-out answers."""
     total, tokens = 0.0, 0
     for line in rows.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)

@@ -19,7 +19,7 @@ from tailgrad.rollouts.table import COLUMNS
 
 
 def fewest_tokens(*, prompts: list[str], completion_ids: list[list[int]], answer: list[str], **_: Any) -> list[float]:
-    """Ten for each letter of the data set's column, less one a token."""
+    """Ten for each letter of the data set's column, less one per token."""
     assert len(prompts) == len(completion_ids)
     return [10.0 * "abcde".index(a) - len(ids) for a, ids in zip(answer, completion_ids, strict=True)]
 

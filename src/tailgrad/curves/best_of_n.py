@@ -16,7 +16,7 @@ def budgets_up_to(n: int) -> tuple[int, ...]:
     """Give the budgets N = 1, 2, 4, ... up to n, with n itself last.
 
     Args:
-        n: Responses a prompt, at least 1.
+        n: Responses per prompt, at least 1.
 
     Returns:
         Increasing budgets; n is included also where it is not a power of two.
@@ -121,7 +121,7 @@ def check_budgets(budgets: Sequence[int], n: int) -> None:
 
     Args:
         budgets: Values of N.
-        n: Responses a prompt.
+        n: Responses per prompt.
 
     Raises:
         TypeError: If a budget is not an integer.

@@ -162,7 +162,7 @@ def compare_values(
         values: V_N of each method: seeds, prompts (the same in all, in one order), budgets.
         measures: What is reported beside V_N of each method (see `Rollouts.measures`): seeds, prompts.
         budgets: The K values of N.
-        n: Responses a prompt that the values come from.
+        n: Responses per prompt that the values come from.
         reference: Name of the method to take differences to.
         sampling: What all methods share.
         seed: Seed of the bootstrap.

@@ -24,7 +24,7 @@ def jackknife_weights(sizes: tuple[int, ...], order: int) -> NDArray[np.float64]
         order: How many constraints hold.
 
     Returns:
-        One weight a size.
+        One weight per size.
 
     Examples:
         >>> jackknife_weights((8, 12, 16), 2).round(4).tolist()

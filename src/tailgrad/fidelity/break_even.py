@@ -16,7 +16,7 @@ _USED = [MEASURES.index("direction"), MEASURES.index("signal_to_noise")]
 
 
 def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
-    """Prompts a step from which on a step points closer to the gradient of V_N than a step of the reference.
+    """Prompts per step from which on a step points closer to the gradient of V_N than a step of the reference.
 
     With direction d and signal to noise s at P prompts, a step of B prompts has noise of P / (s B) times the
     squared norm of its mean, and so about the cosine d / sqrt(1 + P / (s B)) with the gradient of V_N. The two
@@ -84,7 +84,7 @@ def break_even_cell(found: Interval) -> str:
     """Give what `break_even` returns as a table shows it, with two digits.
 
     Args:
-        found: Prompts a step.
+        found: Prompts per step.
 
     Returns:
         "1" where every step is large enough, "never" where none is, "unclear" where the interval has no end, "unknown"

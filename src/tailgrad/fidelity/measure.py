@@ -31,7 +31,7 @@ class FidelityPoint:
 
     Attributes:
         estimator: As it was written, `max_at_k:k=4`.
-        m: Rollouts a prompt.
+        m: Rollouts per prompt.
         deploy_n: N of the truth, and of the estimator where it takes one.
         steps: Training steps that `step` is the mean over.
         measures: `direction`, `step`, `norm_ratio` and `signal_to_noise` (see `gradient_fidelity`) with intervals,
@@ -53,8 +53,8 @@ class Fidelity:
 
     Attributes:
         prompts: P.
-        n: Responses a prompt in the pool.
-        points: One an estimator, m and N; N varies slowest, the estimator fastest.
+        n: Responses per prompt in the pool.
+        points: One per estimator, m and N; N varies slowest, the estimator fastest.
         truth_agreement: For each N the plain cosine between the truths of the two halves of the pool.
     """
 
@@ -130,7 +130,7 @@ def gradient_fidelity(
         gradients: Gradients of log-probability of the same responses, or sketches of them; `gradients[p]` is
             `[n, D]`. An array `[P, n, D]` will do.
         estimators: Names with options, as `parse_estimator` reads them; not deploy_n.
-        m: Rollouts a prompt in training.
+        m: Rollouts per prompt in training.
         deploy_n: Values of N, each at most n / 2.
         seed: Seed of the bootstrap.
 
@@ -185,7 +185,7 @@ def check_fidelity(
     Args:
         rewards: Rewards of the pool `[P, n]`.
         estimators: Names with options.
-        m: Rollouts a prompt.
+        m: Rollouts per prompt.
         deploy_n: Values of N.
 
     Raises:

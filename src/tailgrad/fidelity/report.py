@@ -138,7 +138,7 @@ def _json_text(fidelity: Fidelity, pool: Mapping[str, Any]) -> str:
 
 
 def _save_figure(fidelity: Fidelity, stem: Path) -> None:
-    """A row an N, a column a measure, a line an estimator, against m."""
+    """One row per N, one column per measure, one line per estimator, against m."""
     budgets = list(fidelity.truth_agreement)
     names = list(dict.fromkeys(point.estimator for point in fidelity.points))
     with drawing(stem, (14.5, 0.6 + 3.2 * len(budgets))) as (figure, _):

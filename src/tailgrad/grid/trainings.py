@@ -32,7 +32,7 @@ class Training:
         reward: Name of the reward trained on.
         prompts: Name of the prompt set.
         estimator: Estimator with its options.
-        m: Rollouts a prompt.
+        m: Rollouts per prompt.
         deploy_n: N; None for an estimator that does not know it, whose training serves every N.
         kl_weight: `beta`.
         learning_rate: The learning rate.

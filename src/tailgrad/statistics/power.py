@@ -42,7 +42,7 @@ def seed_deviation(differences: Float[np.ndarray, "S P"]) -> float:
     Seeds that agree by chance would otherwise look as if they always did.
 
     Args:
-        differences: One a seed and prompt; two seeds or more.
+        differences: One per seed and prompt; two seeds or more.
 
     Returns:
         The larger of the standard deviation of the means and of what the residuals of the two-way layout explain; NaN
