@@ -33,6 +33,21 @@ def option(default: Any = MISSING, text: str = "", **metadata: Any) -> Any:
     return field(default=default, metadata=metadata) if default is not MISSING else field(metadata=metadata)
 
 
+def same_option(config: type, name: str) -> Any:
+    """A dataclass field that is the same option as that of another configuration, but for the heading it stands under.
+
+    Args:
+        config: The dataclass that has the option.
+        name: The option.
+
+    Returns:
+        The field.
+    """
+    entry = next(one for one in fields(config) if one.name == name)
+    how = {key: value for key, value in entry.metadata.items() if key not in ("help", "group")}
+    return option(entry.default, entry.metadata["help"], **how)
+
+
 class OptionParser(argparse.ArgumentParser, Generic[Config]):
     """The parser of one command: an option for every field of a dataclass, and `--config` for a YAML file of them.
 
@@ -44,7 +59,7 @@ class OptionParser(argparse.ArgumentParser, Generic[Config]):
     """
 
     def __init__(self, command: str, description: str, config: type[Config], *, takes_file: bool = True) -> None:
-        words = f"{_positionals(config)}[--config FILE.yaml] [options, which override the file's]"
+        words = f"{_needed(config)}[--config FILE.yaml] [options, which override the file's]"
         usage = f"tailgrad {command} {words}" if takes_file else None
         super().__init__(prog=f"tailgrad {command}", usage=usage, description=description, allow_abbrev=False)
         self.command, self.config, self.takes_file = command, config, takes_file
@@ -90,8 +105,15 @@ def _options_of(config: type) -> list[Field[Any]]:
     return [entry for entry in fields(config) if "help" in entry.metadata]
 
 
-def _positionals(config: type) -> str:
-    return "".join(f"{entry.metadata['metavar']} " for entry in _options_of(config) if "positional" in entry.metadata)
+def _needed(config: type) -> str:
+    """What must be given, on the command line or in the file: first what has no name."""
+    words = {True: "", False: ""}
+    for entry in _options_of(config):
+        unnamed, name = "positional" in entry.metadata, entry.metadata.get("metavar", entry.name.upper())
+        several = f" [{name} ...]" if _kind(get_type_hints(config)[entry.name])[1] else ""
+        if unnamed or entry.default is entry.default_factory is MISSING:
+            words[unnamed] += f"{'' if unnamed else f'--{entry.name} '}{name}{several} "
+    return words[True] + words[False]
 
 
 def _add(group: Any, entry: Field[Any], hint: Any) -> None:
@@ -102,8 +124,10 @@ def _add(group: Any, entry: Field[Any], hint: Any) -> None:
     how |= {"type": _boolean, "nargs": "?", "const": True} if kind is bool else {"type": kind}
     how |= {"nargs": "+"} if many else {}
     text = entry.metadata["help"].replace("%", "%%")
-    if default is MISSING:
-        how |= {} if "positional" in entry.metadata else {"required": True}
+    if "positional" in entry.metadata:
+        text += f" (in a file: `{entry.name}`)"
+    elif default is MISSING:
+        how |= {"required": True}
     else:
         how |= {"default": default}
         if default not in (None, False, (), {}) and "default" not in text:

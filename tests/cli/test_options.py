@@ -42,6 +42,12 @@ def test_the_command_line_alone() -> None:
     assert read("t", "--out", "o", "--trust", "false").trust is False
 
 
+def test_the_help_says_what_must_be_given() -> None:
+    text = OptionParser("every", "Everything.", Every).format_help()
+    assert "usage: tailgrad every TABLE [TABLE ...] --out OUT [--config FILE.yaml]" in " ".join(text.split())
+    assert "tables (in a file: `tables`)" in text
+
+
 @pytest.fixture
 def write(tmp_path: Path):
     def write_file(text: str) -> str:
@@ -158,7 +164,7 @@ def test_the_same_thing_has_the_same_name_everywhere() -> None:
     options = {command: {action.dest for action in command.make_parser()._actions} for command in COMMANDS}
     others = {"model", "dataset", "reward", "revision", "m", "max_new_tokens", "steps", "split"}
     assert not [command for command, names in options.items() if names & others]
-    of_rewards = {entry.name for entry in fields(RewardOptions)} - {"reward_revision", "reward_device"}
+    of_rewards = {entry.name for entry in fields(RewardOptions)}
     assert all(options[command] >= of_rewards for command in (train, sample, score))
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import pytest
 from tailgrad.curves import Rollouts, best_of_n, comparable_rollouts, compare
 from tailgrad.curves.compare import compare_values
 from tailgrad.curves.reference import Reference
+from tailgrad.curves.settings import SAMPLE_OPTIONS
 from tailgrad.curves.tables import json_text, markdown_text
+from tailgrad.rollouts.config import SampleConfig
 from tailgrad.statistics import mean_interval, paired_difference
 
 SAMPLING = {"temperature": 1.0, "reward": "length", "dataset": {"name": "sums", "sha256": "1f"}}
@@ -14,8 +17,9 @@ SAMPLING = {"temperature": 1.0, "reward": "length", "dataset": {"name": "sums", 
 
 def metadata_of(sampling):
     """Metadata with these settings, which `Rollouts.sampling` gives back."""
-    temperature = {"sampling": {"temperature": sampling["temperature"]}} if "temperature" in sampling else {}
-    return {name: value for name, value in sampling.items() if name != "temperature"} | temperature
+    shaping = {name: sampling[name] for name in ("temperature", "max_new_tokens", "min_p") if name in sampling}
+    others = {name: value for name, value in sampling.items() if name not in shaping}
+    return others | ({"sampling": shaping} if shaping else {})
 
 
 def run_of(name, seed=0, prompts=6, n=4, **changes):
@@ -207,6 +211,18 @@ def test_those_that_do_record_are_still_checked_behind_one_that_does_not():
         compare([run_of("pandas", sampling={}), run_of("base"), other])
     with pytest.raises(ValueError, match="what picks the best response is 'the reward itself' and 'another reward'"):
         compare([run_of("pandas", sampling={}), run_of("tea", sampling={}, selection_rewards=np.zeros((6, 4)))])
+
+
+def test_how_to_mend_what_was_sampled_differently_is_said():
+    other = run_of("tea", sampling=SAMPLING | {"max_new_tokens": 8})
+    ours = run_of("base", sampling=SAMPLING | {"max_new_tokens": 512})
+    with pytest.raises(ValueError, match=r"max_completion_length is 512 and 8\. .* 'tea' again with") as refusal:
+        compare([ours, other])
+    assert "sample 'tea' again with --max_completion_length 512 or 'base' again with --max_comp" in str(refusal.value)
+    options = {entry.name for entry in fields(SampleConfig)}
+    assert options.issuperset(SAMPLE_OPTIONS.values())
+    with pytest.raises(ValueError, match=r"min_p is .* sample both with the same settings"):
+        compare([ours, run_of("min", sampling=SAMPLING | {"max_new_tokens": 512, "min_p": 0.1})])
 
 
 def test_a_reward_of_which_the_contents_changed_is_said():

@@ -7,7 +7,7 @@ from itertools import repeat
 import numpy as np
 
 from tailgrad.curves.rollouts import Rollouts
-from tailgrad.curves.settings import differences, edited_reward, names_of
+from tailgrad.curves.settings import SAMPLE_OPTIONS, differences, edited_reward, names_of
 
 
 def seeds_by_name(runs: Sequence[Rollouts]) -> dict[str, tuple[Rollouts, ...]]:
@@ -150,9 +150,16 @@ def _check_sampling(first: Rollouts, other: Rollouts) -> None:
 
 
 def _refusal(first: Rollouts, other: Rollouts, name: str, ours: object, theirs: object) -> str:
+    option = SAMPLE_OPTIONS.get(name)
+    again = [
+        f"{table.name!r} again with --{option} {value}"
+        for table, value in ((other, ours), (first, theirs))
+        if option and isinstance(value, int | float)
+    ]
+    mend = f"sample {' or '.join(again)}" if again else "sample both with the same settings"
     return (
-        f"rollouts {first.name!r} and {other.name!r} were sampled differently: {name} is {ours!r} and {theirs!r}. "
-        "Their best-of-N values cannot be compared; sample both with the same settings."
+        f"rollouts {first.name!r} and {other.name!r} were sampled differently: {option or name} is {ours!r} and "
+        f"{theirs!r}. Their best-of-N values cannot be compared: {mend}."
     )
 
 

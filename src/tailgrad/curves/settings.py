@@ -33,6 +33,15 @@ NOT_COMPARED = {
 }
 """Fields that may differ, each with the reason."""
 
+SAMPLE_OPTIONS = {
+    "n": "n",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "max_new_tokens": "max_completion_length",
+}
+"""Settings that are options of `tailgrad sample`, and the option's name."""
+
 _FILES = ("reward_files", "reward_weights")
 
 REWARD_OPTIONS: dict[str, Any] = {"dtype": "float32", "input_format": "auto", "max_length": None, "revision": None}

@@ -43,7 +43,7 @@ class RewardOptions:
     reward_dtype: str | None = option(
         None, "float32 (default), bfloat16, float16, or auto (as saved)", group=_REWARD_MODELS
     )
-    reward_device: str | None = option(None, "cpu, cuda, ... (default: the policy's)", group=_REWARD_MODELS)
+    reward_device: str | None = option(None, "cpu, cuda, ... (default: that of the policy)", group=_REWARD_MODELS)
     reward_input_format: str | None = option(
         None,
         "how the model reads a rollout: chat (its chat template), text (plain), or auto (as the prompts are; default)",
@@ -61,9 +61,7 @@ class RewardOptions:
     @property
     def reward_options(self) -> dict[str, Any]:
         """What is given of the options of reward models, by the names that `RewardModel` gives them."""
-        names = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
-        given = {name: getattr(self, f"reward_{name}") for name in names}
-        return {name: value for name, value in given.items() if value is not None}
+        return model_options(self)
 
     @property
     def of_rewards(self) -> dict[str, Any]:
@@ -75,6 +73,13 @@ class RewardOptions:
             raise ValueError(
                 "no reward given: use --reward_funcs package.module.function or --reward_model_name_or_path NAME."
             )
+
+
+def model_options(config: object) -> dict[str, Any]:
+    """What a configuration with these options gives of those of reward models, by the names of `RewardModel`."""
+    names = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
+    given = {name: getattr(config, f"reward_{name}") for name in names}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -172,11 +172,22 @@ def read_record(model: str, revision: str | None = None) -> dict[str, Any]:
 
 
 def _record_of_hub(model: str, revision: str | None) -> Path | None:
+    """The record's file, fetched from the hub; None where the model has none. Warns where that cannot be told."""
     import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(huggingface_hub.hf_hub_download(model, TRAINING_RECORD, revision=revision))
-    except OSError:  # the model has none, or the hub is out of reach and none was fetched before
+    except LocalEntryNotFoundError:  # the hub is out of reach; what it once said to have not, the cache knows
+        if huggingface_hub.try_to_load_from_cache(model, TRAINING_RECORD, revision=revision) is None:
+            warnings.warn(
+                f"whether {model!r} was trained by tailgrad, and on responses of which settings, is not known: the hub "
+                f"is out of reach and {TRAINING_RECORD} was never asked for. What is not given is that of training's "
+                "defaults; give temperature, top_p, top_k and max_completion_length to be sure.",
+                stacklevel=4,
+            )
+        return None
+    except HfHubHTTPError:  # it has none, or there is no such model, which loading it says
         return None
 
 

@@ -19,8 +19,9 @@ from trl.scripts.grpo import GRPOScriptArguments
 
 from tailgrad.files import locked
 from tailgrad.models.loading import check_model_name, check_policy_weights, loading_errors, model_path
-from tailgrad.options import option
+from tailgrad.options import option, same_option
 from tailgrad.rewards import Reward, load_reward
+from tailgrad.rollouts.config import RewardOptions, model_options
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.data import train_and_test
 from tailgrad.training.parser import TrainParser
@@ -40,17 +41,12 @@ class TrainArguments(GRPOScriptArguments):
         "Data set with the prompts: hub name, folder, or .jsonl, .json, .parquet or .csv file (also with .gz).",
     )
     prompt_column: str = option("prompt", "Column with the prompts: strings, or lists of messages.")
-    reward_batch_size: int = option(16, "Rollouts that a reward model scores in one forward pass.")
-    reward_max_length: int | None = option(
-        None, "Most tokens of prompt and response that a reward model reads (default: the model's limit)."
-    )
-    reward_dtype: str = option(
-        "float32", "Precision of a reward model: float32, bfloat16, float16, or auto (as saved)."
-    )
-    reward_input_format: str = option(
-        "auto",
-        "How a reward model reads a rollout: chat (its chat template), text (plain), or auto (as the prompts are).",
-    )
+    reward_revision: str | None = same_option(RewardOptions, "reward_revision")
+    reward_batch_size: int | None = same_option(RewardOptions, "reward_batch_size")
+    reward_max_length: int | None = same_option(RewardOptions, "reward_max_length")
+    reward_dtype: str | None = same_option(RewardOptions, "reward_dtype")
+    reward_device: str | None = same_option(RewardOptions, "reward_device")
+    reward_input_format: str | None = same_option(RewardOptions, "reward_input_format")
 
 
 def make_parser() -> TrainParser:
@@ -141,13 +137,7 @@ def names_of_rewards(script: TrainArguments) -> list[str]:
 
 def load_rewards(script: TrainArguments, names: Sequence[str], trust_remote_code: bool) -> list[Reward]:
     """Return the rewards of these names."""
-    options = {
-        "batch_size": script.reward_batch_size,
-        "max_length": script.reward_max_length,
-        "dtype": script.reward_dtype,
-        "input_format": script.reward_input_format,
-        "trust_remote_code": trust_remote_code,
-    }
+    options = model_options(script) | {"trust_remote_code": trust_remote_code}
     return [load_reward(name, **options) for name in names]
 
 
