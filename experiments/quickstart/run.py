@@ -53,9 +53,9 @@ def main() -> None:
     runs = train(out, best, "final", FINAL_SEEDS)
     write_report(runs, out / "report", m=16, deploy_n=DEPLOY_N)
     report_against_grpo(runs, out / "report-against-grpo")
-    runs = train(out, best, "large-batch", LARGE_BATCH_SEEDS, prompts_a_step=LARGE_BATCH)
+    runs = train(out, best, "large-batch", LARGE_BATCH_SEEDS, prompts_per_step=LARGE_BATCH)
     report_against_grpo(runs, out / "large-batch-report-against-grpo")
-    swapped = train(out, {"tea": best["grpo"]}, "large-batch-swapped", SWAPPED_SEEDS, prompts_a_step=LARGE_BATCH)
+    swapped = train(out, {"tea": best["grpo"]}, "large-batch-swapped", SWAPPED_SEEDS, prompts_per_step=LARGE_BATCH)
     grpo = [run for run in runs if run.name == "grpo"][: len(SWAPPED_SEEDS)]
     report_against_grpo([*swapped, *grpo], out / "large-batch-swapped-report-against-grpo")
 

@@ -62,7 +62,7 @@ def small_grid(page: str) -> dict[str, Any]:
     (printed,) = [block for block in blocks_of(ROOT / "docs" / "grid.md") if block.language == "yaml"]
     grid = yaml.safe_load(printed.text)
     grid |= {"estimators": ["grpo", "tea"], "learning_rates": ["1e-3"], "seeds": [0], "checkpoints": [1], "test_n": 16}
-    grid |= {"budgets": [[8, 16]], "checkpoint_n": 8, "prompts_a_step": 2, "processes": 1}
+    grid |= {"m_and_n": [[8, 16]], "checkpoint_n": 8, "prompts_per_step": 2, "processes": 1}
     grid["train"] |= {"max_steps": 2}
     grid["rewards"] = {"length": REWARD_MODELS[0] if page == "README.md" else "org/reward-model"}
     if page == "README.md":

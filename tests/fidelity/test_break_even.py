@@ -107,7 +107,7 @@ def test_prompts_that_disagree_beyond_all_floats_leave_the_interval_without_end(
     assert break_even_cell(found) == "unclear"
 
 
-def test_the_report_says_how_many_prompts_a_step_needs() -> None:
+def test_the_report_says_how_many_prompts_per_step_needs() -> None:
     fidelity = measured(8, 1024, 0, m=(16, 32))
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]

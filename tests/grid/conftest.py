@@ -47,10 +47,10 @@ def write_grid() -> WriteGrid:
             "rewards": {"verifier": "tailgrad.quickstart.task.verifier"},
             "prompts": {"tasks": {"train": "train.jsonl", "choose": "choose.jsonl", "test": "test.jsonl"}},
             "estimators": ["grpo", "tea"],
-            "budgets": [[8, 16]],
+            "m_and_n": [[8, 16]],
             "learning_rates": [0.003, 0.03],
             "seeds": [0, 1],
-            "prompts_a_step": 2,
+            "prompts_per_step": 2,
             "train": {"max_steps": 2},
             "checkpoints": [1],
             "test_n": 16,
@@ -84,7 +84,7 @@ def new_grid(write_grid, policy: Path, tmp_path_factory: pytest.TempPathFactory)
             (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         return read_grid(
             write_grid(
-                folder, train=TRAIN, sample={"max_completion_length": 6}, test_prompts=4, per_device_train_batch_size=4
+                folder, train=TRAIN, sample={"max_completion_length": 6}, test_limit=4, per_device_train_batch_size=4
             )
         )
 

@@ -23,7 +23,7 @@ def test_the_learning_rate_is_chosen_at_n_on_the_choosing_prompts(make_grid, mak
     config = make_grid(
         estimators=["grpo", "tea", "rloo"],
         learning_rates=[0.03, 0.003, 0.01],
-        budgets=[[8, 64], [8, 16]],
+        m_and_n=[[8, 64], [8, 16]],
         choose_n=32,
     )
     values = {
@@ -48,7 +48,7 @@ def test_the_learning_rate_is_chosen_at_n_on_the_choosing_prompts(make_grid, mak
 
 def test_the_kl_weight_is_chosen_with_the_learning_rate(make_grid, make_row) -> None:
     config = make_grid(
-        estimators=["grpo", "tea", "rloo"], learning_rates=[0.03, 0.01], kl_weights=[0.0, 0.5], choose_kl_weight=True
+        estimators=["grpo", "tea", "rloo"], learning_rates=[0.03, 0.01], betas=[0.0, 0.5], choose_beta=True
     )
     values = {
         "grpo": {(0.01, 0.5): 1.0, (0.01, 0.0): 2.0, (0.03, 0.5): 1.5, (0.03, 0.0): 0.0},
@@ -67,7 +67,7 @@ def test_the_kl_weight_is_chosen_with_the_learning_rate(make_grid, make_row) -> 
 
 
 def test_of_equal_trials_the_one_that_moves_least(make_grid, make_row) -> None:
-    config = make_grid(estimators=["grpo"], learning_rates=[0.03, 0.01], kl_weights=[0.0, 0.5], choose_kl_weight=True)
+    config = make_grid(estimators=["grpo"], learning_rates=[0.03, 0.01], betas=[0.0, 0.5], choose_beta=True)
     rows = [make_row(config, one, *choosing(config, one), [[1.0]] * 3, budgets=(16,)) for one in trials(config)]
     assert {(one.learning_rate, one.kl_weight) for one in chosen_trainings(config, rows)} == {(0.01, 0.5)}
 

@@ -47,8 +47,8 @@ def test_settings_are_the_products_and_who_scores(make_grid) -> None:
         policies={"a": "a", "b": "b"},
         rewards={"verifier": "x.y", "judge": "z.w"},
         also_score=["judge"],
-        budgets=[[8, 16], [8, 32]],
-        kl_weights=[0.0, 0.5],
+        m_and_n=[[8, 16], [8, 32]],
+        betas=[0.0, 0.5],
     )
     found = settings(config)
     assert len(found) == len(set(found)) == 2 * 2 * 2 * (2 + 1)
@@ -64,7 +64,7 @@ def test_settings_are_the_products_and_who_scores(make_grid) -> None:
 
 
 def test_methods_with_weights_of_their_own_are_one_setting(make_grid, fill) -> None:
-    config = make_grid(kl_weights=[0.0, 0.5], choose_kl_weight=True)
+    config = make_grid(betas=[0.0, 0.5], choose_beta=True)
     (setting,) = settings(config)
     assert setting.title.endswith("KL weight chosen")
     rows = fill(config, lambda one, *rest: draws(one, *rest) + (one.kl_weight - 0.25) * (one.estimator == "tea"), kl)
@@ -133,7 +133,7 @@ def test_what_is_not_finished_is_left_out(config, fill) -> None:
 
 
 def test_a_training_for_another_budget_does_not_belong(make_grid, fill) -> None:
-    config = make_grid(budgets=[[8, 16], [8, 32]])
+    config = make_grid(m_and_n=[[8, 16], [8, 32]])
     rows = fill(config, draws, kl)
     first, second = (gather(config, setting, rows) for setting in settings(config))
     assert (first["tea"].training.deploy_n, second["tea"].training.deploy_n) == (16, 32)

@@ -26,7 +26,7 @@ FILES = {"train": "a.jsonl", "choose": "b.jsonl", "test": "c.jsonl"}
 def test_a_grid_is_read(make_grid, tmp_path: Path) -> None:
     config = make_grid(estimators=["grpo", "max_at_k:k=4"], checkpoints=[4, 6], train={"max_steps": 10}, seeds=None)
     assert config.estimators == ("grpo", "max_at_k:k=4")
-    assert config.budgets == ((8, 16),)
+    assert config.m_and_n == ((8, 16),)
     assert config.seeds == (0, 1, 2)
     assert config.steps == 10
     assert (config.results, config.work) == (tmp_path / "results.parquet", tmp_path / "work")
@@ -42,11 +42,11 @@ def test_the_command_line_goes_before_the_file(write_grid, tmp_path: Path) -> No
 
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path, write_grid) -> None:
     path = write_grid(tmp_path, learning_rates=None)
-    path.write_text(path.read_text() + "learning_rates: [1e-3, 3e-4, 1]\nkl_weights: [2e-2, 0]\n")
+    path.write_text(path.read_text() + "learning_rates: [1e-3, 3e-4, 1]\nbetas: [2e-2, 0]\n")
     config = read_grid(path)
     assert config.learning_rates == (1e-3, 3e-4, 1.0)
-    assert config.kl_weights == (0.02, 0.0)
-    assert all(isinstance(value, float) for value in (*config.learning_rates, *config.kl_weights))
+    assert config.betas == (0.02, 0.0)
+    assert all(isinstance(value, float) for value in (*config.learning_rates, *config.betas))
 
 
 def test_paths_start_from_the_folder_of_the_file(make_grid, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_paths_start_from_the_folder_of_the_file(make_grid, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["results", "work", "policies", "rewards", "prompts", "estimators", "budgets", "train"]
+    "name", ["results", "work", "policies", "rewards", "prompts", "estimators", "m_and_n", "train"]
 )
 def test_a_missing_key_is_named(write_grid, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"grid.yaml' lacks the key '{name}'"):
@@ -68,12 +68,13 @@ def test_a_missing_key_is_named(write_grid, tmp_path: Path, name: str) -> None:
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"seed": 0}, "has the unknown key 'seed'; known are results, work, policies"),
+    ({"budgets": [[8, 16]]}, r"has the unknown key 'budgets'; did you mean 'm_and_n'\?"),
     ({"estimators": ["grpo", "te"]}, "unknown estimator 'te', did you mean 'tea'"),
     ({"estimators": ["grpo", "tea:k=4"]}, "tea takes no option 'k'"),
-    ({"estimators": ["grpo", "tea:deploy_n=64"]}, r"'tea:deploy_n=64' sets deploy_n: say it in `budgets`"),
+    ({"estimators": ["grpo", "tea:deploy_n=64"]}, r"'tea:deploy_n=64' sets deploy_n: say it in `m_and_n`"),
     ({"estimators": ["grpo", "max_at_k"]}, r"'max_at_k' with \[m, N\] = \[8, 16\]: max_at_k needs the option k"),
     ({"estimators": ["grpo", "max_at_k:k=9"]}, r"'max_at_k:k=9' with \[m, N\] = \[8, 16\]: .*k = 9"),
-    ({"estimators": ["grpo", "prefix_tea"], "budgets": [[4, 16]]}, r"'prefix_tea' with \[m, N\] = \[4, 16\]"),
+    ({"estimators": ["grpo", "prefix_tea"], "m_and_n": [[4, 16]]}, r"'prefix_tea' with \[m, N\] = \[4, 16\]"),
     ({"estimators": "grpo"}, "estimators is 'grpo'; it must be a list"),
     ({"estimators": []}, r"estimators is \(\); it must be a list or mapping that is not empty"),
     ({"estimators": ["tea", "grpo", "tea"]}, "estimators has 'tea' twice"),
@@ -105,25 +106,25 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"also_score": {"verifier": "x.y"}}, "also_score gives 'verifier' a reward, and so does rewards"),
     ({"also_score": "judge"}, "also_score is 'judge'; it must be a list"),
     ({"also_score": ["judge"]}, "also_score names 'judge', which is not among the rewards verifier"),
-    ({"budgets": [8, 16]}, r"budgets\[0\] is 8; it must be a list"),
-    ({"budgets": [[8, 16, 32]]}, r"budgets\[0\] is \(8, 16, 32\); it must be a pair \[m, N\]"),
-    ({"budgets": [[1, 16]]}, r"budgets\[0\]\[0\] is 1; it must be greater than or equal to 2"),
-    ({"budgets": [[8, 0]]}, r"budgets\[0\]\[1\] is 0; it must be greater than or equal to 1"),
+    ({"m_and_n": [8, 16]}, r"m_and_n\[0\] is 8; it must be a list"),
+    ({"m_and_n": [[8, 16, 32]]}, r"m_and_n\[0\] is \(8, 16, 32\); it must be a pair \[m, N\]"),
+    ({"m_and_n": [[1, 16]]}, r"m_and_n\[0\]\[0\] is 1; it must be greater than or equal to 2"),
+    ({"m_and_n": [[8, 0]]}, r"m_and_n\[0\]\[1\] is 0; it must be greater than or equal to 1"),
     ({"learning_rates": ["fast"]}, r"learning_rates\[0\] is 'fast'; it must be a number"),
     ({"learning_rates": [0.0]}, r"learning_rates\[0\] is 0.0; it must be greater than 0"),
     ({"learning_rates": 0.001}, "learning_rates is 0.001; it must be a list"),
-    ({"kl_weights": [-0.1]}, r"kl_weights\[0\] is -0.1; it must be greater than or equal to 0"),
-    ({"kl_weights": [float("inf")]}, r"kl_weights\[0\] is inf; it must be a finite number"),
-    ({"choose_kl_weight": "yes"}, "choose_kl_weight is 'yes'; it must be true or false"),
+    ({"betas": [-0.1]}, r"betas\[0\] is -0.1; it must be greater than or equal to 0"),
+    ({"betas": [float("inf")]}, r"betas\[0\] is inf; it must be a finite number"),
+    ({"choose_beta": "yes"}, "choose_beta is 'yes'; it must be true or false"),
     ({"seeds": 3}, r"seeds is 3; it must be a list"),
     ({"seeds": [0.5]}, r"seeds\[0\] is 0.5; it must be a whole number"),
     ({"test_n": 0}, "test_n is 0; it must be greater than or equal to 1"),
     ({"choose_n": "1e2"}, "choose_n is '1e2'"),
-    ({"test_prompts": 0}, "test_prompts is 0"),
+    ({"test_limit": 0}, "test_limit is 0"),
     ({"processes": 0}, "processes is 0"),
-    ({"prompts_a_step": True}, "prompts_a_step is True"),
+    ({"prompts_per_step": True}, "prompts_per_step is True"),
     ({"learning_rates": [True]}, r"learning_rates\[0\] is True; it must be a number"),
-    ({"kl_weights": [10**400]}, r"kl_weights\[0\] is 1000"),
+    ({"betas": [10**400]}, r"betas\[0\] is 1000"),
     ({"seeds": [2**32]}, r"seeds\[0\] is 4294967296; it must be less than 4294967296"),
     ({"estimators": [["grpo"]]}, r"estimators\[0\] is \('grpo',\); it must be a text"),
     ({"policies": {"tiny": ["policy"]}}, r"policies\['tiny'\] is \['policy'\]; it must be a text"),
@@ -229,7 +230,7 @@ def test_a_grid_with_any_value_replaced_is_read_or_refused(write_grid, tmp_path:
     """No value of any kind at any place raises anything else; what is read gives commands."""
     also = {"also_score": {"judge": "x.y"}, "sample": {"batch_size": 64, "generation_kwargs": {"min_p": 0.1}}}
     train = {"max_steps": 2, "num_iterations": 2, "generation_kwargs": {"min_p": 0.1}}
-    path = write_grid(tmp_path, **also, train=train, kl_weights=[0.0], test_prompts=3, reference="tea")
+    path = write_grid(tmp_path, **also, train=train, betas=[0.0], test_limit=3, reference="tea")
     whole = yaml.safe_load(path.read_text())
     date = datetime.date(2024, 1, 2)
     values = [None, 7, -1, 0.5, True, "text", "", "7", [], [1], ["a"], [[None]], {}, {"a": 1}, {"a": None}, date]

@@ -82,7 +82,7 @@ def test_the_time_of_a_training_is_that_of_all_of_it(make_grid, events, seconds:
 def test_a_starting_policy_of_the_hub_is_sampled_by_its_name(make_grid, tmp_path: Path) -> None:
     rows = [{"question": "one"}, {"question": "two"}, {"question": "three"}]
     (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = make_grid(policies={"small": "org/small"}, sample={"prompt_column": "question"}, test_prompts=8)
+    config = make_grid(policies={"small": "org/small"}, sample={"prompt_column": "question"}, test_limit=8)
     (base,) = bases(config)
     job = next(_chain(config, base, list(measurements_of(config, base))))
     options = dict(pairwise(job.argv))

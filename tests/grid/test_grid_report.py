@@ -45,7 +45,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_chosen_kl_weight_stands_beside_the_rate(make_grid, fill, tmp_path: Path, undrawn) -> None:
-    config = make_grid(kl_weights=[0.5, 0.0], choose_kl_weight=True)
+    config = make_grid(betas=[0.5, 0.0], choose_beta=True)
     text = write_grid_report(config, fill(config, value, kl), tmp_path / "report")
     assert text.count("## ") == 1
     assert "KL weight of 0.5, 0" in text
@@ -94,7 +94,7 @@ def test_what_is_not_finished_is_named(make_grid, fill, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_every_setting_and_every_reward_that_scores(make_grid, fill, tmp_path: Path) -> None:
     config = make_grid(
-        rewards={"verifier": "x.y", "judge": "z.w"}, also_score=["judge"], budgets=[[8, 16], [8, 64]], checkpoints=None
+        rewards={"verifier": "x.y", "judge": "z.w"}, also_score=["judge"], m_and_n=[[8, 16], [8, 64]], checkpoints=None
     )
     text = write_grid_report(config, fill(config, value, kl), tmp_path)
     documents = json.loads((tmp_path / "grid.json").read_text())

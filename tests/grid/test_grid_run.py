@@ -127,9 +127,9 @@ def test_the_commands_say_what_the_row_says(finished) -> None:
     assert said == trained
     assert {c["--deploy_n"] for c in commands} == {"16"}
     sizes = {(c["--per_device_train_batch_size"], c["--gradient_accumulation_steps"]) for c in commands}
-    assert sizes == {("4", "4")}  # together m x prompts_a_step
+    assert sizes == {("4", "4")}  # together m x prompts_per_step
     records = [json.loads(path.read_text()) for path in config.work.glob("models/*/**/" + TRAINING_RECORD)]
-    assert {record["prompts_a_step"] for record in records} == {config.prompts_a_step}
+    assert {record["prompts_per_step"] for record in records} == {config.prompts_per_step}
 
 
 def test_a_finished_grid_has_nothing_to_do(finished, runner: InProcess) -> None:
@@ -183,7 +183,7 @@ def test_a_rollout_table_of_other_contents_is_not_taken(finished) -> None:
     config = finished[0]
     (base,), policy = bases(config), str(config.folder / "policy")
     table = next(config.work.glob("rollouts/*base*.parquet"))
-    now = prompts_of(config, base.prompts, "test", config.test_prompts).sha256
+    now = prompts_of(config, base.prompts, "test", config.test_limit).sha256
     check_table(table, prompts_sha256=now, policy=policy)
     with pytest.raises(ValueError, match="sampled with other prompts"):
         check_table(table, prompts_sha256=prompts_of(config, base.prompts, "test", 3).sha256, policy=policy)

@@ -38,14 +38,14 @@ def ready(write_grid, policy: Path, tmp_path: Path) -> Callable[..., GridConfig]
 def test_a_grid_that_can_start(ready, tmp_path: Path) -> None:
     (tmp_path / "verifiers.py").write_text("raise RuntimeError('imported')")
     check_start(ready(rewards={"own": "verifiers.score", "named": "accuracy_reward"}, estimators=["grpo"]))
-    check_start(ready(prompts_a_step=8, per_device_train_batch_size=16, sample={"reward_batch_size": 3}))
+    check_start(ready(prompts_per_step=8, per_device_train_batch_size=16, sample={"reward_batch_size": 3}))
 
 
 FILES = {"train": "train.jsonl", "choose": "choose.jsonl", "test": "test.jsonl"}
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"prompts_a_step": 9}, r"prompts 'tasks' has 8 prompts to train on, and one batch of rollouts takes 9"),
-    ({"prompts_a_step": 5, "train": {"steps_per_generation": 2}}, "has 8 prompts to train on, .* takes 10"),
-    ({"budgets": [[8, 17]]}, r"budgets has N = 17, above test_n = 16: .*Give test_n: 17 or more"),
+    ({"prompts_per_step": 9}, r"prompts 'tasks' has 8 prompts to train on, and one batch of rollouts takes 9"),
+    ({"prompts_per_step": 5, "train": {"steps_per_generation": 2}}, "has 8 prompts to train on, .* takes 10"),
+    ({"m_and_n": [[8, 17]]}, r"budgets has N = 17, above test_n = 16: .*Give test_n: 17 or more"),
     ({"policies": {"tiny": "polcy/"}}, "policy 'tiny' 'polcy/': there is no such folder"),
     ({"policies": {"tiny": "nowhere"}}, "prompts 'tasks', train: policy 'nowhere' is not a local folder"),
     ({"rewards": {"judge": "./judge"}}, "reward 'judge' './judge': there is no such folder"),
@@ -79,12 +79,12 @@ def test_what_would_fail_after_hours_is_refused_before_the_first_command(
 
 def test_a_step_has_its_prompts_however_it_is_divided(ready) -> None:
     """Rollouts of a pass x passes of a step = m x prompts of a step."""
-    config = ready(prompts_a_step=6, per_device_train_batch_size=4, budgets=[[8, 64], [16, 64]])
+    config = ready(prompts_per_step=6, per_device_train_batch_size=4, m_and_n=[[8, 64], [16, 64]])
     for training in trials(config):
         options = train_options(config, training)
         size, passes = options["per_device_train_batch_size"], options["gradient_accumulation_steps"]
         assert (size, size * passes) == (4, training.m * 6)
-    whole = train_options(ready(prompts_a_step=6), trials(config)[0])
+    whole = train_options(ready(prompts_per_step=6), trials(config)[0])
     assert (whole["per_device_train_batch_size"], whole["gradient_accumulation_steps"]) == (48, 1)
 
 
@@ -109,12 +109,12 @@ def test_what_is_measured_is_saved_and_a_little_more_to_go_on_from(
     assert words[start : start + len(checkpoints) + 1] == [*map(str, checkpoints), str(train["max_steps"])]
 
 
-@pytest.mark.parametrize("found", [8.0, None])
-def test_a_policy_that_was_trained_on_other_steps_gives_no_row(make_grid, found: float | None) -> None:
+@pytest.mark.parametrize(("found", "name"), [(8.0, "prompts_per_step"), (8.0, "prompts_a_step"), (None, "")])
+def test_a_policy_that_was_trained_on_other_steps_gives_no_row(make_grid, found: float | None, name: str) -> None:
     config = make_grid()
     training = trials(config)[0]
     folder = config.work / "models" / training.label(config) / "checkpoint-2"
     folder.mkdir(parents=True)
-    (folder / TRAINING_RECORD).write_text(json.dumps({"prompts_a_step": found} if found else {}))
+    (folder / TRAINING_RECORD).write_text(json.dumps({name: found} if found else {}))
     with pytest.raises(ValueError, match=rf"trained with {found or 'an unknown number of'} prompts per step.* = 2\."):
         _row(config, training, Measurement("test", 2, 16, "verifier"), config.work / "none.parquet")

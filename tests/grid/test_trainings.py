@@ -16,8 +16,8 @@ def test_an_estimator_that_knows_no_n_is_trained_once_for_all(make_grid) -> None
     config = make_grid(
         policies={"a": "a", "b": "b"},
         estimators=["grpo", "tea", "max_at_k:k=4"],
-        budgets=[[8, 16], [8, 64], [16, 64]],
-        kl_weights=[0.0, 0.1],
+        m_and_n=[[8, 16], [8, 64], [16, 64]],
+        betas=[0.0, 0.1],
     )
     found = cells(config)
     assert len(found) == len(set(found))
@@ -55,7 +55,7 @@ def test_what_is_measured(make_grid) -> None:
         train={"max_steps": 6},
         checkpoints=[2, 4],
         test_n=32,
-        test_prompts=5,
+        test_limit=5,
     )
     base, other = (replace(bases(config)[0], reward=reward) for reward in ("verifier", "judge"))
     training = replace(trials(config)[0], reward="verifier")
@@ -108,12 +108,12 @@ def test_a_key_changes_with_every_field(make_grid) -> None:
         ({"train": {"max_steps": 2, "temperature": 0.9}}, True, True),
         ({"train": {"max_steps": 2, "temperature": 1.0}}, True, False),
         ({"train": {"max_steps": 2, "generation_kwargs": {"typical_p": 0.9}}}, True, True),
-        ({"prompts_a_step": 4}, True, False),
+        ({"prompts_per_step": 4}, True, False),
         ({"sample": {"max_completion_length": 9}}, True, True),
         ({"seeds": [3, 4, 5]}, False, False),
         ({"learning_rates": [0.5]}, False, False),
-        ({"estimators": ["grpo"], "budgets": [[4, 8]], "kl_weights": [1.0]}, False, False),
-        ({"checkpoints": None, "test_n": 99, "checkpoint_n": 9, "choose_n": 7, "test_prompts": 1}, False, False),
+        ({"estimators": ["grpo"], "m_and_n": [[4, 8]], "betas": [1.0]}, False, False),
+        ({"checkpoints": None, "test_n": 99, "checkpoint_n": 9, "choose_n": 7, "test_limit": 1}, False, False),
         ({"processes": 2, "work": "other", "results": "other.parquet"}, False, False),
         ({"policies": {"other": "x"}, "rewards": {"other": "x.y"}}, False, False),
     ],
@@ -137,7 +137,7 @@ def test_labels_are_unique_and_fit_for_files(make_grid) -> None:
     config = make_grid(
         policies={"a b/c": "x", "a-b-c": "y"},
         estimators=["grpo", "tea", "max_at_k:k=4", "max_at_k:k=2,baseline=loo"],
-        budgets=[[8, 16], [8, 64]],
+        m_and_n=[[8, 16], [8, 64]],
         learning_rates=[0.001, 0.00100001],
     )
     labels = [training.label(config) for training in (*trials(config), *bases(config))]

@@ -49,7 +49,7 @@ def test_the_new_reward_stands_beside_the_old_one(scored: dict[str, Any]) -> Non
     assert files["reward_files"] != before.metadata["reward_files"]
     assert before.selection_rewards is None
     thought_of = COMPARED.keys() | NOT_COMPARED.keys()
-    assert set(after.metadata) <= thought_of, "say in evaluation/settings.py whether tables that differ in it compare"
+    assert set(after.metadata) <= thought_of, "say in curves/settings.py whether tables that differ in it compare"
     assert not Path(f"{scored['out']}.parts").exists()
 
 

@@ -56,7 +56,7 @@ def test_each_thing_that_decides_a_run_makes_another() -> None:
         ({"rewards": [checked(reward), checked(other)]}, "other rewards"),
         ({"adapter": {"r": 8}}, "adapter was None, is {'r': 8}"),
         ({"world_size": 2, "train_batch_size": 8}, "processes was 1, is 2"),
-        ({"train_batch_size": 32}, "rollouts_a_step was 16, is 32"),
+        ({"train_batch_size": 32}, "rollouts_per_step was 16, is 32"),
         ({"options": {"seed": 2}}, "seed was 1, is 2"),
     ):
         assert differences(record(), record(**changes)) == ([words], [])

@@ -22,4 +22,4 @@ def test_checkpoints_at_given_steps_are_kept(policy: Path, options: Any, tmp_pat
     assert folders == {"checkpoint-1", "checkpoint-3", "checkpoint-5"}
     for folder in (tmp_path / "out", *(tmp_path / "out").glob("checkpoint-*")):
         record = json.loads((folder / TRAINING_RECORD).read_text())
-        assert record["prompts_a_step"] == 8 * 3 / 8
+        assert record["prompts_per_step"] == 8 * 3 / 8

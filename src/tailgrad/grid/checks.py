@@ -40,7 +40,7 @@ def check_grid(config: GridConfig) -> None:
     _check_prompts(config)
     _check_options(config)
     _check_steps(config)
-    _check_budgets(config)
+    _check_division(config)
     _check_checkpoints(config)
     _check_estimators(config)
     _check_judges(config)
@@ -76,7 +76,7 @@ def _check_options(config: GridConfig) -> None:
     for option in sorted({*config.train} & {*_BATCH_OPTIONS}):
         raise ValueError(
             f"{option} in `train` would change how many prompts a step has: leave it out, and say at the top of the "
-            "file how many prompts a step has (prompts_a_step) and how many rollouts go through the policy at once "
+            "file how many prompts a step has (prompts_per_step) and how many rollouts go through the policy at once "
             "(per_device_train_batch_size)."
         )
 
@@ -119,15 +119,15 @@ def _check_steps(config: GridConfig) -> None:
             raise ValueError(f"{name} of train is {value!r}; it must be a whole number, at least 1.")
 
 
-def _check_budgets(config: GridConfig) -> None:
-    """Refuse budgets whose step cannot be divided as asked."""
+def _check_division(config: GridConfig) -> None:
+    """Refuse groups whose step cannot be divided as asked."""
     size = config.per_device_train_batch_size
-    for m, _ in config.budgets:
-        rollouts = m * config.prompts_a_step
+    for m, _ in config.m_and_n:
+        rollouts = m * config.prompts_per_step
         if size is not None and rollouts % size:
             raise ValueError(
                 f"per_device_train_batch_size is {size}, which does not divide the {rollouts} rollouts of a step (m = "
-                f"{m} x prompts_a_step = {config.prompts_a_step}): take a divisor of that, such as "
+                f"{m} x prompts_per_step = {config.prompts_per_step}): take a divisor of that, such as "
                 f"{math.gcd(size, rollouts)}."
             )
 
@@ -146,8 +146,8 @@ def _check_estimators(config: GridConfig) -> None:
     for spec in config.estimators:
         name, options = parse_estimator(spec)
         if "deploy_n" in options:
-            raise ValueError(f"estimator {spec!r} sets deploy_n: say it in `budgets`, as [m, N].")
-        for m, deploy_n in config.budgets:
+            raise ValueError(f"estimator {spec!r} sets deploy_n: say it in `m_and_n`, as [m, N].")
+        for m, deploy_n in config.m_and_n:
             try:
                 bind(name, **with_budget(name, options, deploy_n))(torch.zeros(1, m))
             except (ValueError, TypeError) as error:

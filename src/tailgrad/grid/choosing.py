@@ -29,7 +29,7 @@ def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
     found = {row["key"]: row for row in rows}
     chosen = []
     for cell in cells(config):
-        wanted = cell.deploy_n or max(deploy_n for m, deploy_n in config.budgets if m == cell.m)
+        wanted = cell.deploy_n or max(deploy_n for m, deploy_n in config.m_and_n if m == cell.m)
         tried = candidates(config, cell)
         choices = [found.get(key_of(config, training, choosing(config, training)[0])) for training in tried]
         values = [v_n(row, wanted) for row in choices if row is not None]

@@ -49,13 +49,13 @@ class GridConfig:
         rewards: `package.module.function`, or folder or hub name of a reward model, by name.
         prompts: For each prompt set by name the data of `train`, `choose` (to choose learning rates) and `test`.
         estimators: Estimators with their options, such as `tea` or `max_at_k:k=4`.
-        budgets: Pairs [m, N]: rollouts per prompt in training, responses per prompt at deployment.
+        m_and_n: Pairs [m, N]: rollouts per prompt in training, responses per prompt at deployment.
         learning_rates: Tried with the first seed by every method, judged by V_N on `choose`; see `smallest_good`.
-        kl_weights: `beta` of the trainings.
-        choose_kl_weight: Choose the KL weight of each method together with its learning rate, in the place of a
+        betas: `beta` of the trainings.
+        choose_beta: Choose the KL weight of each method together with its learning rate, in the place of a
             comparison at each weight.
         seeds: Training seeds.
-        prompts_a_step: Prompts of an optimisation step, each with m rollouts.
+        prompts_per_step: Prompts of an optimisation step, each with m rollouts.
         per_device_train_batch_size: Rollouts of one backward pass; a step takes as many passes as its rollouts need.
             None is all of them in one. It changes the memory that a training takes, not the training.
         train: Further options of `tailgrad train`; `max_steps` is required.
@@ -64,7 +64,7 @@ class GridConfig:
         test_n: Responses per prompt of the test split after the last step.
         checkpoint_n: The same at `checkpoints`.
         choose_n: Responses per prompt of the choosing split.
-        test_prompts: Only so many prompts of the test split; None is all.
+        test_limit: Only so many prompts of the test split; None is all.
         also_score: Rewards that score the response which the one trained on picks out of N: names of `rewards`, or a
             mapping from names to further rewards, which nothing is trained on.
         reference: The method that the others are compared with.
@@ -81,20 +81,20 @@ class GridConfig:
     rewards: Names
     prompts: Annotated[dict[Text, dict[Text, Text]], Field(min_length=1)]
     estimators: Some[Text]
-    budgets: Some[Budget]
+    m_and_n: Some[Budget]
     learning_rates: Some[Rate]
     train: dict[Text, Json]
-    kl_weights: Some[Weight] = (0.0,)
-    choose_kl_weight: bool = False
+    betas: Some[Weight] = (0.0,)
+    choose_beta: bool = False
     seeds: Some[Seed] = (0, 1, 2)
-    prompts_a_step: Whole = 8
+    prompts_per_step: Whole = 8
     per_device_train_batch_size: Whole | None = None
     sample: dict[Text, Json] = field(default_factory=dict)
     checkpoints: Unique[Whole] = ()
     test_n: Whole = 512
     checkpoint_n: Whole = 128
     choose_n: Whole = 128
-    test_prompts: Whole | None = None
+    test_limit: Whole | None = None
     also_score: Unique[Text] | dict[Text, Text] = ()
     reference: Text = "grpo"
     processes: Whole | None = None
@@ -116,11 +116,11 @@ class GridConfig:
     @property
     def tried(self) -> str:
         """What is chosen for each method, in words."""
-        return "learning rates and KL weights" if self.choose_kl_weight else "learning rates"
+        return "learning rates and KL weights" if self.choose_beta else "learning rates"
 
     def passes(self, m: int) -> int:
         """Backward passes of an optimisation step with m rollouts per prompt."""
-        return m * self.prompts_a_step // (self.per_device_train_batch_size or m * self.prompts_a_step)
+        return m * self.prompts_per_step // (self.per_device_train_batch_size or m * self.prompts_per_step)
 
     @property
     def num_processes(self) -> int:

@@ -72,8 +72,8 @@ class Method:
 
 def settings(config: GridConfig) -> list[Setting]:
     """Every comparison of the grid."""
-    weights: tuple[float | None, ...] = (None,) if config.choose_kl_weight else config.kl_weights
-    found = product(config.policies, config.rewards, config.prompts, config.budgets, weights)
+    weights: tuple[float | None, ...] = (None,) if config.choose_beta else config.betas
+    found = product(config.policies, config.rewards, config.prompts, config.m_and_n, weights)
     return [
         Setting(policy, reward, prompts, m, deploy_n, weight, scored_by)
         for policy, reward, prompts, (m, deploy_n), weight in found

@@ -34,10 +34,10 @@ def check_start(config: GridConfig) -> None:
     """
     if config.results.is_dir():
         raise ValueError(f"results {str(config.results)!r} is a folder; name a file, such as rows.parquet.")
-    for _, deploy_n in config.budgets:
+    for _, deploy_n in config.m_and_n:
         if deploy_n > config.test_n:
             raise ValueError(
-                f"budgets has N = {deploy_n}, above test_n = {config.test_n}: V_N is known up to the responses that "
+                f"m_and_n has N = {deploy_n}, above test_n = {config.test_n}: V_N is known up to the responses that "
                 f"are sampled per test prompt. Give test_n: {deploy_n} or more, or a smaller N."
             )
     for name, given in config.policies.items():
@@ -47,7 +47,7 @@ def check_start(config: GridConfig) -> None:
     for name in config.prompts:
         for split in ("choose", "test"):
             with _named(f"prompts {name!r}, {split}"):
-                prompts_of(config, name, split, config.test_prompts if split == "test" else None)
+                prompts_of(config, name, split, config.test_limit if split == "test" else None)
     _check_trainings(config)
 
 
@@ -129,8 +129,8 @@ def _check_schedule(config: GridConfig, prompts: str, schedule: Any) -> None:
     if schedule.prompts is not None and schedule.prompts < schedule.batch:
         raise ValueError(
             f"prompts {prompts!r} has {schedule.prompts} prompts to train on, and one batch of rollouts takes "
-            f"{schedule.batch} (prompts_a_step = {config.prompts_a_step}), so that no step could be taken. Give more "
-            "prompts, or fewer per step."
+            f"{schedule.batch} (prompts_per_step = {config.prompts_per_step}), so that no step could be taken. Give "
+            "more prompts, or fewer per step."
         )
     for step in config.checkpoints:
         if not schedule.starts_a_batch(step):

@@ -11,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from tailgrad.grid.config import GridConfig
+from tailgrad.option_names import OF_OLD
 
 _OF_NAMES: Final = (*("results", "work", "policies", "rewards", "prompts", "estimators", "also_score", "reference"),)
 """Keys below which everything is text, whatever YAML would read it as."""
@@ -55,7 +56,9 @@ def read_grid(path: str | Path, **changes: Any) -> GridConfig:
     known = {entry.name: entry for entry in fields(GridConfig) if entry.name != "folder"}
     for name in given:
         if name not in known:
-            raise ValueError(f"grid {str(path)!r} has the unknown key {name!r}; known are {', '.join(known)}.")
+            new = " or ".join(map(repr, OF_OLD.get(name, ())))
+            hint = f"did you mean {new}?" if new else f"known are {', '.join(known)}."
+            raise ValueError(f"grid {str(path)!r} has the unknown key {name!r}; {hint}")
     for name, entry in known.items():
         if entry.default is MISSING and entry.default_factory is MISSING and name not in given:
             raise ValueError(f"grid {str(path)!r} lacks the key {name!r}.")
@@ -64,7 +67,7 @@ def read_grid(path: str | Path, **changes: Any) -> GridConfig:
         if not isinstance(values[name], str) or not values[name].strip():
             raise ValueError(f"{name} is {values[name]!r}; it must name a file or folder.")
         values[name] = path.parent / Path(values[name]).expanduser()
-    for name in ("learning_rates", "kl_weights"):  # YAML reads 1e-3 as text
+    for name in ("learning_rates", "betas"):  # YAML reads 1e-3 as text
         if isinstance(values.get(name), tuple):
             values[name] = tuple(_number(value) for value in values[name])
     values |= {name: value for name, value in changes.items() if value is not None}

@@ -96,7 +96,7 @@ def _report_frontier(
 
 def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
     """What each method was trained with."""
-    weight = ["KL weight"] if config.choose_kl_weight else []
+    weight = ["KL weight"] if config.choose_beta else []
     rows = [["method", "learning rate", *weight, "seeds", "training, minutes"]]
     for name, method in methods.items():
         if name != BASE:
@@ -107,8 +107,8 @@ def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
     missing = [name for name in config.estimators if name not in methods]
     tried = ", ".join(f"{rate:g}" for rate in config.learning_rates)
     rule = f"Learning rates: of {tried} the smallest within one standard error of the best, on the choosing prompts"
-    if config.choose_kl_weight:
-        weights = ", ".join(f"{weight:g}" for weight in config.kl_weights)
+    if config.choose_beta:
+        weights = ", ".join(f"{weight:g}" for weight in config.betas)
         rule += f"; together with it a KL weight of {weights}, the largest first"
     parts = [rule, aligned(rows)]
     if missing:

@@ -140,7 +140,7 @@ def _row(config: GridConfig, training: Training, measurement: Measurement, table
         check_reward(model_of(config, training, measurement), table)
     run = read_rollouts(table, name=training.estimator)
     known = {name: values.tolist() for name, values in run.measures().items()}
-    budgets = sorted({*budgets_up_to(run.n), *(deploy_n for _, deploy_n in config.budgets if deploy_n <= run.n)})
+    budgets = sorted({*budgets_up_to(run.n), *(deploy_n for _, deploy_n in config.m_and_n if deploy_n <= run.n)})
     return {
         "key": key_of(config, training, measurement),
         **asdict(training),
@@ -170,11 +170,13 @@ def _check_trained(config: GridConfig, training: Training, measurement: Measurem
     if training.estimator == BASE:
         return
     model = model_of(config, training, measurement)
-    found = read_record(model).get("prompts_a_step")
-    if found != config.prompts_a_step:
+    record = read_record(model)
+    found = record.get("prompts_per_step", record.get("prompts_a_step"))  # its name in version 0.1
+    if found != config.prompts_per_step:
         raise ValueError(
             f"the policy in {model!r} was trained with {found or 'an unknown number of'} prompts per step, and this "
-            f"grid says prompts_a_step = {config.prompts_a_step}. Delete the folder above it, and start the grid again."
+            f"grid says prompts_per_step = {config.prompts_per_step}. Delete the folder above it, and start the grid "
+            "again."
         )
 
 

@@ -80,7 +80,7 @@ def key_of(config: GridConfig, training: Training, measurement: Measurement | No
     """A key that changes with everything that a result depends on, but for the machine and the files' contents."""
     described: dict[str, Any] = {"training": asdict(training)}
     if training.estimator != BASE:
-        described |= {"train": _as_of_old(config.train, _TRAIN_OF_OLD), "prompts_a_step": config.prompts_a_step}
+        described |= {"train": _as_of_old(config.train, _TRAIN_OF_OLD), "prompts_a_step": config.prompts_per_step}
     elif shaping := shaping_of_trainings(config):
         described["shaping"] = _as_of_old(shaping, _SAMPLE_OF_OLD)
     if measurement is not None:
@@ -112,9 +112,9 @@ def shaping_of_trainings(config: GridConfig) -> dict[str, Any]:
 def cells(config: GridConfig) -> list[Training]:
     """One training per cell of the grid, without what is chosen for it and without seed, each only once."""
     found: dict[Training, None] = {}
-    weights = config.kl_weights[:1] if config.choose_kl_weight else config.kl_weights
+    weights = config.betas[:1] if config.choose_beta else config.betas
     for policy, reward, prompts, (m, deploy_n), weight, estimator in product(
-        config.policies, config.rewards, config.prompts, config.budgets, weights, config.estimators
+        config.policies, config.rewards, config.prompts, config.m_and_n, weights, config.estimators
     ):
         known = find_estimator(parse_estimator(estimator)[0]).takes_deploy_n
         found[Training(policy, reward, prompts, estimator, m, deploy_n if known else None, weight)] = None
@@ -131,7 +131,7 @@ def candidates(config: GridConfig, cell: Training) -> list[Training]:
 
     What moves the policy least comes first: small rates, and of one rate the largest weight.
     """
-    weights = sorted(config.kl_weights, reverse=True) if config.choose_kl_weight else [cell.kl_weight]
+    weights = sorted(config.betas, reverse=True) if config.choose_beta else [cell.kl_weight]
     pairs = product(sorted(config.learning_rates), weights)
     return [replace(cell, learning_rate=rate, kl_weight=weight, seed=config.seeds[0]) for rate, weight in pairs]
 
@@ -149,7 +149,7 @@ def choosing(config: GridConfig, training: Training) -> list[Measurement]:
 def testing(config: GridConfig, training: Training) -> Iterator[Measurement]:
     """What is reported of a training, or of a starting policy."""
     scored_by = dict.fromkeys([training.reward, *config.also_score])
-    limit = config.test_prompts
+    limit = config.test_limit
     if training.estimator == BASE:
         yield from (Measurement("test", 0, config.test_n, name, limit) for name in scored_by)
         return

@@ -31,7 +31,7 @@ class QuickstartConfig:
     )
     seeds: tuple[int, ...] = option((0,), "training seeds; each estimator is trained once per seed")
     max_steps: int = option(100, "optimisation steps")
-    prompts_a_step: int = option(8, "prompts per step, each with m rollouts")
+    prompts_per_step: int = option(8, "prompts per step, each with m rollouts")
     num_generations: int = option(16, "m: rollouts per prompt in training")
     deploy_n: int = option(128, "N: responses per prompt at deployment, of which the best is served")
     learning_rate: float = option(3e-4, "Adam's learning rate, constant after a short warm-up")
@@ -41,7 +41,7 @@ class QuickstartConfig:
     processes: int = option(2, "trainings to run side by side")
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "prompts_a_step", "num_generations", "deploy_n", "n", "processes"):
+        for name in ("max_steps", "prompts_per_step", "num_generations", "deploy_n", "n", "processes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("estimators", "seeds"):
@@ -56,9 +56,9 @@ class QuickstartConfig:
             raise ValueError(f"beta is {self.beta}; it must be 0 or more and finite.")
         if self.dataset_split not in HELD_OUT:
             raise ValueError(f"dataset_split is {self.dataset_split!r}; it must be one of {', '.join(HELD_OUT)}.")
-        if self.prompts_a_step > SPLITS["train"]:
+        if self.prompts_per_step > SPLITS["train"]:
             raise ValueError(
-                f"prompts_a_step is {self.prompts_a_step}; there are {SPLITS['train']} prompts to train on."
+                f"prompts_per_step is {self.prompts_per_step}; there are {SPLITS['train']} prompts to train on."
             )
         self._check_estimators()
 

@@ -191,7 +191,7 @@ def _training_jobs(
             "lr_scheduler_type": "constant_with_warmup",
             "warmup_steps": 5,
             "max_steps": config.max_steps,
-            "per_device_train_batch_size": config.prompts_a_step * config.num_generations,
+            "per_device_train_batch_size": config.prompts_per_step * config.num_generations,
             "max_completion_length": MAX_RESPONSE_TOKENS,
             "seed": seed,
             "logging_steps": 1,

@@ -41,7 +41,7 @@ def training_record(args: TailGRPOConfig, generation: dict[str, Any]) -> dict[st
         "options": args.estimator_options(),
         "advantage_scaling": args.scaling,
         "num_generations": args.num_generations,
-        "prompts_a_step": rollouts_a_step(args) / args.num_generations,
+        "prompts_per_step": rollouts_per_step(args) / args.num_generations,
         "beta": args.beta,
         "seed": args.seed,
         "generation": generation,
@@ -49,7 +49,7 @@ def training_record(args: TailGRPOConfig, generation: dict[str, Any]) -> dict[st
     }
 
 
-def rollouts_a_step(args: TailGRPOConfig) -> int:
+def rollouts_per_step(args: TailGRPOConfig) -> int:
     """Rollouts of an optimisation step on all devices, several GPUs of one process included."""
     return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 

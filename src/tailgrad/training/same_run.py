@@ -18,7 +18,7 @@ from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.rewards.checks import AsyncCheckedReward, CheckedReward
 from tailgrad.rewards.reward import reward_name
 from tailgrad.rollouts.data_sets import content_sha256
-from tailgrad.training.record import rollouts_a_step
+from tailgrad.training.record import rollouts_per_step
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def run_record(
 
     Returns:
         A dictionary of JSON types: "data", "model" and "rewards" by content, "adapter", "processes",
-        "rollouts_a_step" and "options".
+        "rollouts_per_step" and "options".
     """
     options = {
         name: value
@@ -99,7 +99,7 @@ def run_record(
         "adapter": {name: value for name, value in (adapter or {}).items() if name != "base_model_name_or_path"}
         or None,
         "processes": args.world_size,
-        "rollouts_a_step": rollouts_a_step(args),
+        "rollouts_per_step": rollouts_per_step(args),
         "options": options | {"estimator": spell_estimator(*parse_estimator(args.estimator))},
     }
     found: dict[str, Any] = json.loads(json.dumps(record, default=_plain))
@@ -150,7 +150,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
     """
     named = {"data": "other data", "model": "another policy to start from", "rewards": "other rewards"}
     another = [words for key, words in named.items() if _differ(then, now, key)]
-    plain = [key for key in ("adapter", "processes", "rollouts_a_step") if _differ(then, now, key)]
+    plain = [key for key in ("adapter", "processes", "rollouts_per_step") if _differ(then, now, key)]
     another += [f"{key} was {then[key]}, is {now[key]}" for key in plain]
     old, new = _spelled(then.get("options", {})), now.get("options", {})
     changed = {name: f"{name} was {old[name]}, is {new[name]}" for name in new if _differ(old, new, name)}
