@@ -45,7 +45,7 @@ FILES = {"train": "train.jsonl", "choose": "choose.jsonl", "test": "test.jsonl"}
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"prompts_per_step": 9}, r"prompts 'tasks' has 8 prompts to train on, and one batch of rollouts takes 9"),
     ({"prompts_per_step": 5, "train": {"steps_per_generation": 2}}, "has 8 prompts to train on, .* takes 10"),
-    ({"m_and_n": [[8, 17]]}, r"budgets has N = 17, above test_n = 16: .*Give test_n: 17 or more"),
+    ({"m_and_n": [[8, 17]]}, r"m_and_n has N = 17, above test_n = 16: .*Give test_n: 17 or more"),
     ({"policies": {"tiny": "polcy/"}}, "policy 'tiny' 'polcy/': there is no such folder"),
     ({"policies": {"tiny": "nowhere"}}, "prompts 'tasks', train: policy 'nowhere' is not a local folder"),
     ({"rewards": {"judge": "./judge"}}, "reward 'judge' './judge': there is no such folder"),
