@@ -1,8 +1,10 @@
 """`import tailgrad` alone: every public name of the core is there, and nothing is loaded before it is used."""
 
+import ast
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,16 @@ def test_every_public_name_of_a_room_is_here(room: str) -> None:
 def test_what_a_user_asks_for_by_name_is_here(name: str) -> None:
     assert callable(getattr(tailgrad, name))
     assert name in tailgrad.__all__
+
+
+def test_type_checkers_see_every_public_name_of_the_estimators() -> None:
+    """They take for public what is imported `as` itself, here and in the table."""
+    room = Path(tailgrad.estimators.__file__).parent
+    seen = set()
+    for name in ("__init__.py", "registry.py"):
+        imports = [node for node in ast.walk(ast.parse((room / name).read_text())) if isinstance(node, ast.ImportFrom)]
+        seen |= {alias.name for node in imports for alias in node.names if alias.name == alias.asname}
+    assert seen == set(tailgrad.estimators.__all__)
 
 
 def test_no_name_stands_for_two_things() -> None:

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "README.md:1": "make's targets: test_the_targets_of_make_exist",
     "docs/add_an_estimator.md:1": "tests/estimators/test_add_an_estimator.py",
     "docs/add_an_estimator.md:2": "tests/estimators/test_add_an_estimator.py",
+    "docs/add_an_estimator.md:4": "tests/estimators/test_add_an_estimator.py",
     "docs/add_a_tail.md:1": "tests/tails/test_add_a_tail.py",
     "docs/add_a_tail.md:2": "tests/tails/test_add_a_tail.py",
 }

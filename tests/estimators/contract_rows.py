@@ -22,7 +22,9 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     permutations: str = "all"  # equivariant under "all" permutations, or "cyclic" ones
     offsets: bool = True  # A(R + b) = A(R), bit for bit where R + b is exact
-    scales: str = "linear"  # A(a R) = a A(R) for a > 0; "invariant": A(a R) = A(R) up to eps; or "none"
+    scales: str = (
+        "linear"  # A(a R) = a A(R) for a > 0; "invariant", without a scale: A(a R) = A(R) up to eps; or "none"
+    )
     zero_when_equal: bool = True  # equal rewards give no signal
     independent: bool = True  # a prompt's advantages do not depend on the other prompts
     binary: bool = False  # takes rewards 0 and 1 only
@@ -74,13 +76,13 @@ ROWS = [
     Row("bon_rl", {"deploy_n": 16}),
     Row("cat_bon", {"deploy_n": 128}, scales="invariant", independent=False),
     Row("cat_bon", {"deploy_n": 4}, scales="invariant", independent=False),
-    Row("pass_at_k", {"k": 4}, binary=True),
+    Row("pass_at_k", {"k": 4}, scales="invariant", binary=True),
     Row("pass_at_n", {"deploy_n": 128}, binary=True, independent=False),
     Row("pass_at_n", {"deploy_n": 64, "prior": (0.5, 4.0)}, binary=True),
     Row("pass_at_n", {"deploy_n": 64, "prior": (1.0, 9.0), "levels": (0.0, 0.5, 1.0)}, binary=True),
     Row("max_rl", binary=True),
-    Row("f_grpo", binary=True),
-    Row("f_grpo", {"gamma": 2.5}, binary=True),
+    Row("f_grpo", scales="invariant", binary=True),
+    Row("f_grpo", {"gamma": 2.5}, scales="invariant", binary=True),
     Row("rs_grpo", {"risk_beta": 2.0}, scales="none"),
     Row("rs_grpo", {"risk_beta": -0.5}, scales="none"),
     Row("rs_grpo", {"risk_beta": 1.0, "units": "spread"}),

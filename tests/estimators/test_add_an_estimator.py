@@ -1,5 +1,6 @@
-"""docs/add_an_estimator.md, done for real: its file and its row, in a copy of the package; and one of a user's own."""
+"""docs/add_an_estimator.md, done for real: its file and its rows, in a copy of the package; and one of a user's own."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -11,42 +12,86 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "add_an_estimator.md").read_text()
+FILE, ROW, OWN, TESTS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 PROGRAM = """
 import torch
-from tailgrad.estimators import ESTIMATORS, advantages_ragged, bind, smallest_group
-from tailgrad.training.config import TailGRPOConfig
+import tailgrad
+from tailgrad.estimators import ESTIMATORS, advantages_ragged, bind, median_baseline, smallest_group
+from tailgrad.training.launch import make_parser
 
 rewards = torch.tensor([[0.0, 1.0, 5.0], [2.0, float("nan"), 4.0]])
 assert bind("median_baseline")(rewards).tolist() == [[-1.0, 0.0, 4.0], [0.0, 0.0, 3.0]]
+assert tailgrad.median_baseline is median_baseline is ESTIMATORS["median_baseline"].function
+assert {"median_baseline"} <= set(tailgrad.__all__) & set(tailgrad.estimators.__all__) & set(dir(tailgrad))
 assert advantages_ragged(rewards.flatten(), [0, 0, 0, 1, 1, 1], ESTIMATORS["median_baseline"])[2] == 4
 assert smallest_group("median_baseline") == 2
-sizes = {"num_generations": 4, "per_device_train_batch_size": 4}
-assert TailGRPOConfig(estimator="median_baseline:scale=2", use_cpu=True, bf16=False, **sizes)
+words = "--use_cpu true --bf16 false --num_generations 4 --per_device_train_batch_size 4 --estimator"
+parser = make_parser()
+parsed = parser.read([*words.split(), "median_baseline:scale=2"])
+(args,) = [one for one in parsed if hasattr(one, "estimator")]
+assert args.estimator_options() == {"scale": 2}
 row = ESTIMATORS["median_baseline"]
 assert (row.follows_mean, row.scaling, row.takes_deploy_n, row.takes_ratios) == (True, "none", False, False)
-assert row.summary in TailGRPOConfig.__dataclass_fields__["estimator"].metadata["help"]
+assert "median_baseline " + row.summary in " ".join(parser.format_help().split())
 """
 
 
-def test_one_file_and_one_row(tmp_path: Path) -> None:
+def insert(path: Path, line: str, before: str) -> None:
+    """Write a line into a file, before one that stands there once."""
+    text = path.read_text()
+    assert text.count(before) == 1, f"{path.name}: {before}"
+    path.write_text(text.replace(before, f"{line}\n{before}"))
+
+
+def lines_of(block: str) -> list[str]:
+    """The lines of a printed block that name the example, without their indentation."""
+    return [line.strip() for line in block.splitlines() if "median_baseline" in line]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package and its tests to which the page was done, and nothing else."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("src/tailgrad", "tests/estimators"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/test_front_door.py", "tests/test_architecture.py"):
+        shutil.copy(ROOT / name, folder / name)
+    estimators, tests = folder / "src" / "tailgrad" / "estimators", folder / "tests" / "estimators"
+    (estimators / "median_baseline.py").write_text(FILE)
+    imported, row = lines_of(ROW)
+    insert(estimators / "registry.py", imported, before="from tailgrad.types import")
+    insert(estimators / "registry.py", row, before='}\n"""Every estimator by its plain name."""')
+    contract, unbiased = lines_of(TESTS)
+    insert(tests / "contract_rows.py", contract, before="]\n\n\ndef eighths(")
+    insert(tests / "test_unbiased.py", unbiased, before="]\n\n\ndef all_tuples(")
+    return folder
+
+
+def run_in(folder: Path, *words: str) -> str:
+    """What Python prints in a folder whose package is the one it imports."""
+    environment = os.environ | {"PYTHONPATH": str(folder / "src")}
+    result = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    return result.stdout
+
+
+def test_it_is_known_everywhere(copy: Path) -> None:
     pytest.importorskip("trl", reason="the row is used in training too")
-    file, row, _ = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
-    copy = tmp_path / "tailgrad"
-    shutil.copytree(ROOT / "src" / "tailgrad", copy, ignore=shutil.ignore_patterns("__pycache__"))
-    (copy / "estimators" / "median_baseline.py").write_text(file)
-    table = copy / "estimators" / "registry.py"
-    (new_row,) = re.findall(r'^    "median_baseline.*$', row, flags=re.MULTILINE)
-    start = "ESTIMATORS: dict[str, EstimatorRow] = {\n"
-    imported = "from tailgrad.estimators.median_baseline import median_baseline\n"
-    text = table.read_text().replace(start, f"{start}{new_row}\n")
-    table.write_text(text.replace("from tailgrad.types", imported + "from tailgrad.types"))
-    run = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
+    run_in(copy, "-c", PROGRAM)
+
+
+def test_the_tests_of_every_estimator_take_it(copy: Path) -> None:
+    """Contract, bias and imports of the new one, and the tests that look at the whole table."""
+    chosen = "median_baseline or every_estimator or over_batch or test_bind or (test_front_door and not training)"
+    named = ("estimators/test_contract", "estimators/test_unbiased", "estimators/test_bind", "test_front_door")
+    files = [f"tests/{name}.py" for name in (*named, "test_architecture")]
+    printed = run_in(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files)
+    assert int(re.findall(r"(\d+) passed", printed)[0]) > 100
 
 
 def test_one_of_a_users_own() -> None:
     names: dict[str, object] = {}
-    exec(re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[2], names)
+    exec(OWN, names)
     advantages = names["advantages"]
     assert isinstance(advantages, torch.Tensor)
     assert advantages.tolist() == [-1.0, 0.0, 4.0, 0.0], "a group of one gets 0"

@@ -29,6 +29,20 @@ def test_every_estimator_has_a_row() -> None:
     assert {row.name for row in ROWS} == set(ESTIMATORS)
 
 
+def test_over_batch_is_what_some_row_of_the_estimator_is() -> None:
+    assert {row.name for row in ROWS if not row.independent} == {n for n, row in ESTIMATORS.items() if row.over_batch}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if ESTIMATORS[row.name].follows_mean], ids=str)
+def test_what_follows_the_mean_rises_in_a_line_with_the_reward(row: Row) -> None:
+    """A group's advantages are its rewards, times a positive number, plus a number."""
+    rewards = row.allowed(eighths(5).double())
+    centred = [values - values.mean(dim=1, keepdim=True) for values in (row.estimate(rewards), rewards)]
+    slope = (centred[0] * centred[1]).sum(dim=1, keepdim=True) / centred[1].square().sum(dim=1, keepdim=True)
+    assert bool((slope > 0).all())
+    torch.testing.assert_close(centred[0], slope * centred[1])
+
+
 @every_row
 @pytest.mark.parametrize(
     ("given", "returned"),
@@ -61,7 +75,6 @@ def test_prompts_do_not_see_each_other(row: Row) -> None:
     rewards[0] = rewards[0].round()  # ties
     alone = torch.cat([row.estimate(group[None]) for group in rewards])
     assert torch.equal(row.estimate(rewards), alone) == row.independent
-    assert row.independent or ESTIMATORS[row.name].over_batch
 
 
 @every_row
@@ -100,6 +113,7 @@ def test_small_spread_on_a_large_offset(row: Row) -> None:
 @every_row
 def test_scale_of_the_rewards(row: Row) -> None:
     rewards = eighths(5).double()
+    assert ESTIMATORS[row.name].has_scale == (row.scales != "invariant")
     if row.binary:
         with pytest.raises(ValueError, match=r"takes rewards 0(, 0\.5)? and 1 only"):
             row.estimate(1024 * row.allowed(rewards))
@@ -110,7 +124,6 @@ def test_scale_of_the_rewards(row: Row) -> None:
         linear = bool(((scaled - factor * plain).abs() <= 1e-12 * factor * scale).all())
         invariant = bool(((scaled - plain).abs() <= 5e-3 * scale).all())
         assert (linear, invariant) == (row.scales == "linear", row.scales == "invariant")
-    assert ESTIMATORS[row.name].has_scale == (row.scales != "invariant")
 
 
 @every_row
