@@ -52,7 +52,7 @@ def file_of(words: Sequence[str]) -> Path | None:
     if words.count("--config") > 1:
         raise ValueError("--config is given twice: give one file.")
     place = words.index("--config") + 1
-    if place == len(words):
+    if place == len(words) or not words[place]:
         raise ValueError("--config names no file: write --config file.yaml.")
     return Path(words[place])
 
