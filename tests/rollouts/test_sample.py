@@ -248,6 +248,14 @@ def test_a_prompt_without_tokens(options: dict[str, Any], tmp_path: Path) -> Non
         run(options, dataset_name=str(tmp_path / "data.json"))
 
 
+def test_a_column_that_a_reward_needs_is_missed_before_a_model_is_loaded(options: dict[str, Any]) -> None:
+    def graded(*, completions: list[str], rubric: list[str], **_: Any) -> list[float]:
+        return [0.0] * len(completions)
+
+    with pytest.raises(ValueError, match=r"reward 'graded' needs 'rubric', which is no column of data set .*; there is"):
+        run(options, reward_funcs=graded, model_name_or_path="./none")
+
+
 def test_a_model_that_does_not_exist(options: dict[str, Any]) -> None:
     with pytest.raises(FileNotFoundError, match=r"model '\./none': there is no such folder"):
         run(options, model_name_or_path="./none")

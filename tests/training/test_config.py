@@ -105,6 +105,26 @@ def test_a_bad_reward_stops_the_training_with_its_name(
         trainer.train()
 
 
+@pytest.mark.parametrize("lacks", ["train_dataset", "eval_dataset"])
+def test_a_column_that_a_reward_needs_is_missed_before_the_policy_is_loaded(prompts, options, lacks: str) -> None:
+    def graded(completions: list[str], answer: list[str], rubric: list[str], scale: float = 1, **_: object) -> object:
+        return [0.0] * len(completions)
+
+    whole = prompts.add_column("answer", ["a"] * len(prompts)).add_column("rubric", ["b"] * len(prompts))
+    data = {"train_dataset": whole, "eval_dataset": whole} | {lacks: whole.remove_columns("answer")}
+    found = "needs 'answer', which is no column of the (training|evaluation) data; there is: .*rubric"
+    with pytest.raises(ValueError, match=f"reward 'graded' {found}"):
+        TailGRPOTrainer("no/such-policy", graded, TailGRPOConfig(**options()), **data)
+
+
+def test_what_trl_passes_needs_no_column(policy, prompts, options) -> None:
+    def logged(prompts, completions, completion_ids, trainer_state, log_extra, log_metric, **_: object) -> object:
+        return [0.0] * len(completions)
+
+    trainer = TailGRPOTrainer(str(policy), [logged], TailGRPOConfig(**options(max_steps=1)), prompts)
+    assert trainer.train().global_step == 1
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_reward_that_hangs_stops_the_training_with_its_name(policy, prompts, options, is_async) -> None:
     def hangs(completions: list[str], **_: object) -> list[float]:

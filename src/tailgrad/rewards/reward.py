@@ -1,14 +1,21 @@
-"""What a reward is: a callable, under a name, async or not."""
+"""What a reward is: a callable, under a name, async or not, that may need columns of the data."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Final
 
 Reward = Callable[..., Any]
 """`reward(*, prompts, completions, **columns)` returns one number, or None (unscored), per rollout."""
+
+
+ARGUMENTS: Final = ("prompts", "completions", "completion_ids")
+"""What every reward is passed beside the columns of the data."""
+
+ARGUMENTS_IN_TRAINING: Final = (*ARGUMENTS, "trainer_state", "log_extra", "log_metric", "environments")
+"""What TRL passes in training."""
 
 
 def reward_name(reward: Reward) -> str:
@@ -46,3 +53,34 @@ def is_async(reward: Reward) -> bool:
     while isinstance(reward, functools.partial):
         reward = reward.func
     return inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(type(reward).__call__)
+
+
+def check_columns(reward: Reward, columns: Collection[str], what: str, given: Collection[str] = ARGUMENTS) -> None:
+    """Refuse a reward with an argument that nothing gives it: said here, before a model is loaded.
+
+    Args:
+        reward: A function; of what does not say its arguments nothing is known.
+        columns: The columns of the data that it is passed.
+        what: What has the columns, in the error.
+        given: What it is passed besides.
+
+    Raises:
+        ValueError: An argument without default is neither among the columns nor given.
+
+    Examples:
+        >>> check_columns(lambda completions, answer: [0.0], ["topic"], "the data")
+        Traceback (most recent call last):
+            ...
+        ValueError: reward '<lambda>' needs 'answer', which is no column of the data; there is: topic. Name the ...
+    """
+    try:
+        parameters = inspect.signature(reward).parameters.values()
+    except (TypeError, ValueError):  # some compiled functions
+        return
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind in by_name]
+    if missing := [repr(name) for name in needed if name not in {*columns, *given}]:
+        raise ValueError(
+            f"reward {reward_name(reward)!r} needs {' and '.join(missing)}, which is no column of {what}; there is: "
+            f"{', '.join(columns) or 'none'}. Name the column so, or give the argument a default."
+        )

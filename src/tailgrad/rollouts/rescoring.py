@@ -118,7 +118,7 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
     sampled = _sampled_as(config, table)
     prompts = _prompts(config, sampled, table.metadata["dataset"]["sha256"])
     tokenizer = _tokenizer(sampled, table.metadata.get("revision"))
-    reward, described = load_scoring(sampled)
+    reward, described = load_scoring(sampled, prompts)
     metadata = {name: value for name, value in table.metadata.items() if name != "selection_reward"} | described
     metadata["rescored"] = file_sha256(config.table)
     selection = None

@@ -10,6 +10,7 @@ from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.models.loading import load_policy, revision_of
 from tailgrad.models.token_ids import check_fit
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
+from tailgrad.rewards.reward import check_columns
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generation import as_trained
@@ -44,7 +45,7 @@ def _sampler(config: SampleConfig) -> Sampler:
     """Load policy, reference policy and rewards, and describe them in the table's metadata."""
     prompts = read_prompts(config)
     options: dict[str, Any] = {name: getattr(config, name) for name in ("dtype", "device", "trust_remote_code")}
-    reward, described = load_scoring(config)
+    reward, described = load_scoring(config, prompts)
     model, tokenizer = load_policy(config.model_name_or_path, revision=config.model_revision, **options)
     reference = None
     if config.reference_model is not None:
@@ -73,11 +74,12 @@ def read_prompts(config: SampleConfig) -> Prompts:
     )
 
 
-def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
+def load_scoring(config: SampleConfig, prompts: Prompts) -> tuple[CheckedReward, dict[str, Any]]:
     """Load the reward of a config, or the weighted sum of its rewards.
 
     Args:
         config: Names rewards, weights and options.
+        prompts: The data, whose columns the rewards are passed.
 
     Returns:
         The reward, and what a rollout table's metadata says of it: `reward`, `reward_weights`, `reward_options` and
@@ -85,9 +87,12 @@ def load_scoring(config: SampleConfig) -> tuple[CheckedReward, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: A reward model does not exist.
-        ValueError: The weights are not one a reward, or a reward cannot be loaded.
+        ValueError: The weights are not one a reward, a reward cannot be loaded, or needs a column that there is not.
     """
     rewards = _rewards(config)
+    columns = [name for name in prompts.rows.column_names if name != "prompt"]
+    for reward in rewards:
+        check_columns(reward, columns, f"data set {config.dataset_name!r}")
     has_reward_model = any(isinstance(reward, RewardModel) for reward in rewards)
     described = {
         "reward": _describe_rewards(config, rewards),

@@ -19,7 +19,9 @@ from tailgrad.estimators import bind, smallest_group
 from tailgrad.estimators.batch import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
 from tailgrad.files import replacing
 from tailgrad.rewards import checked_for_trl
+from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.generation import TRAINING_RECORD
+from tailgrad.rollouts.prompts import RESERVED_COLUMNS
 from tailgrad.training.config import TailGRPOConfig, config_of
 from tailgrad.training.record import dropout_of, generation_of, make_savable, training_record
 from tailgrad.training.resume import exact_checkpoint, step_of
@@ -85,6 +87,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         self._bind_estimator(config)
         self._adapter = peft_config.to_dict() if peft_config is not None else None  # before peft fills it in
         self._plan_steps(config, train_dataset)
+        for rows, what in ((train_dataset, "the training data"), (eval_dataset, "the evaluation data")):
+            _check_columns(reward_funcs, rows, what)
         super().__init__(
             model=model,
             reward_funcs=_checked_all(reward_funcs, config.reward_timeout),
@@ -232,6 +236,17 @@ def _checked_all(rewards: Any, timeout: float | None) -> list[Any] | None:
         reward if isinstance(reward, str | torch.nn.Module) else checked_for_trl(reward, timeout)
         for reward in (rewards if isinstance(rewards, list) else [rewards])
     ]
+
+
+def _check_columns(rewards: Any, rows: Any, what: str) -> None:
+    """Refuse a function that needs a column which these rows lack; a stream, or several data sets, may not say."""
+    names = getattr(rows, "column_names", None)
+    if not isinstance(names, list):
+        return
+    columns = [name for name in names if name not in RESERVED_COLUMNS]
+    for reward in rewards if isinstance(rewards, list) else [rewards]:
+        if callable(reward) and not isinstance(reward, torch.nn.Module):
+            check_columns(reward, columns, what, ARGUMENTS_IN_TRAINING)
 
 
 def _say_what_no_longer_acts(args: TailGRPOConfig) -> None:
