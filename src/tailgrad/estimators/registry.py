@@ -94,6 +94,11 @@ class EstimatorRow:
         """What it is, in a line: the first of its docstring, without the full stop."""
         return (inspect.getdoc(self.function) or "").partition("\n")[0].rstrip(".")
 
+    @property
+    def reference(self) -> str:
+        """Where it comes from, as its docstring says."""
+        return " ".join((inspect.getdoc(self.function) or "").partition("Reference:\n")[2].split())
+
 
 ESTIMATORS: dict[str, EstimatorRow] = {
     "tea": EstimatorRow(tea, smallest_tail_group),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from tailgrad._version import __version__
+from tailgrad.estimators import find_estimator
 from tailgrad.rollouts.generation import BEAMS, KNOWN, shaping
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ _VLLM_NAMES: Final = {"max_tokens": "max_new_tokens", "min_tokens": "min_new_tok
 
 _VLLM_WITHOUT_EFFECT: Final = ("n", "seed", "logprobs", "prompt_logprobs")
 """Settings of vLLM that leave the distribution of responses as it is."""
+
+_CITATION: Final = """\
+@software{{tailgrad,
+    title   = {{{{tailgrad: post-train language models for best-of-N with few rollouts per prompt}}}},
+    author  = {{The tailgrad developers}},
+    version = {{{version}}},
+    note    = {{Source of the advantages: {source}}},
+}}"""
+"""This library, in BibTeX."""
 
 
 def training_record(args: TailGRPOConfig, generation: dict[str, Any]) -> dict[str, Any]:
@@ -146,3 +156,10 @@ def _generation_of_vllm(args: Any) -> dict[str, Any]:
     given["top_k"] = max(0, given["top_k"] or 0)  # vLLM writes "off" as -1 too
     others = {name: value for name, value in theirs.items() if value and name not in {*KNOWN, *_VLLM_WITHOUT_EFFECT}}
     return shaping({}, given) | others
+
+
+def card_of(args: TailGRPOConfig) -> tuple[str, str]:
+    """What a model card says of the method: its name, and whom to cite, as BibTeX."""
+    source = find_estimator(args.estimator_name).reference
+    name = f"GRPO with the advantages of {args.estimator} for the best of {args.deploy_n}"
+    return name, _CITATION.format(version=__version__, source=source)

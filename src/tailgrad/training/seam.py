@@ -78,6 +78,11 @@ class AdvantageSeam(_Host):
         """
         raise NotImplementedError
 
+    def name_on_cards(self, name: str, source: str) -> None:
+        """Name the method on model cards, and cite its source (BibTeX) beside the host's own."""
+        theirs = getattr(self, "_paper", {}).get("citation", "")
+        self._name, self._paper = name, {"citation": f"{theirs}\n\n{source}"}
+
     def record_metric(self, name: str, value: float) -> None:
         """Log a scalar with the host's own metrics of this step; the host averages them, NaN left out."""
         self._metrics["train" if self.model.training else "eval"][name].append(value)
