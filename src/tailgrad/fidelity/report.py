@@ -89,6 +89,7 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
             f"N = {deploy_n} (the truths of the two halves of the pool have cosine {cosine:.2f})",
             _table([point for point in fidelity.points if point.deploy_n == deploy_n]),
         ]
+    parts += _advice(fidelity)
     parts += [
         "direction: cosine of the expected gradient with that of V_N. step: the same of one step's gradient "
         f"({fidelity.prompts} {unit}, one group each). norm ratio: norm of the expected gradient over that of V_N. "
@@ -99,6 +100,29 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
     if fidelity.prompts < 2:
         parts.append("No intervals: they need at least two prompts.")
     return "\n\n".join(parts) + "\n"
+
+
+def _advice(fidelity: Fidelity) -> list[str]:
+    """What to do where noise leaves nothing of a direction.
+
+    The squared noise of the truth over its signal is about 1 / cosine - 1 and falls as 1 / n: asked for are as many
+    responses as bring it to 1, within 4 and 16 times what there is, as the cosine is noisy itself.
+    """
+    told = []
+    for deploy_n, cosine in fidelity.truth_agreement.items():
+        points = [point for point in fidelity.points if point.deploy_n == deploy_n]
+        if not any(np.isnan(point.measures["direction"].mean[0]) for point in points):
+            continue
+        if np.isnan(cosine):
+            why = "in half of the pool no prompt has responses with different rewards. Take other prompts or rewards."
+        else:
+            times = 2 ** math.ceil(math.log2(min(max(1 / max(cosine, 1 / 17) - 1, 4), 16)))
+            why = (
+                f"{fidelity.n} responses per prompt are too few to tell the gradient from its noise. Sample "
+                f"at least {times * fidelity.n} per prompt ({times} times as many), or more prompts."
+            )
+        told.append(f"Unknown at N = {deploy_n}: {why}")
+    return told
 
 
 def _table(points: Sequence[FidelityPoint]) -> str:
