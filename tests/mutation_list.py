@@ -46,7 +46,7 @@ _TAILS = [
 
 _ESTIMATORS = [
     ("dr_grpo.py", "centred(relative_rewards(rewards))", "-centred(relative_rewards(rewards))", "grpo"),
-    ("rloo.py", "* n / (n - 1)", "* (n - 1) / n", "grpo"),
+    ("_groups.py", "* n / (n - 1)", "* (n - 1) / n", "grpo"),
     ("grpo.py", "* (count / (count - 1))", "", "grpo"),
     ("max_at_k.py", "won = binomial_ratio(below, k, n - 1, k)", "won = binomial_ratio(below, k, n, k)", "max_at_k"),
     ("max_at_k.py", "(n * gaps * binomial", "(gaps * binomial", "max_at_k"),

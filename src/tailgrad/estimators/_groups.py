@@ -68,6 +68,12 @@ def centred(values: Float[Tensor, "P M"], weights: Float[Tensor, "P M"] | None =
     return values - (values * weights).nansum(dim=1, keepdim=True)
 
 
+def above_the_others(values: Float[Tensor, "P M"]) -> Float[Tensor, "P M"]:
+    """Values minus the mean of the other scored ones of their group; 0 where there is no other."""
+    n = num_scored(values)
+    return centred(values) * n / (n - 1).clamp(min=1)
+
+
 def finish(advantages: Float[Tensor, "P M"], rewards: Rewards) -> Advantages:
     """Scale a group of n scored rollouts by M / n, put 0 where unscored, and cast to the output dtype.
 

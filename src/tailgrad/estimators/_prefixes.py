@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailgrad.tails.constants import check_tail_fraction
+from tailgrad.tails.statistics import largest_group, tail_size
 
 Evaluation = Literal["in_sample", "held_out"]
 
@@ -56,16 +57,14 @@ def default_prefix_sizes(
         (16, 32, 48, 64)
     """
     longest = _longest(num_rollouts, evaluation)
-    largest = math.floor(tail_fraction * (longest + 1))
-    while largest > 0 and _size(largest, tail_fraction) > longest:
-        largest -= 1
+    largest = tail_size(longest + 1, tail_fraction) - 1  # the largest whose group fits
     smallest = _SMALLEST_TAIL[evaluation]
     if largest < smallest:
         return ()
     counts = np.linspace(max(smallest, largest / num_prefixes), largest, num_prefixes)
     if num_prefixes == 1:
         counts = np.array([largest])
-    return tuple(sorted({_size(math.floor(count + 0.5), tail_fraction) for count in counts}))
+    return tuple(sorted({largest_group(math.floor(count + 0.5), tail_fraction) for count in counts}))
 
 
 @lru_cache(maxsize=64)
@@ -122,7 +121,7 @@ def smallest_prefix_group(
     """The fewest scored rollouts for which `order` prefixes fit; takes and ignores the other options."""
     check_tail_fraction(tail_fraction)
     _check_options(order, order, evaluation)
-    longest = _size(_SMALLEST_TAIL[evaluation] + order - 1, tail_fraction)
+    longest = largest_group(_SMALLEST_TAIL[evaluation] + order - 1, tail_fraction)
     return longest + 1 if evaluation == "held_out" else longest
 
 
@@ -139,7 +138,3 @@ def _check_options(order: int, num_prefixes: int, evaluation: str) -> None:
 def _longest(num_rollouts: int, evaluation: Evaluation) -> int:
     """The longest prefix; held-out evaluation leaves at least one rollout outside it."""
     return num_rollouts - 1 if evaluation == "held_out" else num_rollouts
-
-
-def _size(tail_count: int, tail_fraction: float) -> int:
-    return math.floor(tail_count / tail_fraction + 1e-9)

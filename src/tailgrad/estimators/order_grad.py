@@ -1,6 +1,5 @@
 """OrderGrad: the unbiased gradient of an order statistic of k rollouts, k < m."""
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.special import gammaln
 
 from tailgrad.estimators._binomials import check_k
 from tailgrad.estimators._groups import finish, num_scored, relative_rewards, sorted_gaps
+from tailgrad.tails.statistics import tail_size
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -94,7 +94,7 @@ def _ranks_from_the_top(k: int, top: int | None, quantile: float | None) -> tupl
         return 1, top
     if quantile is None or not 0 < quantile <= 1:
         raise ValueError(f"quantile = {quantile} must lie in (0, 1]")
-    place = k + 1 - max(1, math.ceil(quantile * k - 1e-9))
+    place = k + 1 - max(1, tail_size(k, quantile))
     return place, place
 
 

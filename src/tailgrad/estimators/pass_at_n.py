@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import centred, finish, num_scored, per_prompt
+from tailgrad.estimators._groups import above_the_others, finish, per_prompt
 from tailgrad.tails.constants import check_budget
 from tailgrad.types import Advantages, Rewards, check_rewards
 
@@ -85,9 +85,8 @@ def pass_at_n(
     advantages = torch.zeros_like(values)
     for lower, upper in pairwise(steps):
         success = (values > (lower + upper) / 2).to(torch.float64).masked_fill(torch.isnan(values), math.nan)
-        n = num_scored(success)
-        weight = _mean_weight(success, budget, prior) * (n / (n - 1).clamp(min=1))
-        advantages = advantages + (upper - lower) * weight * centred(success)
+        weight = _mean_weight(success, budget, prior)
+        advantages = advantages + (upper - lower) * weight * above_the_others(success)
     return finish(advantages, rewards)
 
 

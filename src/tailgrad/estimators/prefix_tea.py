@@ -11,6 +11,7 @@ from tailgrad.estimators._groups import finish, num_scored, per_prompt, prompts_
 from tailgrad.estimators._prefixes import Evaluation, prefix_plan
 from tailgrad.estimators.tea import check_tail, warn_unless_extrapolating
 from tailgrad.tails.shapes import FittedTail, TailShape, tail_shape
+from tailgrad.tails.statistics import tail_size
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -112,7 +113,7 @@ def _average_over_shifts(
     descending, order = relative.nan_to_num(nan=-math.inf).sort(dim=1, descending=True)
     ranked = descending.nan_to_num(neginf=0.0)[:, None, :]
     behind, used = _distances(scored, order)
-    tails = torch.ceil(tail_fraction * sizes.to(torch.float64) - 1e-9)
+    tails = tail_size(sizes, tail_fraction)
     evaluated = sizes if evaluation == "in_sample" else counts[:, 0] - sizes
     factors = weights * counts[:, 0] / evaluated.clamp(min=1)
     total = torch.zeros_like(relative)

@@ -5,6 +5,7 @@ import math
 import torch
 
 from tailgrad.estimators._groups import centred, finish, num_scored, relative_rewards
+from tailgrad.tails.statistics import tail_size
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -45,7 +46,8 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, validate: bool = True) -> Ad
     relative = relative_rewards(rewards)
     n = num_scored(rewards)
     ascending = relative.masked_fill(torch.isnan(relative), math.inf).sort(dim=1).values
-    rank = torch.floor(quantile * n + 1e-9).long().clamp(max=relative.shape[1] - 1)
+    rank = n.long() - tail_size(n, 1 - quantile)  # Q_K is the smallest of the upper 1 - K
+    rank = rank.clamp(max=relative.shape[1] - 1)
     excess = relative - ascending.gather(1, rank)
     std = ((centred(relative) ** 2).nansum(dim=1, keepdim=True) / (n - 1).clamp(min=1)).sqrt()
     advantages = excess / (std + 1e-4)

@@ -1,6 +1,6 @@
 """RLOO: the reward minus the mean of the other rollouts."""
 
-from tailgrad.estimators._groups import centred, finish, num_scored, relative_rewards
+from tailgrad.estimators._groups import above_the_others, finish, relative_rewards
 from tailgrad.types import Advantages, Rewards, check_rewards
 
 
@@ -33,5 +33,4 @@ def rloo(rewards: Rewards, *, validate: bool = True) -> Advantages:
     """
     if validate:
         check_rewards(rewards)
-    n = num_scored(rewards)
-    return finish(centred(relative_rewards(rewards)) * n / (n - 1).clamp(min=1), rewards)
+    return finish(above_the_others(relative_rewards(rewards)), rewards)

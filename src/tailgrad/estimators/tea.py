@@ -9,14 +9,14 @@ from tailgrad.estimators._groups import centred, finish, num_scored, per_prompt,
 from tailgrad.estimators._ratios import check_ratios, group_weights
 from tailgrad.tails.constants import check_tail_fraction
 from tailgrad.tails.shapes import as_column, tail_shape
-from tailgrad.tails.statistics import tail_size
+from tailgrad.tails.statistics import largest_group, tail_size
 from tailgrad.types import Advantages, Ratios, Rewards, check_rewards
 
 
 def smallest_tail_group(*, tail_fraction: float = 0.25, **others: object) -> int:
     """The fewest scored rollouts that leave two in the tail; takes and ignores TEA's other options."""
     check_tail_fraction(tail_fraction)
-    return math.floor((1 + 1e-9) / tail_fraction) + 1
+    return largest_group(1, tail_fraction) + 1
 
 
 def tea(

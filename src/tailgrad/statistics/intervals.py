@@ -140,19 +140,49 @@ def _t_half_width(values: Float[np.ndarray, "S P K"], tail: float) -> Float[np.n
     What is neither seed nor prompt alone goes with the seeds, whose quantile is the larger.
     """
     num_seeds, num_prompts, _ = values.shape
-    mean = values.mean(axis=(0, 1))
-    prompt_effect = values.mean(axis=0) - mean
-    of_prompts = num_seeds * (prompt_effect**2).sum(axis=0) / (num_prompts - 1)
+    of_seeds, of_prompts, of_residual = mean_squares(values)
     quantile = stats.t.isf(tail, num_prompts - 1)
-    square = quantile**2 * of_prompts
+    square = quantile**2 * np.maximum(of_prompts - of_residual, 0.0)
     if num_seeds > 1:
-        seed_effect = (values.mean(axis=1) - mean)[:, None]
-        residual = values - mean - prompt_effect - seed_effect
-        of_residual = (residual**2).sum(axis=(0, 1)) / ((num_seeds - 1) * (num_prompts - 1))
-        of_seeds = num_prompts * (seed_effect**2).sum(axis=(0, 1)) / (num_seeds - 1)
-        square = quantile**2 * np.maximum(of_prompts - of_residual, 0.0)
         by_seeds = stats.t.isf(tail, num_seeds - 1) ** 2 * of_seeds
         by_noise = stats.t.isf(tail, (num_seeds - 1) * (num_prompts - 1)) ** 2 * of_residual
         square += np.maximum(by_seeds, by_noise)
     half_width: np.ndarray = np.sqrt(square / (num_seeds * num_prompts))
     return half_width
+
+
+class MeanSquares(NamedTuple):
+    """Mean squares of the two-way layout of K quantities over S seeds and P prompts; 0 where there is one alone."""
+
+    seeds: Float[np.ndarray, " K"]
+    """Of the seeds' means, times P."""
+    prompts: Float[np.ndarray, " K"]
+    """Of the prompts' means, times S."""
+    residual: Float[np.ndarray, " K"]
+    """Of what is neither the seed's nor the prompt's."""
+
+
+def mean_squares(values: Float[np.ndarray, "S P K"]) -> MeanSquares:
+    """Split the spread of K quantities into that of the seeds, that of the prompts and the rest.
+
+    Args:
+        values: One number per seed, prompt and quantity.
+
+    Returns:
+        The three mean squares, each with its degrees of freedom: S - 1, P - 1 and (S - 1)(P - 1).
+
+    Examples:
+        >>> [float(part[0]) for part in mean_squares(np.array([[[0.0], [1.0]], [[2.0], [3.0]]]))]
+        [4.0, 1.0, 0.0]
+    """
+    num_seeds, num_prompts, _ = values.shape
+    seeds, prompts = max(num_seeds - 1, 1), max(num_prompts - 1, 1)
+    mean = values.mean(axis=(0, 1))
+    of_prompt = values.mean(axis=0) - mean
+    of_seed = (values.mean(axis=1) - mean)[:, None]
+    residual = values - mean - of_prompt - of_seed
+    return MeanSquares(
+        num_prompts * (of_seed**2).sum(axis=(0, 1)) / seeds,
+        num_seeds * (of_prompt**2).sum(axis=0) / prompts,
+        (residual**2).sum(axis=(0, 1)) / (seeds * prompts),
+    )

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+from tailgrad.statistics.intervals import mean_squares
+
 POWER = 0.8
 LEVEL = 0.05
 MOST_SEEDS = 1000
@@ -48,10 +50,8 @@ def seed_deviation(differences: Float[np.ndarray, "S P"]) -> float:
         The larger of the standard deviation of the means and of what the residuals of the two-way layout explain; NaN
         without prompts.
     """
-    num_seeds, num_prompts = differences.shape
+    num_prompts = differences.shape[1]
     if not num_prompts:
         return math.nan
-    means = differences.mean(axis=1, keepdims=True)
-    residual = differences - means - differences.mean(axis=0) + differences.mean()
-    noise = (residual**2).sum() / ((num_seeds - 1) * max(num_prompts - 1, 1)) / num_prompts
-    return math.sqrt(max(means.var(ddof=1), noise))
+    of_seeds, _, of_residual = (float(part[0]) for part in mean_squares(differences[:, :, None]))
+    return math.sqrt(max(of_seeds, of_residual) / num_prompts)

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from torch import Tensor
 
 from tailgrad.tails.constants import check_tail_fraction
+from tailgrad.tails.statistics import tail_size
 
 
 class UpperTailQQ(NamedTuple):
@@ -108,7 +109,7 @@ def _upper_points(
     ascending: NDArray[np.float64], tail_fraction: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     n = ascending.size
-    count = int(np.ceil(tail_fraction * n - 1e-9))
+    count = tail_size(n, tail_fraction)
     ranks = np.arange(n - count + 1, n + 1)
     return ndtri((ranks - 0.375) / (n + 0.25)), ascending[n - count :]
 

@@ -1,7 +1,7 @@
 """The upper tail of each group: where it begins, its mean and its standard deviation."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from jaxtyping import Float, Int, Real
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from tailgrad.tails.constants import check_tail_fraction
 from tailgrad.types import Rewards
+
+_ROUNDING = 1e-9
+"""What a product may be above a whole number and still count as it."""
 
 
 class TailStatistics(NamedTuple):
@@ -24,12 +27,46 @@ class TailStatistics(NamedTuple):
     """k, how many rollouts the tail holds."""
 
 
-def tail_size(num_rollouts: int, tail_fraction: float) -> int:
-    """How many of `num_rollouts` form the upper tail: k = ceil(alpha m - 1e-9).
+@overload
+def tail_size(num_rollouts: int, tail_fraction: float) -> int: ...
+@overload
+def tail_size(num_rollouts: Tensor, tail_fraction: float) -> Tensor: ...
+def tail_size(num_rollouts: int | Tensor, tail_fraction: float) -> int | Tensor:
+    """How many rollouts of a group form its upper tail: k = ceil(alpha n - 1e-9).
 
     The 1e-9 keeps products that are whole but for rounding (0.07 * 100) from gaining a rollout.
+
+    Args:
+        num_rollouts: n, one number or a tensor of any shape.
+        tail_fraction: alpha, the share of the group in the tail.
+
+    Returns:
+        k: an int for a number, whole numbers of the same shape for a tensor.
+
+    Examples:
+        >>> tail_size(100, 0.07), tail_size(torch.tensor([16, 17]), 0.25)
+        (7, tensor([4, 5]))
     """
-    return math.ceil(tail_fraction * num_rollouts - 1e-9)
+    if isinstance(num_rollouts, Tensor):
+        return torch.ceil(tail_fraction * num_rollouts.to(torch.float64) - _ROUNDING).long()
+    return math.ceil(tail_fraction * num_rollouts - _ROUNDING)
+
+
+def largest_group(size: int, tail_fraction: float) -> int:
+    """The most rollouts whose tail holds `size` of them: n = floor((k + 1e-9) / alpha), the inverse of `tail_size`.
+
+    Args:
+        size: k.
+        tail_fraction: alpha in (0, 1].
+
+    Returns:
+        n; one rollout more has k + 1 in its tail, or more.
+
+    Examples:
+        >>> largest_group(4, 0.25), tail_size(16, 0.25), tail_size(17, 0.25)
+        (16, 4, 5)
+    """
+    return math.floor((size + _ROUNDING) / tail_fraction)
 
 
 class UpperTail(NamedTuple):
@@ -80,11 +117,23 @@ def tail_statistics(
 
 
 def upper_tail(rewards: Rewards, tail_fraction: float, weights: Float[Tensor, "P M"] | None = None) -> UpperTail:
-    """The upper tail of each group, with the arguments of `tail_statistics`."""
+    """The upper tail of each group: what `tail_statistics` summarises, and shapes are fitted to.
+
+    Args:
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        tail_fraction: alpha in (0, 1], the share of the group in the tail.
+        weights: Mass of each rollout, as in `tail_statistics`.
+
+    Returns:
+        Columns `[P, 1]` and excesses `[P, K]`, in float64.
+
+    Raises:
+        ValueError: If `tail_fraction` lies outside (0, 1].
+    """
     check_tail_fraction(tail_fraction)
     values = rewards.to(torch.float64)
     scored = (~torch.isnan(values)).sum(dim=1, keepdim=True)
-    size = torch.ceil(tail_fraction * scored.to(torch.float64) - 1e-9).long()
+    size = tail_size(scored, tail_fraction)
     if weights is not None:
         return _weighted_tail(values, weights, size, scored)
     largest, longest = values.nan_to_num(nan=-math.inf), tail_size(values.shape[1], tail_fraction)
@@ -117,8 +166,15 @@ def excess_moments(
     """Mean and standard deviation of the k excesses of a tail over its threshold, given among zeros.
 
     One pass is exact enough: the smallest excess is 0, so the mean square is at most k times the variance. Equal
-    rewards have excess 0, and then the standard deviation is exactly 0. With `shares` each excess counts by its share,
-    and 0 by what they leave.
+    rewards have excess 0, and then the standard deviation is exactly 0.
+
+    Args:
+        excess: Excesses, `[..., M]`.
+        size: k of each tail.
+        shares: Share of each excess in the tail's mass, by which it then counts; 0 counts by what they leave.
+
+    Returns:
+        Two columns `[..., 1]`.
     """
     if shares is not None:
         mean = (shares * excess).sum(dim=-1, keepdim=True)
