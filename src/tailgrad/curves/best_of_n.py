@@ -50,14 +50,14 @@ def best_of_n(
         rewards: Rewards of n responses to each of P prompts, in the reward's own unit; NaN is an unscored
             response, which is left out.
         budgets: The K values of N, each between 1 and n.
-        selection: What the best response is picked by, `[P, n]`, where that is not the reward: the mean is then over
-            the `rewards` of the responses that are largest here, responses that are equally large picked equally
-            often. NaN here is a response that cannot be picked, and is left out. NaN in `rewards` alone is one that
-            is picked all the same, and what it is worth is unknown.
+        selection: What the best response is picked by, `[P, n]`, if that is not the reward. The mean is then over the
+            `rewards` of the responses that are largest here; responses that are equally large are picked equally often.
+            NaN here is a response that cannot be picked, and is left out. NaN in `rewards` alone is a response that may
+            still be picked, and what it is worth is unknown.
 
     Returns:
-        V_N of every prompt (rows) at every budget (columns), in the unit of the reward. NaN where a prompt
-        has fewer than N responses that can be picked, or where one without a reward is the best of some N-subset.
+        V_N of every prompt (rows) at every budget (columns), in the unit of the reward. NaN where a prompt has fewer
+        than N responses that can be picked, or where a response without a reward is the best of some N-subset.
 
     Raises:
         ValueError: If `rewards` is not a matrix with at least one prompt and one response, holds an infinity,

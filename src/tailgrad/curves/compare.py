@@ -88,9 +88,9 @@ def compare(
 
     Args:
         rollouts: Rollouts on the same prompts, sampled alike.
-        budgets: Values of N; None for 1, 2, 4, ..., n. Where prompts have different numbers of responses that is up to
-            the smallest, so that V_N is over the same prompts at every N.
-        reference: Name of the method to take differences to; None for the first.
+        budgets: Values of N; None for 1, 2, 4, ..., n. If prompts have different numbers of responses, these go up to
+            the smallest number, so that V_N is over the same prompts at every N.
+        reference: Name of the method to compare the others with; None for the first.
         seed: Seed of the bootstrap.
 
     Returns:

@@ -33,8 +33,8 @@ def seeds_by_name(runs: Sequence[Rollouts]) -> dict[str, tuple[Rollouts, ...]]:
 def comparable_rollouts(runs: Sequence[Rollouts]) -> tuple[Rollouts, ...]:
     """Bring rollouts into one order of prompts, after checking that they may be compared.
 
-    What must agree is the number of responses per prompt, what picks the best, the prompts where they are known, and
-    every field of `Rollouts.sampling`: those of `tailgrad.curves.settings.COMPARED`. Rollouts that record no field at
+    These must agree: the number of responses per prompt, what picks the best, the prompts where they are known, and
+    every field of `Rollouts.sampling` (those of `tailgrad.curves.settings.COMPARED`). Rollouts that record no field at
     all cannot be checked by these; `unchecked` says so.
 
     Args:

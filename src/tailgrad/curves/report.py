@@ -25,7 +25,7 @@ def write_report(
         rollouts: Rollouts on the same prompts, sampled alike; those that share a name are seeds of one method.
         out_dir: Folder for the four files, made if missing; an earlier report in it is replaced.
         budgets: Values of N; None for 1, 2, 4, ... (see `compare`).
-        reference: Name of the method to take paired differences to; None for the first.
+        reference: Name of the method to compare the others with; None for the first.
         m: Rollouts per prompt in training, to mark in the figure.
         deploy_n: The N trained for, to mark in the figure.
         seed: Seed of the bootstrap.

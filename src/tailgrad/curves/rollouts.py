@@ -22,8 +22,8 @@ Later = Callable[[], Any]
 class Rollouts:
     """One policy's n responses to each of P prompts. Only the rewards are needed; what is not given is unknown.
 
-    `tailgrad.rollouts.read_rollouts` makes them of a file, whose columns are then read when they are first used.
-    Rollouts that share a name are training seeds of one method.
+    `tailgrad.rollouts.read_rollouts` makes them from a file; each column is then read when it is first used. Rollouts
+    that share a name are training seeds of one method.
 
     Args:
         rewards: `[P, n]`, NaN where a response is unscored. This, and all from `selection_rewards` on, may also be a
@@ -31,11 +31,11 @@ class Rollouts:
         name: The name in figures and tables.
         prompt_ids: One number or text per prompt, `[P]`, equal between rollouts on the same prompts; None: 0, 1, ...
         prompts: The P prompts; the JSON of its messages for a chat.
-        counts: Number of responses to each prompt, `[P]`, where prompts have different numbers: what follows in a row
-            is padding, NaN in `rewards`. None: n to each.
+        counts: Number of responses to each prompt, `[P]`, if prompts have different numbers. The rest of a row is then
+            padding, with NaN in `rewards`. None: n to each.
         metadata: How the responses were sampled and scored, as `tailgrad sample` records it; {} where unknown.
-        selection_rewards: What the best response is picked by, `[P, n]`, where that is another reward; None:
-            `rewards`. NaN is a response that cannot be picked.
+        selection_rewards: What the best response is picked by, `[P, n]`, if that is another reward; None: `rewards`.
+            NaN is a response that cannot be picked.
         num_tokens: Tokens of each response without the end token, `[P, n]`.
         finished: False where a response was cut off, `[P, n]`.
         logprobs: Sum of the log-probabilities (nats) of each response's tokens, end token included, `[P, n]`.

@@ -80,15 +80,16 @@ def scale_advantages(
 ) -> Float[Tensor, "P M"]:
     """Scale advantages to root mean square one: not at all, in each group, or in the whole batch.
 
-    An optimiser like Adam hides the scale of the advantages and the KL weight does not, so runs that compare
-    estimators at one KL weight scale alike. What is all zero (no signal) stays so, and groups whose rewards differ by
-    rounding alone get zeros: scaled up, that would be as loud as a signal.
+    An optimiser like Adam hides the scale of the advantages, and the KL weight does not. So to compare estimators at
+    one KL weight, scale all of them alike. Groups that are all zero (no signal) stay so. Groups whose rewards differ by
+    rounding alone get zeros, because rounding scaled up would be as loud as a signal.
 
     Args:
         advantages: Advantages `[P, M]`.
         scaling: `"none"`, `"group"` (each group by its own root mean square) or `"batch"` (all by that of the batch).
         rounding: Which groups' rewards differ by rounding alone, from `differ_by_rounding`.
-        as_those: Other advantages of the same rollouts: those asked for are multiplied by what scales these.
+        as_those: Other advantages of the same rollouts. `advantages` are then multiplied by the factor that scales
+            these.
 
     Returns:
         Advantages `[P, M]`.

@@ -12,13 +12,13 @@ def bon_max_mean(rewards: Rewards, *, validate: bool = True) -> Advantages:
     Formula, times m for the mean scale (the sum-scale form has no m): A_i = m (r_i - rbar) / t for the t rollouts
     that share the largest reward, 0 for all others.
 
-    Scale: mean scale, and biased for the gradient of V_m, in size and in direction: the mean stands where the second
-    largest would be unbiased (`bon_max_second`). At m = 2 it is half of that gradient, whatever the rewards. Larger
-    groups give more: along the mean of Gaussian rewards 1.3 times at m = 4 and 3.3 times at m = 16; of 0/1 rewards
-    with one success in a hundred 0.76 times at m = 4 and 1.01 times at m = 16. The cosine is 0.97 for Gaussian rewards
-    and m = 16, and can be negative where the best response is rare and a good one common: the common one is pushed,
-    which V_m hardly needs. Assumes nothing of the rewards. A group of equal rewards, or with one scored rollout, gives
-    zeros.
+    Scale: mean scale. It is biased for the gradient of V_m, in size and in direction, because it subtracts the mean;
+    the second largest would be unbiased (`bon_max_second`). At m = 2 it is half of that gradient, whatever the rewards.
+    Larger groups give more: along the mean of Gaussian rewards it is 1.3 times the gradient at m = 4 and 3.3 times at m
+    = 16. For 0/1 rewards with one success in a hundred it is 0.76 times at m = 4 and 1.01 times at m = 16. The cosine
+    is 0.97 for Gaussian rewards and m = 16, and can be negative where the best response is rare and a good one common:
+    the common one is pushed, which V_m hardly needs. It assumes nothing about the rewards. A group of equal rewards, or
+    with one scored rollout, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

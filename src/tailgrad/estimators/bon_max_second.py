@@ -14,9 +14,9 @@ def bon_max_second(rewards: Rewards, *, validate: bool = True) -> Advantages:
     Formula, times m for the mean scale (the sum-scale form has no m): A_i = m (r_i - second largest) for the best
     rollout, 0 for all others. It is `max_at_k` with k = m, in a group of n scored rollouts with k = n.
 
-    Scale: mean scale; unbiased for the gradient of V_m, the best of as many rollouts as were trained with.
-    Assumes nothing of the rewards. No signal: where two rollouts share the largest reward, or one is scored, the
-    group gets zeros.
+    Scale: mean scale. It is unbiased for the gradient of V_m, the expected best of m, the rollouts per prompt in
+    training. It assumes nothing about the rewards. No signal: the group gets zeros where two rollouts share the largest
+    reward, or where only one is scored.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

@@ -19,15 +19,15 @@ def bon_rl(rewards: Rewards, *, deploy_n: int | float | Tensor, validate: bool =
 
         A_i = w_i (r_i - b),   w_i = N q_i^(N-1),   b = sum w r / sum w.
 
-    This is our reading of the paper, whose training samples N responses per prompt.
+    This is our reading of the paper, which samples N responses per prompt in training.
 
-    Scale: mean scale, biased at finite m. Assumes that the ranks of m rollouts stand for the quantiles of the
-    policy, which for N much larger than m leaves weight on the largest rewards alone. A group of equal rewards, or
-    with one scored rollout, gives zeros.
+    Scale: mean scale, biased at finite m. It assumes that the ranks of m rollouts stand for the quantiles of the
+    policy. For N much larger than m, only the largest rewards then have any weight. A group of equal rewards, or with
+    one scored rollout, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
 
     Returns:

@@ -141,7 +141,7 @@ def with_budget(name: str, options: dict[str, Any], deploy_n: int) -> dict[str, 
 
 
 def belongs_to_estimators(option: str) -> str | None:
-    """How to write an option of an estimator that was given as one of a command, None where no estimator takes it.
+    """How to write an option that was given to a command but belongs to an estimator; None if no estimator takes it.
 
     Args:
         option: Name of the option.

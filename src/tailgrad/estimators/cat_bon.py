@@ -17,15 +17,15 @@ def cat_bon(rewards: Rewards, *, deploy_n: int | float | Tensor, validate: bool 
 
         A_i = w_i (r_i - rbar) / (std + 1e-4),   std with ddof = 1.
 
-    Scale: none; the division by std weighs each prompt, so nothing here is an unbiased gradient. The
-    weights alone are tiny (at m = 16, N = 128 the largest is 0.06); over their mean a prompt's advantages depend
-    on the other prompts of the batch, by a factor that they all share, where rewards are tied or unscored.
-    `advantages_ragged` takes each group as a batch of its own. Assumes that ranks of m rollouts stand for quantiles. A
-    group of equal rewards, or with one scored rollout, gives zeros.
+    Scale: none. The division by std weighs each prompt, so this is not an unbiased gradient of anything. The weights
+    alone are tiny (at m = 16, N = 128 the largest is 0.06), so they are divided by their mean. Where rewards are tied
+    or unscored, a prompt's advantages then depend on the other prompts of the batch, by a factor that all share.
+    `advantages_ragged` takes each group as a batch of its own. It assumes that the ranks of m rollouts stand for
+    quantiles. A group of equal rewards, or with one scored rollout, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         validate: Check the values of the rewards and of `deploy_n` first, which waits for the device.
 
     Returns:

@@ -13,12 +13,12 @@ def cvar(rewards: Rewards, *, tail_fraction: float = 0.25, validate: bool = True
 
         A_i = (1 / alpha) 1{r_i >= r_hat} (r_i - r_hat),
 
-    TEA's linear part: what extrapolation to N adds is what `tea` has beyond this.
+    which is TEA's linear part. What `tea` has beyond this comes from the extrapolation to N.
 
-    Scale: mean scale; where alpha m is whole, the derivative of the mean of the upper alpha when weight is added
-    to rollout i. Biased at finite m. Assumes nothing of the rewards; aims at the mean of the upper alpha, whatever
-    N is. No signal: where the k largest rewards are equal, or fewer than two scored rollouts fall in the tail, the
-    whole group gets zeros.
+    Scale: mean scale. Where alpha m is whole, it is the derivative of the mean of the upper alpha when weight is added
+    to rollout i. It is biased at finite m. It assumes nothing about the rewards, and aims at the mean of the upper
+    alpha, whatever N is. No signal: the whole group gets zeros where the k largest rewards are equal, or where fewer
+    than two scored rollouts fall in the tail.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

@@ -9,9 +9,9 @@ def dr_grpo(rewards: Rewards, *, validate: bool = True) -> Advantages:
 
     Formula: A_i = r_i - rbar, the influence of rollout i on the mean of the group.
 
-    Scale: mean scale; (m - 1) / m times the gradient of V_1 in expectation, since r_i takes part in its own
-    baseline. `rloo` is the unbiased form. Assumes nothing of the rewards, and aims at the mean reward, not at
-    the best of N. A group of equal rewards, or with one scored rollout, gives zeros.
+    Scale: mean scale. In expectation it is (m - 1) / m times the gradient of V_1, the mean reward, because r_i takes
+    part in its own baseline. `rloo` is the unbiased form. It assumes nothing about the rewards, and aims at the mean
+    reward, not at the best of N. A group of equal rewards, or with one scored rollout, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

@@ -28,16 +28,16 @@ def entropic(rewards: Rewards, *, validate: bool = True) -> Advantages:
 
         A_i = exp(beta r_i) / (mean of exp(beta r_j) over j != i) - 1.
 
-    So q is as far from uniform as a uniform choice among half of the group. Where more than half of the rollouts share
-    the largest reward, or exactly half, no beta reaches ln 2, and A is the limit for beta to infinity: with t of m
-    rollouts at the top (m - t) / (t - 1) for these and -1 for the others. The paper's code stops at a beta of about
-    1e6 there, and ours does not depend on the scale of the rewards.
+    So q is as far from uniform as a uniform choice among half of the group. Where half of the rollouts or more share
+    the largest reward, no beta reaches ln 2. A is then the limit for beta to infinity: with t of m rollouts at the top,
+    (m - t) / (t - 1) for these and -1 for the others. The paper's code stops at a beta of about 1e6 there; ours does
+    not depend on the scale of the rewards.
 
     Scale: none; the advantages do not change with the scale of the rewards. With a fixed beta they would be beta times
-    the gradient of the utility log E[exp(beta R)] / beta, biased at finite m. They grow with the reward, the largest
-    one's advantage alone is large, and none is below -1 (all before the factor M/n of a group of which n rollouts are
-    scored). Assumes nothing of the rewards. A group of equal rewards, or with fewer than three scored rollouts, gives
-    zeros.
+    the gradient of the utility log E[exp(beta R)] / beta, biased at finite m. They grow with the reward. Only the
+    largest reward has a large advantage, and no advantage is below -1. (All this is before the factor M/n of a group of
+    which n rollouts are scored.) It assumes nothing about the rewards. A group of equal rewards, or with fewer than
+    three scored rollouts, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 3; NaN where a rollout could not be scored.

@@ -14,14 +14,14 @@ def f_grpo(rewards: Rewards, *, gamma: float = 1.0, validate: bool = True) -> Ad
 
     Formula: A_i = (1 - rbar)^gamma (r_i - rbar) / (std + 1e-4), std with ddof = 1.
 
-    Scale: none; nothing here is an unbiased gradient. GRPO weighs a prompt by 1 / std, alike at rates p and 1 - p;
-    the factor lets prompts that succeed often pull less. Assumes 0/1 rewards. A group of equal rewards, or with
-    one scored rollout, gives zeros.
+    Scale: none; this is not an unbiased gradient of anything. GRPO weighs a prompt by 1 / std, which is the same at
+    success rates p and 1 - p. The factor gives less weight to prompts that succeed often. It assumes 0/1 rewards. A
+    group of equal rewards, or with one scored rollout, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2, each 0 or 1; NaN where a rollout could not be scored.
-        gamma: Power of the factor, not negative: 0 is GRPO, more is more weight on rare successes. The default, 1,
-            is our choice.
+        gamma: Power of the factor, not negative. 0 is GRPO; a larger power puts more weight on rare successes. The
+            default, 1, is our choice.
         validate: Check the rewards first, which waits for the device.
 
     Returns:

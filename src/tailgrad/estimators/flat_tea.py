@@ -34,22 +34,22 @@ def flat_tea(
         u_i = (sigma_hat / alpha) (z'_i + ctilde_K / 2 z'_i^2),   z'_i = max(z_i, -1 / ctilde_K),
         A_i = u_i - mean of u.
 
-    The parabola is TEA's, up to a constant. It falls below its vertex z = -1 / ctilde_K: there TEA pushes a rollout
-    down *because* it is better than another one. Here all rollouts below the vertex, those below the tail's threshold
-    too, get the same. Of all influences that do not fall with the reward and lie nowhere above that parabola, this is
-    the largest. K = 1 with alpha = 1 is `dr_grpo`; K = N extrapolates all the way. With `ratios` all means are those
-    of rollouts whose masses are their shares in the ratios of the group, as in `tea`.
+    The parabola is TEA's, up to a constant. Below its vertex z = -1 / ctilde_K it falls as the reward rises: there TEA
+    pushes a rollout down *because* it is better than another one. Here all rollouts below the vertex get the same, also
+    those below the tail's threshold. Take all influences that do not fall with the reward and lie nowhere above that
+    parabola: this is the largest of them. K = 1 with alpha = 1 is `dr_grpo`; K = N extrapolates all the way. With
+    `ratios` each rollout counts in all means with its share in the ratios of the group, as in `tea`.
 
-    Scale: mean scale, but it is no estimate of the gradient of V_N, not even where TEA's assumption holds: for N(mu,
-    sigma^2) rewards, alpha = 1 and many rollouts it expects Phi(t) + c_K phi(t) along mu and c_K Phi(t) along log
-    sigma with t = 1 / c_K, and V_N's gradient is 1 and c_N. What it gives up in direction it gains in noise. No
-    signal: where the k largest rewards are equal, or fewer than two scored rollouts fall in the tail, the whole group
-    gets zeros.
+    Scale: mean scale. But it is no estimate of the gradient of V_N, not even where TEA's assumption holds. For N(mu,
+    sigma^2) rewards, alpha = 1 and many rollouts, its expectation is Phi(t) + c_K phi(t) along mu and c_K Phi(t) along
+    log sigma, with t = 1 / c_K; V_N's gradient is 1 and c_N. It gives up some direction for less noise. No signal: the
+    whole group gets zeros where the k largest rewards are equal, or where fewer than two scored rollouts fall in the
+    tail.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
         ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`; the loss multiplies by each one's own.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of the group that mean and standard deviation are taken of; k =
             ceil(alpha M) must be at least 2.
         extrapolate_n: K, from 1 to N: how far to extrapolate. None is N.

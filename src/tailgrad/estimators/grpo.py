@@ -20,15 +20,15 @@ def grpo(rewards: Rewards, *, eps: float = 1e-4, validate: bool = True) -> Advan
 
     Formula: A_i = (r_i - rbar) / (std + eps), std with ddof = 1.
 
-    Scale: none; the division weighs each prompt by 1 / std, so nothing here is an unbiased gradient. Assumes
-    nothing of the rewards, and aims at the mean, not at the best of N. A group of equal rewards, or with one
-    scored rollout, gives zeros.
+    Scale: none. The division weighs each prompt by 1 / std, so this is not an unbiased gradient of anything. It assumes
+    nothing about the rewards, and aims at the mean, not at the best of N. A group of equal rewards, or with one scored
+    rollout, gets zeros.
 
-    Computed in the rewards' own precision (at least float32) by the operations of TRL's GRPO in their order,
-    so that float32 rewards of ordinary scale give TRL's advantages bit for bit. Where the mean has lost
-    digits to a large offset (18.93 +- 0.01), the mean of the deviations, which is what it lost, is subtracted
-    from them; TRL does not. Groups that spread by less than 1e-15 or more than 1e15 are computed in float64: their
-    squares do not fit in float32.
+    It is computed in the rewards' own precision (at least float32), by the operations of TRL's GRPO in their order. So
+    float32 rewards of ordinary scale give TRL's advantages bit for bit. Where the mean has lost digits to a large
+    offset (18.93 +- 0.01), the deviations have a mean, which is what was lost, and it is subtracted from them; TRL does
+    not do this. Groups that spread by less than 1e-15 or more than 1e15 are computed in float64, because their squares
+    do not fit in float32.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

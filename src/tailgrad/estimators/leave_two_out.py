@@ -19,14 +19,15 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
 
         A_i = 1 / (m - 1) sum over j != i of (u_i^(-j) - u_j^(-i)).
 
-    The first term is what rollout i gets in groups of m - 1, the second what the others get in the group without i. The
-    pairs cancel, so the advantages of a group sum to 0. On the mean scale where the estimator is, by itself: the first
-    terms are the mean of m estimates from groups of m - 1, and the second do not depend on response i.
+    The first term is what rollout i gets in groups of m - 1; the second is what the others get in the group without i.
+    The pairs cancel, so the advantages of a group sum to 0. If the estimator is on the mean scale, so is this: the
+    first terms are the mean of m estimates from groups of m - 1, and the second do not depend on response i.
 
-    Scale: that of the estimator. Unbiased for what the estimator is unbiased for; one that is biased keeps the bias it
-    has at m - 1 rollouts. It turns rewards as advantages (u_i = r_i) into `rloo`, and `max_at_k` with any
-    baseline into that with `loo`. It costs m times what the estimator costs. Assumes what the estimator assumes. No
-    signal: where the estimator gives 0 to every group without one rollout, and where fewer than three are scored.
+    Scale: that of the estimator. It is unbiased for what the estimator is unbiased for; a biased estimator keeps the
+    bias that it has at m - 1 rollouts. It turns rewards as advantages (u_i = r_i) into `rloo`, and `max_at_k` with any
+    baseline into `max_at_k` with `loo`. It costs m times what the estimator costs. It assumes what the estimator
+    assumes. No signal: the group gets zeros where the estimator gives 0 to every group without one rollout, and where
+    fewer than three are scored.
 
     Args:
         estimate: A function from rewards `[P, M]` to advantages `[P, M]`, such as `bind` returns. Its options may not

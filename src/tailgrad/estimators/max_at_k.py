@@ -41,26 +41,26 @@ def max_at_k(
         subset  C(m, k)^-1 sum over S containing i of (max_S r - max_{S minus i} r)
                 = s_i - (k / m) rho_{k-1}(r_-i), never negative; at k = 1 it is `loo`
 
-    The default is `loo` in groups of more than k rollouts, and in a group of k, where it is not defined, `subset`:
-    the largest reward minus the second largest, for the largest alone. With `ratios`, what rollout i adds to a subset
-    is multiplied by q_S, the product of the ratios of the other k - 1, as if the policy now had drawn these; the
-    baseline stays as it is:
+    The default is `loo` in groups of more than k rollouts. In a group of k it is not defined, and the default is
+    `subset`: the largest reward minus the second largest, for the largest alone. With `ratios`, what rollout i adds to
+    a subset is multiplied by q_S, the product of the ratios of the other k - 1, as if the policy now had drawn these.
+    The baseline stays as it is:
 
         A_i + C(m, k)^-1 sum over S containing i of (q_S - 1) (max_S r - max_{S minus i} r)
 
-    Scale: mean scale. All three are unbiased for the gradient of V_k = E[max of k rollouts]. `loo` is exactly centred
-    and what the leave-two-out baseline of MaxPO comes to. On most rewards it has less noise than `subset` (m = 16,
-    k = 4: 11% less where they are Gaussian, 26% where half of them are 1, half 0), and up to 3% more for k near m or
-    where large rewards are rare. PKPO prints k / (m - 1) in `loo`, which is not invariant to a shift of the
-    rewards; k / m is. Assumes nothing of the rewards. No signal: with `subset` and `loo` equal rewards give zeros; a
-    group with fewer scored rollouts than the baseline needs gives zeros.
+    Scale: mean scale. All three are unbiased for the gradient of V_k = E[max of k rollouts]. `loo` is exactly centred,
+    and equals the leave-two-out baseline of MaxPO. On most rewards it has less noise than `subset` (m = 16, k = 4: 11%
+    less for Gaussian rewards, 26% less where half of them are 1 and half 0). It has up to 3% more for k near m, or
+    where large rewards are rare. PKPO prints k / (m - 1) in `loo`, which is not invariant to a shift of the rewards; k
+    / m is. It assumes nothing about the rewards. No signal: with `subset` and `loo`, equal rewards give zeros. A group
+    with fewer scored rollouts than the baseline needs gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
-        ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`. In a loss that multiplies each whole
-            response by its own ratio, unclipped, the expected gradient is then exactly that of V_k at pi. The products
-            grow noisy with k and with the spread of the ratios; divided by their mean over the group they are quieter
-            and biased by about 1/m.
+        ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`. If the loss multiplies each whole
+            response by its own ratio, unclipped, the expected gradient is exactly that of V_k at pi. The products grow
+            noisy with k and with the spread of the ratios. Ratios divided by their mean over the group are quieter, and
+            biased by about 1/m.
         k: Size of the subsets, 1 <= k <= M (`loo`, and k = 1 but for `none`: k <= M - 1).
         baseline: "subset", "loo" or "none"; None is `loo`, and `subset` in groups of k scored rollouts.
         validate: Check the rewards first, which waits for the device.

@@ -15,10 +15,10 @@ def max_rl(rewards: Rewards, *, validate: bool = True) -> Advantages:
 
         log p = -sum over k >= 1 of (1 - p)^k / k,   so   grad log p = sum over k >= 1 of grad pass@k / k,
 
-    whose first term is the mean reward. Unbiased for the first m - 1 terms, whatever p is. (The mean of the scores
-    of the successes alone, where there are any, is unbiased for the first m. What is subtracted here, the mean score
-    of all rollouts, is not zero on average in the groups that have a success, and takes the m-th term away.) So it
-    weighs rare successes more as m grows, whatever N is; nothing here is the gradient of pass@N.
+    whose first term is the mean reward. Unbiased for the first m - 1 terms, whatever p is. (The mean of the scores of
+    the successes alone, where there are any, is unbiased for the first m. What is subtracted here, the mean score of
+    all rollouts, is not zero on average in the groups that have a success, and takes the m-th term away.) So it weighs
+    rare successes more as m grows, whatever N is. It is not the gradient of pass@N for any N.
 
     Assumes 0/1 rewards. A group of equal rewards gives zeros.
 

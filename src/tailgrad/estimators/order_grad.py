@@ -31,13 +31,13 @@ def order_grad(
         top = j       L is the mean of the j largest of the k: from V_k (j = 1) to the mean (j = k);
         quantile = q  L is the ceil(q k)-th smallest of the k: q = 0.5 a median, q = 1 the largest.
 
-    The paper takes any weights of the k order statistics; these two are the plain ones that point upwards. Its
+    The paper allows any weights of the k order statistics; these two are the plain ones that point upwards. The paper's
     advantage lacks the factor k, which its gradient has.
 
-    Scale: mean scale; the gradient of E[L(R_1, ..., R_k)] without bias, whatever the rewards. `top=1` and
+    Scale: mean scale. It is the gradient of E[L(R_1, ..., R_k)] without bias, whatever the rewards. `top=1` and
     `quantile=1` are `max_at_k` with its baseline `loo`; `top=k` is `rloo`. With j above 1 it has less noise than
-    `max_at_k` of the same k, and a lower aim. The advantages of a group sum to 0. Assumes nothing of the rewards. No
-    signal: where the rewards are equal, or k or fewer rollouts are scored.
+    `max_at_k` of the same k, and aims lower. The advantages of a group sum to 0. It assumes nothing about the rewards.
+    No signal: the group gets zeros where the rewards are equal, or where k or fewer rollouts are scored.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

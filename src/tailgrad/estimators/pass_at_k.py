@@ -22,8 +22,8 @@ def pass_at_k(rewards: Rewards, *, k: int, validate: bool = True) -> Advantages:
         success:  (1 - Rbar) / sigma
         failure:  (1 - Rbar - C(f - 1, k - 1) / C(m - 1, k - 1)) / sigma.
 
-    Scale: none; the division by sigma weighs each prompt. Assumes 0/1 rewards. No signal: where every k-subset
-    holds a success or none does, the group gets zeros; so k = m never gives a signal.
+    Scale: none; the division by sigma weighs each prompt. It assumes 0/1 rewards. No signal: the group gets zeros where
+    every k-subset holds a success, or none does. So k = m never gives a signal.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2, each 0 or 1; NaN where a rollout could not be scored.

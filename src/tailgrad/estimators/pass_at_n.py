@@ -55,7 +55,7 @@ def pass_at_n(
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2, each 0 or 1, or one of `levels`; NaN where a rollout could not be scored.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         levels: The values that a reward can take, increasing. None: 0 and 1.
         prior: a and b, both positive; at every level. None: fitted to the batch, whose prompts then see each other.
             With few prompts per batch (1, 16) is less noisy; a moves the size of the advantages alone.

@@ -33,17 +33,16 @@ def prefix_tea(
 
         A_i = sum over the prefixes containing i of w_j (m / n_j) TEA_i(first n_j rollouts),
 
-    averaged over all cyclic shifts of the rollouts. `evaluation="held_out"` instead fits the tail on the
-    prefix and evaluates it on the rollouts outside, with factor m / (m - n_j).
+    averaged over all cyclic shifts of the rollouts. With `evaluation="held_out"` the tail is instead fitted on the
+    prefix and evaluated on the rollouts outside it, with the factor m / (m - n_j).
 
-    Scale: mean scale. Removes the bias of TEA up to order 1/m^(order - 1), at the price of variance. Assumes
-    what TEA assumes. Equivariant under cyclic shifts of the rollouts, not under every permutation. No signal:
-    prefixes whose tail has no spread contribute nothing; a group with too few scored rollouts for `order`
-    prefixes gets zeros.
+    Scale: mean scale. It removes the bias of TEA up to order 1/m^(order - 1), at the price of variance. It assumes what
+    TEA assumes. It is equivariant under cyclic shifts of the rollouts, not under every permutation. No signal: prefixes
+    whose tail has no spread contribute nothing. A group with too few scored rollouts for `order` prefixes gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of each prefix in its tail.
         tail: The assumed shape of the upper tail, as in `tea`.
         order: How many orders hold: 2 removes the 1/m bias, 3 also 1/m^2. 1 removes none.

@@ -15,10 +15,10 @@ def qae(rewards: Rewards, *, quantile: float = 0.4, validate: bool = True) -> Ad
     Formula: A_i = (r_i - Q_K) / (std + 1e-4), std with ddof = 1 and Q_K the right-continuous empirical quantile:
     the (floor(K m) + 1)-th smallest reward.
 
-    Scale: none; the division weighs each prompt by 1 / std. The quantile is a baseline: where a prompt is hard
-    (0/1 rewards, share of successes below 1 - K) only successes count, where it is easy only failures do. Assumes
-    nothing of the rewards, and aims at the mean, not at the best of N. A group of equal rewards, or with one scored
-    rollout, gives zeros.
+    Scale: none. The division weighs each prompt by 1 / std. The quantile is a baseline. With 0/1 rewards, only
+    successes count where a prompt is hard (share of successes below 1 - K), and only failures where it is easy. It
+    assumes nothing about the rewards, and aims at the mean, not at the best of N. A group of equal rewards, or with one
+    scored rollout, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

@@ -24,21 +24,20 @@ def advantages_ragged(
 ) -> Float[Tensor, " B"]:
     """Advantages of rollouts that come in groups of different sizes, shuffled.
 
-    Each group gets the advantages that the estimator gives to it alone, whatever else is in the batch: the rollouts of
-    a group are taken in the order of the batch, and a group of n rollouts counts as m = n. A group too small for the
-    estimator gets zeros, as a group with too few scored rollouts does, also where all groups are too small; count them
-    with `smallest_group`, which says how many rollouts it takes.
+    Each group gets the advantages that the estimator gives to it alone, whatever else is in the batch. The rollouts of
+    a group are taken in the order of the batch, and a group of n rollouts counts as m = n. A group that is too small
+    for the estimator gets zeros, like a group with too few scored rollouts, even if all groups are too small.
+    `smallest_group` says how many rollouts are enough.
 
-    An estimator whose formula holds a mean over the batch (`cat_bon`) gets every group as a batch of
-    its own. Otherwise its weights, which grow steeply with the size of the group, would leave small groups next to
-    nothing beside large ones.
+    An estimator whose formula has a mean over the batch (`cat_bon`) gets every group as a batch of its own. Its weights
+    grow steeply with the size of the group, so small groups would otherwise get next to nothing beside large ones.
 
     Args:
         rewards: One reward per rollout; NaN where it could not be scored.
         group_ids: The group of each rollout: a tensor of whole numbers, or a sequence of any hashable sortable
             labels, such as strings.
         estimator: A function from rewards `[P, M]` to advantages `[P, M]`, such as a value of `ESTIMATORS` or what
-            `bind` returns. One of your own that needs more than two rollouts, or looks at the whole batch, comes as an
+            `bind` returns. If your own estimator needs more than two rollouts, or looks at the whole batch, give an
             `EstimatorRow` that says so.
         **options: Passed on to the estimator. A tensor `deploy_n` holds one N per rollout, the same within a group.
 

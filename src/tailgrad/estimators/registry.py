@@ -50,9 +50,10 @@ class EstimatorRow:
     Attributes:
         function: From rewards `[P, M]` to advantages `[P, M]`; its options are keyword-only.
         smallest_group: From its options to the fewest scored rollouts that can give a group advantages other than 0.
-        has_scale: Whether the size of its advantages means something; not where each group's own spread divides them.
-        follows_mean: Whether it aims at the mean reward, so that those that aim at the best of N are held against it.
-        scaling: How a training scales its advantages unless told otherwise: "none", "group" or "batch".
+        has_scale: Whether the size of its advantages means something. It does not if each group's own spread divides
+            them.
+        follows_mean: Whether it aims at the mean reward. Estimators that aim at the best of N are compared with it.
+        scaling: How a training scales its advantages by default: "none", "group" or "batch".
         over_batch: Whether what it gives to a group depends on the other groups of the table.
 
     Examples:

@@ -9,8 +9,8 @@ def rloo(rewards: Rewards, *, validate: bool = True) -> Advantages:
 
     Formula: A_i = r_i - mean of r_j over j != i = m / (m - 1) (r_i - rbar).
 
-    Scale: mean scale; the gradient of V_1, the mean reward, without bias. Assumes nothing of the rewards, and
-    aims at the mean, not at the best of N. A group of equal rewards, or with one scored rollout, gives zeros.
+    Scale: mean scale. It is the gradient of V_1, the mean reward, without bias. It assumes nothing about the rewards,
+    and aims at the mean, not at the best of N. A group of equal rewards, or with one scored rollout, gets zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

@@ -19,11 +19,12 @@ def rs_grpo(rewards: Rewards, *, risk_beta: float, units: Units = "reward", vali
     Formula: A_i = (1 / beta) (exp(beta r_i) / mean_j exp(beta r_j) - 1), the influence of rollout i on
     (1 / beta) log mean exp(beta r). The group's largest reward is subtracted first, which changes nothing.
 
-    Scale: mean scale; the gradient of (1 / beta) log E[exp(beta R)] with the expectation plugged in, biased at
-    finite m. beta > 0 seeks risk and with it the upper tail, beta < 0 avoids it; beta -> 0 is `dr_grpo`. Assumes
-    nothing of the rewards, but beta has their inverse unit, so it must fit their spread. With `units="spread"` it
-    always does: beta = risk_beta / sd, with the standard deviation of the group (the squares divided by m), and A
-    scales with the rewards. A group of equal rewards, or with one scored rollout, gives zeros.
+    Scale: mean scale. It is the gradient of (1 / beta) log E[exp(beta R)] with the group's mean in the place of the
+    expectation, so it is biased at finite m. beta > 0 seeks risk, and with it the upper tail; beta < 0 avoids it; beta
+    -> 0 is `dr_grpo`. It assumes nothing about the rewards, but beta has their inverse unit, so it must fit their
+    spread. With `units="spread"` it always does: beta = risk_beta / sd, with the standard deviation of the group (the
+    squares divided by m). A then scales with the rewards. A group of equal rewards, or with one scored rollout, gets
+    zeros.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.

@@ -43,21 +43,21 @@ def tea(
 
         A_i = 1{r_i > r_hat} [ (H_N - H_n + H_{k-1}) (r_i - r_hat - s_hat) / p + s_hat n trigamma(k) ],
 
-    the derivative with r_hat held, at every alpha: a rollout above r_hat makes the tail longer, and heavier.
-    With `ratios` each rollout counts by its share in the ratios of the group in the place of 1 / m, the tail being
-    the upper k / m of that mass: the influence on the forecast for the policy now, not for the one that drew them.
+    the derivative with r_hat held fixed, at every alpha. A rollout above r_hat makes the tail longer, and heavier. With
+    `ratios` each rollout counts with its share in the ratios of the group, instead of 1 / m. The tail is then the upper
+    k / m of that mass, and the forecast is that for the policy now, not for the policy that drew the rollouts.
 
-    Scale: mean scale. Biased at finite m, by about 1/m (`prefix_tea` removes the leading term). Assumes that
-    the upper 2 alpha of the rewards are Gaussian, or the upper alpha exponential. Not monotone in the reward: for
+    Scale: mean scale. It is biased at finite m, by about 1/m (`prefix_tea` removes the leading term). It assumes that
+    the upper 2 alpha of the rewards are Gaussian, or the upper alpha exponential. It is not monotone in the reward: for
     large N the responses just above the threshold get negative weight, because a wider tail forecasts more. No signal:
-    where the k largest rewards are equal, or fewer than two scored rollouts fall in the tail, the whole group gets
-    zeros.
+    the whole group gets zeros where the k largest rewards are equal, or where fewer than two scored rollouts fall in
+    the tail.
 
     Args:
         rewards: Rewards `[P, M]`, M >= 2; NaN where a rollout could not be scored.
         ratios: pi(y) / mu(y) of rollouts that an older policy mu drew, `[P, M]`; the loss multiplies by each one's own.
             Only the Gaussian tail takes them.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1]; k = ceil(alpha M) must be at least 2.
         tail: The assumed shape of the upper tail, a key of `tailgrad.tails.TAIL_SHAPES`: "gaussian" or "exponential".
         center: Subtract the mean advantage of the group: slightly less variance, slightly different bias.

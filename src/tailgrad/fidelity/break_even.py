@@ -16,21 +16,23 @@ _USED = [MEASURES.index("direction"), MEASURES.index("signal_to_noise")]
 
 
 def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
-    """Prompts per step from which on a step points closer to the gradient of V_N than a step of the reference.
+    """From how many prompts per step on an estimator points closer to the gradient of V_N than the reference.
 
-    With direction d and signal to noise s at P prompts, a step of B prompts has noise of P / (s B) times the
-    squared norm of its mean, and so about the cosine d / sqrt(1 + P / (s B)) with the gradient of V_N. The two
-    cosines are equal at B = P (d_r^2 / s - d^2 / s_r) / (d^2 - d_r^2), with d_r and s_r of the reference. That is for
-    one step from this policy and for the noise of rollouts: B prompts stand for B / P groups to each of the P.
+    Let an estimator have direction d and signal to noise s at P prompts. The noise of its step of B prompts is then P /
+    (s B) times the squared norm of its mean, so the step has about the cosine d / sqrt(1 + P / (s B)) with the gradient
+    of V_N. The two cosines are equal at B = P (d_r^2 / s - d^2 / s_r) / (d^2 - d_r^2), with d_r and s_r of the
+    reference. This is for one step from this policy, and for the noise of rollouts: B prompts stand for B / P groups
+    per prompt of the pool.
 
     Args:
         point: An estimator at some m and N.
         reference: Another one, at the same N and from the same pool.
 
     Returns:
-        B: below 1 where the estimator is ahead in every step, infinite where no step is large enough, NaN where a
-        direction or a signal to noise is unknown. Directions above 1, which noise makes, count as 1. The interval is a
-        jackknife over prompts of log B; from 0 to infinity where B is not finite and positive without every prompt.
+        B. It is below 1 where the estimator is ahead in every step, infinite where no step is large enough, and NaN
+        where a direction or a signal to noise is unknown. Directions above 1, which noise can make, count as 1. The
+        interval is a jackknife of log B over prompts. It goes from 0 to infinity if B is not finite and positive when
+        any one prompt is left out.
 
     Examples:
         >>> from tailgrad.fidelity import gradient_fidelity

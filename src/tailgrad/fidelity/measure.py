@@ -33,7 +33,7 @@ class FidelityPoint:
         estimator: As it was written, `max_at_k:k=4`.
         m: Rollouts per prompt.
         deploy_n: N of the truth, and of the estimator where it takes one.
-        steps: Training steps that `step` is the mean over.
+        steps: Number of training steps over which `step` is the mean.
         measures: `direction`, `step`, `norm_ratio` and `signal_to_noise` (see `gradient_fidelity`) with intervals,
             one column each; NaN where noise leaves nothing, or the estimator has no scale.
         left_out: The measures in that order without each of the P prompts; empty with one prompt.
@@ -69,11 +69,11 @@ def population_influence(rewards: Real[np.ndarray, "P n"], deploy_n: int) -> Flo
 
         psi_N(u) = N times the integral of F(s)^(N-1) over s up to u
 
-    with F the distribution function of the prompt's rewards. F(s)^(N-1) is replaced by its unbiased estimate
-    from the other n - 1 responses, C(c, N - 1) / C(n - 1, N - 1) with c the number of them that are <= s; so the
-    mean of influence times gradient of log-probability is unbiased for the gradient of V_N at every N <= n, with
-    ties and at both ends. (The empirical F itself to the power N - 1 would be off by about N / 2n.) This is the
-    influence on the U-statistic of the best of N: `max_at_k` with k = N and `baseline="subset"`.
+    with F the distribution function of the prompt's rewards. F(s)^(N-1) is replaced by its unbiased estimate from the
+    other n - 1 responses, C(c, N - 1) / C(n - 1, N - 1), where c of them are <= s. So the mean of influence times
+    gradient of log-probability is unbiased for the gradient of V_N at every N <= n, with ties and at both ends. (The
+    empirical F itself to the power N - 1 would be off by about N / 2n.) This is the influence on the U-statistic of the
+    best of N: `max_at_k` with k = N and `baseline="subset"`.
 
     Args:
         rewards: Rewards of n responses to each of P prompts; NaN where unscored.
@@ -112,11 +112,11 @@ def gradient_fidelity(
 ) -> Fidelity:
     """Compare estimators' gradients from m rollouts with the gradient of V_N, both from one pool.
 
-    The responses of each prompt are cut into two independent halves. g, the gradient of a training step, is the
-    mean over the P prompts of (1/m) sum A_i grad log pi(y_i|x), with groups of m consecutive responses of one half;
-    the truth t is the mean over prompts and a half's responses of `population_influence` times gradient. Products
-    that noise would inflate are taken between halves: |t|^2 is <t_A, t_B>, |E g|^2 is <g_A, g_B> with g_A the mean of
-    the steps of half A, and g meets the t of the other half. Reported are
+    The responses of each prompt are split into two independent halves. g is the gradient of a training step: the mean
+    over the P prompts of (1/m) sum A_i grad log pi(y_i|x), with groups of m consecutive responses of one half. The
+    truth t is the mean of `population_influence` times gradient, over the prompts and over the responses of a half.
+    Products that noise would inflate are taken between the halves. |t|^2 is <t_A, t_B>; |E g|^2 is <g_A, g_B>, with g_A
+    the mean of the steps of half A; and g is compared with the t of the other half. The measures are
 
     - `direction`: <E g, t> / (|E g| |t|), the bias in direction;
     - `step`: mean over steps of <g, t> / (|g| |t|), with the norm of g as it is;

@@ -64,7 +64,7 @@ def write_fidelity(fidelity: Fidelity, out_dir: str | Path, *, pool: Mapping[str
 
 
 def fidelity_markdown(fidelity: Fidelity) -> str:
-    """Give gradient fidelity as Markdown, one table an N.
+    """Give gradient fidelity as Markdown, one table per N.
 
     Args:
         fidelity: The numbers.

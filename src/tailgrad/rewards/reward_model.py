@@ -29,14 +29,15 @@ INPUT_FORMATS = ("auto", "chat", "text")
 class RewardModel:
     """A reward model: the score of a rollout is the model's one logit for prompt and response.
 
-    Called like any reward. The score equals an unbatched forward of that rollout alone: batches are padded on
-    the right whatever the tokenizer's padding side is, with the pad token of the model's config, or where it
-    has none with a token that is not in the batch (an end token that ends the text is not taken for padding).
+    It is called like any reward. The score equals that of an unbatched forward pass of the rollout alone. Batches are
+    padded on the right, whatever the tokenizer's padding side is, with the pad token of the model's config. If the
+    config has none, they are padded with a token that is not in the batch, so that an end token at the end of a text is
+    not taken for padding.
 
-    Input format "auto" follows the prompts: messages go through the reward model's chat template, strings are
-    concatenated with the response. "chat" also wraps strings into a user and an assistant message; "text"
-    also joins the contents of messages with newlines. Plain text gets the tokenizer's special tokens; a chat
-    template brings its own.
+    Input format "auto" follows the prompts: messages go through the reward model's chat template, and strings are
+    concatenated with the response. "chat" also wraps strings into a user and an assistant message; "text" also joins
+    the contents of messages with newlines. Plain text gets the tokenizer's special tokens; a chat template brings its
+    own.
 
     Text longer than `max_length` tokens loses its beginning, never the response's end; it warns once.
 

@@ -31,18 +31,20 @@ def read_rollouts(
 ) -> Rollouts:
     r"""Open the rollouts of one policy: prompts are read and checked, other columns when they are first used.
 
-    The file's ending says how it is read: `.parquet`; `.csv`, `.tsv`, `.jsonl` or `.json`, also with `.gz`; or `.npy`,
-    and a CSV file without header, with one row per prompt and one column per response. Of a table only a prompt and a
-    reward are needed. Columns that are not named here are looked for: `prompt_id`, `prompt` or `input`; `reward` or
-    `score`; `response`, `completion` or `output`; the others under their names in a rollout table. A table of
-    `tailgrad sample` must be whole; in others prompts may have different numbers of responses, and a column of another
-    type than in a rollout table is left out with a warning, unless it is the prompt, the reward or `response_index`.
+    The file's ending says how it is read: `.parquet`; `.csv`, `.tsv`, `.jsonl` or `.json`, also with `.gz`; or `.npy`.
+    A `.npy` file, and a CSV file without a header, has one row per prompt and one column per response. A table needs
+    only a prompt and a reward. Columns that are not named here are looked for: `prompt_id`, `prompt` or `input`;
+    `reward` or `score`; `response`, `completion` or `output`; the others under their names in a rollout table. A table
+    of `tailgrad sample` must be whole; in others prompts may have different numbers of responses, and a column of
+    another type than in a rollout table is left out with a warning, unless it is the prompt, the reward or
+    `response_index`.
 
     Args:
         path: The file.
         name: The name in figures and tables; None is the path as it is given.
-        prompt_column: What tells the prompts apart: their texts, chats, or ids. This and the next two are for others'
-            tables: an array of rewards has no columns, and a table of `tailgrad sample` has its own names.
+        prompt_column: What tells the prompts apart: their texts, chats, or ids. This option and the next two are for
+            tables from elsewhere: an array of rewards has no columns, and a table of `tailgrad sample` has its own
+            names.
         reward_column: The reward.
         response_column: The response.
 

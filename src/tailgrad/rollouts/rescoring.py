@@ -94,9 +94,9 @@ class Rescorer:
 def rescore(config: ScoreConfig) -> Path:
     """Score the responses of a rollout table anew and write them as another.
 
-    Parts are written to `<out>.parts/`; an interrupted run goes on from the finished ones, also with another batch
-    size. The new table's V_N is by default the expected new reward of the response that the old reward picks out of N:
-    whether what was trained and selected for is also better by another measure.
+    Parts are written to `<out>.parts/`. An interrupted run goes on from the finished parts, even with another batch
+    size. By default the new table's V_N is the expected new reward of the response that the old reward picks out of N.
+    It says whether what was trained and selected for is also better by another measure.
 
     Args:
         config: What to score.

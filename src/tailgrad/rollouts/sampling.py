@@ -22,9 +22,9 @@ from tailgrad.rollouts.shards import Sampler
 def sample(config: SampleConfig) -> Path:
     """Sample, score and write a rollout table.
 
-    Rows are written in parts of a few prompts to `<out>.parts/`; an interrupted run resumes from the
-    finished ones and gives the identical table: responses are seeded by the seed and the part. At the end
-    the parts are checked, merged into `out` and removed.
+    Rows are written to `<out>.parts/`, in parts of a few prompts. An interrupted run resumes from the finished parts
+    and gives the identical table, because responses are seeded by the seed and the part. At the end the parts are
+    checked, merged into `out` and removed.
 
     Args:
         config: What to sample.

@@ -34,19 +34,19 @@ class Interval(NamedTuple):
 def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Interval:
     """Give the mean of K quantities over S training seeds and P prompts, with 95% bootstrap intervals.
 
-    Prompts and seeds are resampled independently with replacement (a crossed bootstrap; with one seed it is
-    the bootstrap over prompts). The percentile interval is then stretched about the mean by h / (z SD*), with SD* the
+    Prompts and seeds are resampled independently with replacement. (This is a crossed bootstrap; with one seed it is
+    the bootstrap over prompts.) The percentile interval is then stretched about the mean by h / (z SD*). SD* is the
     standard deviation of the bootstrap means, z = 1.96 the normal quantile at 0.975, and h the half-width of the t
     interval,
 
         h^2 = max(t(S - 1)^2 MS_seed, t((S - 1)(P - 1))^2 MS_residual) / (S P)
               + t(P - 1)^2 max(MS_prompt - MS_residual, 0) / (S P),
 
-    t(d) the quantile at 0.975 with d degrees of freedom, from the mean squares of the two-way layout. With one seed
-    only MS_prompt is left, the variance over prompts. From ten prompts on the width is thus that of the t interval
-    within 4%, the asymmetry that of the bootstrap. A plain percentile interval is a little too narrow with few
-    prompts, far too narrow with few seeds. MS_seed is MS_residual and more in expectation; the maximum keeps seeds
-    that agree by chance from looking certain.
+    with t(d) the quantile at 0.975 for d degrees of freedom, and the mean squares MS of the two-way layout. With one
+    seed only MS_prompt is left, the variance over prompts. From ten prompts on the width is thus within 4% of that of
+    the t interval, and the asymmetry is that of the bootstrap. A plain percentile interval is a little too narrow with
+    few prompts, and far too narrow with few seeds. In expectation MS_seed is at least MS_residual. Because of the
+    maximum, seeds that agree by chance do not look certain.
 
     Args:
         values: One number per seed, prompt and quantity, in the quantity's own unit. A prompt with NaN in any

@@ -11,9 +11,9 @@ def paired_difference(
 ) -> Interval:
     """Give the mean difference of K quantities between two methods on the same prompts, with 95% intervals.
 
-    Differences are taken prompt by prompt, so what makes a prompt easy or hard for both cancels. Seed s is
-    paired with seed s where both methods have the same number of seeds; a method with one run is paired with
-    each seed of the other. The intervals are those of `mean_interval` on the differences.
+    Differences are taken prompt by prompt, so what makes a prompt easy or hard for both cancels. If both methods have
+    the same number of seeds, seed s is paired with seed s. A method with one run is paired with each seed of the other.
+    The intervals are those of `mean_interval` on the differences.
 
     Args:
         values: One number per seed, prompt and quantity.

@@ -39,9 +39,9 @@ def seeds_needed(deviation: float, difference: float) -> int | None:
 
 
 def seed_deviation(differences: Float[np.ndarray, "S P"]) -> float:
-    """Standard deviation over seeds of the mean over prompts, at least that which the noise of the prompts makes.
+    """Standard deviation over seeds of the mean over prompts, and at least what the noise of the prompts makes.
 
-    Seeds that agree by chance would otherwise look as if they always did.
+    Without this bound, seeds that agree by chance would look as if they always agreed.
 
     Args:
         differences: One per seed and prompt; two seeds or more.

@@ -18,15 +18,15 @@ _CHUNK = 2**18
 def tail_forecast(
     rewards: Rewards, *, deploy_n: int | float | Tensor, tail_fraction: float = 0.25, tail: str = "gaussian"
 ) -> Float[Tensor, " P"]:
-    """Forecast V_N of each prompt by extrapolating the upper tail of its group, which is assumed to have a shape.
+    """Forecast V_N of each prompt: extrapolate the upper tail of its group with an assumed shape.
 
-    The influence of one rollout on this forecast is its advantage in `tailgrad.estimators.tea` with the same options:
-    plan with the forecast, train with its influence. `gaussian_tail_forecast` and `exponential_tail_forecast` are this
-    function with one shape each, and say what it assumes.
+    The influence of one rollout on this forecast is its advantage in `tailgrad.estimators.tea` with the same options.
+    So you plan with the forecast and train with its influence. `gaussian_tail_forecast` and `exponential_tail_forecast`
+    are this function with one shape each, and say what the shape assumes.
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of the group in the tail.
         tail: A key of `TAIL_SHAPES`.
 
@@ -58,13 +58,13 @@ def gaussian_tail_forecast(
 ) -> Float[Tensor, " P"]:
     """Forecast V_N of each prompt by extrapolating the upper tail of its group as a Gaussian tail.
 
-    V_N ~= mu_hat + ctilde_N sigma_hat, with the mean and the standard deviation of the k = ceil(alpha n)
-    largest rewards. The influence of one rollout on this forecast is its TEA advantage: plan with the
-    forecast, train with its influence (`tailgrad.estimators.tea`).
+    V_N ~= mu_hat + ctilde_N sigma_hat, with the mean and the standard deviation of the k = ceil(alpha n) largest
+    rewards. The influence of one rollout on this forecast is its TEA advantage. So you plan with the forecast and train
+    with its influence (`tailgrad.estimators.tea`).
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of the group in the tail; the upper 2 alpha of the rewards
             are assumed Gaussian.
 
@@ -97,13 +97,13 @@ def exponential_tail_forecast(
 
         V_N ~= r_hat + s_hat (H_N - H_n + H_{k-1}),
 
-    unbiased for every n and N where the rewards are exponential with any location and scale. An exponential tail is
-    heavier than a Gaussian one: this forecast grows like log N, `gaussian_tail_forecast` like sqrt(2 log N). The
+    which is unbiased for every n and N if the rewards are exponential, with any location and scale. An exponential tail
+    is heavier than a Gaussian one: this forecast grows like log N, and `gaussian_tail_forecast` like sqrt(2 log N). The
     influence of one rollout on it is its advantage in `tailgrad.estimators.tea` with `tail="exponential"`.
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
-        deploy_n: N, how many rollouts the best is taken of at deployment; a number or a tensor `[P]`.
+        deploy_n: N, the responses per prompt at deployment; a number or a tensor `[P]`.
         tail_fraction: alpha in (0, 1], the share of the group in the tail.
 
     Returns:
@@ -131,15 +131,15 @@ def max_at_k_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor, " P"]
 
         V_N = sum over i = N .. n of C(i - 1, N - 1) / C(n, N) r_(i),
 
-    the U-statistic of the maximum: unbiased, with no randomness of its own. N = 1 is the mean, N = n the largest.
-    The influence of deleting a rollout is its `max_at_k` advantage with `baseline="loo"`.
+    the U-statistic of the maximum. It is unbiased, with no randomness of its own. N = 1 is the mean, and N = n the
+    largest reward. The influence of deleting a rollout is its `max_at_k` advantage with `baseline="loo"`.
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
         deploy_n: N, a whole number from 1 to M.
 
     Returns:
-        One float64 value a prompt, in the units of the rewards; NaN where fewer than N rollouts are scored.
+        One float64 value per prompt, in the units of the rewards; NaN where fewer than N rollouts are scored.
 
     Raises:
         TypeError: If `rewards` is not a real tensor or `deploy_n` not an int.
@@ -214,13 +214,13 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
     """Standard error of each prompt's forecast by the jackknife: from the forecasts that leave one rollout out.
 
     With f_i the forecast without rollout i of n, sqrt((n - 1) / n sum_i (f_i - mean f)^2). It measures how much the
-    forecast would vary from group to group, not how wrong the shape of the tail is that it assumes. For normal rewards
-    and m = 32 it is right on average for `max_at_k_forecast`, 7% too large for `gaussian_tail_forecast` and 43% for
-    `exponential_tail_forecast`, which leans on one order statistic.
+    forecast would vary from group to group. It does not measure how wrong the assumed shape of the tail is. For normal
+    rewards and m = 32 it is right on average for `max_at_k_forecast`. It is 7% too large for `gaussian_tail_forecast`,
+    and 43% for `exponential_tail_forecast`, which leans on one order statistic.
 
-    Forecasts n groups of n - 1 for each prompt, a few at a time: memory is linear in the rewards, time in P n^2. For
-    32 prompts with 4,096 rollouts that is a minute of one core with `max_at_k_forecast` and ten seconds with the tail
-    forecasts.
+    For each prompt it forecasts n groups of n - 1, a few at a time. Memory is linear in the rewards, time in P n^2. For
+    32 prompts with 4,096 rollouts this takes a minute of one core with `max_at_k_forecast`, and ten seconds with the
+    tail forecasts.
 
     Args:
         forecast: One of `FORECASTS`, or any function from rewards `[P, M]` to values `[P]` that leaves out NaN.
@@ -228,7 +228,7 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
         **options: The forecast's keyword arguments; a tensor `deploy_n` must hold one value only.
 
     Returns:
-        One float64 standard error a prompt, in the units of the rewards; NaN where leaving one out leaves too few.
+        One float64 standard error per prompt, in the units of the rewards; NaN where leaving one out leaves too few.
 
     Raises:
         ValueError: As the forecast.

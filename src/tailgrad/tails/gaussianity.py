@@ -40,10 +40,9 @@ class UpperTailQQ(NamedTuple):
 def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25) -> UpperTailQQ:
     """Compare the upper tail of many rollouts with the Gaussian tail that TEA extrapolates.
 
-    Each prompt's rewards are standardised by their mean and standard deviation and pooled; a prompt whose rewards are
-    equal, but for one rounding each, is left out. The largest
-    residuals are paired with the normal quantiles Phi^-1((i - 3/8) / (n + 1/4)) of their ranks. A straight
-    line means that the tail may be extrapolated.
+    Each prompt's rewards are standardised by their mean and standard deviation, and then pooled. A prompt whose rewards
+    are equal up to one rounding each is left out. The largest residuals are paired with the normal quantiles Phi^-1((i
+    - 3/8) / (n + 1/4)) of their ranks. A straight line means that the tail may be extrapolated.
 
     Args:
         rewards: Rewards `[P, n]` of P prompts with n rollouts each, an array or a tensor; NaN where a rollout

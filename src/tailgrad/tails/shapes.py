@@ -51,8 +51,8 @@ class Influence(NamedTuple):
 class TailShape:
     """A shape that the upper tail of the rewards is assumed to have, but for its location and scale.
 
-    The forecast of every shape is V_N = threshold + location + c_N scale. Its influence is the derivative of that when
-    weight is added to a rollout of the group.
+    The forecast of every shape is V_N = threshold + location + c_N scale. The influence is the derivative of this
+    forecast when weight is added to a rollout of the group.
 
     Attributes:
         moments: Location and scale of each tail, `[..., 1]`, from the excesses over its threshold `[..., M]` (among

@@ -89,9 +89,9 @@ def tail_statistics(
 ) -> TailStatistics:
     """Threshold, mean and standard deviation of the largest rewards of each group.
 
-    The tail of a group with n scored rollouts is its k = ceil(alpha n) largest rewards; the standard deviation divides
-    the sum of squares by k. Computed in float64 by two passes, so a large offset of the rewards does no harm. Never
-    waits for the device.
+    The tail of a group with n scored rollouts is its k = ceil(alpha n) largest rewards. The standard deviation divides
+    the sum of squares by k. It is computed in float64 in two passes, so a large offset of the rewards does no harm. It
+    never waits for the device.
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.

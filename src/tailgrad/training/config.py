@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 class TailGRPOConfig(GRPOConfig):
     """`trl.GRPOConfig` with the estimator of the advantages and N; m is `num_generations`.
 
-    The estimator is written with its options, as everywhere: `tea:tail_fraction=0.5`. A batch size left at None is
-    TRL's 8 where that holds whole groups, and else `num_generations`.
+    Write the estimator with its options, as everywhere: `tea:tail_fraction=0.5`. A batch size that is left at None is
+    TRL's 8 if that holds whole groups, and otherwise `num_generations`.
 
     Raises:
         ValueError: An unknown estimator or scaling, or an option or a batch out of range for `num_generations`.

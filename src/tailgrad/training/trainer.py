@@ -39,13 +39,13 @@ LARGEST_LOG_RATIO = 20.0
 class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
     """`trl.GRPOTrainer` whose advantages come from `args.estimator`; everything else is TRL's.
 
-    It takes the arguments of `trl.GRPOTrainer`, in the same order and with the same defaults. Besides TRL's metrics it
-    logs those of `tailgrad.estimators.batch.advantage_metrics` at every step. Reward functions are checked: a wrong
-    number of rewards, text, or an infinity is an error that names the reward.
+    It takes the arguments of `trl.GRPOTrainer`, in the same order and with the same defaults. At every step it logs the
+    metrics of `tailgrad.estimators.batch.advantage_metrics` beside TRL's. Reward functions are checked: a wrong number
+    of rewards, text, or an infinity is an error that names the reward.
 
     Args:
         args: The configuration, with the estimator and its options. TRL's `GRPOConfig` is taken as it is, with the
-            default estimator; None is the default configuration.
+            default estimator. None is the default configuration.
 
     Raises:
         ValueError: Fewer prompts than one batch of rollouts takes, a `save_steps` that would cut one in two, or
