@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tailgrad.estimators import ESTIMATORS, bind, smallest_group
-from tailgrad.estimators.grpo import grpo
 
 every_row = pytest.mark.parametrize("row", ROWS, ids=str)
 
@@ -220,28 +219,6 @@ def test_rewards_whose_squares_no_float_holds_are_refused(row: Row) -> None:
     rewards[2, 5] = -1e101
     with pytest.raises(ValueError, match=r"rewards\[2, 5\] is -1e\+101 .*at most 1e\+100 in size"):
         row.estimate(rewards)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "expected"),
-    [
-        ("tea", {"deploy_n": 64, "tail_fraction": 1.0}, [[0.0, 1.0]]),
-        ("grpo", {"eps": 0.0}, [[-(2**-0.5), 2**-0.5]]),
-        ("dr_grpo", {}, [[-0.5, 0.5]]),
-        ("rloo", {}, [[-1.0, 1.0]]),
-        ("max_at_k", {"k": 2}, [[0.0, 2.0]]),
-        ("max_at_k", {"k": 1, "baseline": "loo"}, [[-1.0, 1.0]]),
-    ],
-)
-def test_two_rollouts(name: str, options: dict[str, Any], expected: list[list[float]]) -> None:
-    """TEA: mu = 1/2, sigma = 1/2, r_hat = 0: the quadratic part is 1/4 - 1/4 = 0, the linear part 1."""
-    advantages = bind(name, **options)(torch.tensor([[2.0, 3.0]], dtype=torch.float64))
-    torch.testing.assert_close(advantages, torch.tensor(expected, dtype=torch.float64))
-
-
-def test_grpo_rejects_a_negative_eps() -> None:
-    with pytest.raises(ValueError, match=r"eps = -1\.0 must not be negative"):
-        grpo(torch.zeros(1, 4), eps=-1.0)
 
 
 @every_row

@@ -105,3 +105,8 @@ def test_one_scored_rollout_is_no_signal() -> None:
     rewards = torch.tensor([[torch.nan, 3.0, torch.nan]])
     for estimator in (grpo, dr_grpo, rloo):
         assert bool((estimator(rewards) == 0).all())
+
+
+def test_grpo_rejects_a_negative_eps() -> None:
+    with pytest.raises(ValueError, match=r"eps = -1\.0 must not be negative"):
+        grpo(torch.zeros(1, 4), eps=-1.0)

@@ -249,3 +249,20 @@ def test_one_deploy_n_a_prompt() -> None:
     together = bon_rl(TABLES[0], deploy_n=torch.tensor(budgets))
     alone = [bon_rl(TABLES[0][[i]], deploy_n=n) for i, n in enumerate(budgets)]
     torch.testing.assert_close(together, torch.cat(alone))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("tea", {"deploy_n": 64, "tail_fraction": 1.0}, [[0.0, 1.0]]),
+        ("grpo", {"eps": 0.0}, [[-(2**-0.5), 2**-0.5]]),
+        ("dr_grpo", {}, [[-0.5, 0.5]]),
+        ("rloo", {}, [[-1.0, 1.0]]),
+        ("max_at_k", {"k": 2}, [[0.0, 2.0]]),
+        ("max_at_k", {"k": 1, "baseline": "loo"}, [[-1.0, 1.0]]),
+    ],
+)
+def test_two_rollouts(name: str, options: dict[str, Any], expected: list[list[float]]) -> None:
+    """TEA: mu = 1/2, sigma = 1/2, r_hat = 0: the quadratic part is 1/4 - 1/4 = 0, the linear part 1."""
+    advantages = bind(name, **options)(torch.tensor([[2.0, 3.0]], dtype=torch.float64))
+    torch.testing.assert_close(advantages, torch.tensor(expected, dtype=torch.float64))

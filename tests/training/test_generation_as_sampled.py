@@ -5,20 +5,17 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
 
-import huggingface_hub
 import numpy as np
 import pytest
 from datasets import Dataset
-from huggingface_hub.errors import RemoteEntryNotFoundError
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GenerationMixin
 from trl import GRPOConfig
 
 from tailgrad.quickstart.task import build_prompts
 from tailgrad.rollouts import SampleConfig, read_rollouts, sample
-from tailgrad.rollouts.generation import BEAMS, KNOWN, OFF, REFUSED, TRAINING_DEFAULTS, TRAINING_RECORD, read_record
+from tailgrad.rollouts.generation import BEAMS, KNOWN, OFF, REFUSED, TRAINING_DEFAULTS, TRAINING_RECORD
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.record import generation_of
 
@@ -235,39 +232,6 @@ def test_a_broken_record_is_named(policy: Path, tmp_path: Path, text: str) -> No
     (start / TRAINING_RECORD).write_text(text)
     with pytest.raises(ValueError, match=r"tailgrad_training\.json' is no record of a training"):
         sampled(start, tmp_path)
-
-
-def test_the_record_of_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-
-    def gives(model: str, file: str, revision: str | None) -> str:
-        asked.append((model, file, revision))
-        if model == "org/untrained":
-            raise RemoteEntryNotFoundError("no such file", response=Mock(headers={}))
-        (tmp_path / file).write_text('{"generation": {"temperature": 0.7}}')
-        return str(tmp_path / file)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", gives)
-    assert read_record("org/trained", "v1") == {"generation": {"temperature": 0.7}}
-    assert read_record("org/untrained") == {}
-    assert asked == [("org/trained", TRAINING_RECORD, "v1"), ("org/untrained", TRAINING_RECORD, None)]
-
-
-def test_a_record_that_was_never_asked_for_is_no_silent_absence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the hub out of reach; once the hub has said that there is none, the cache knows."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.warns(UserWarning, match=r"whether 'org/policy' was trained by tailgrad, .* is not known: the hub is"):
-        assert read_record("org/policy") == {}
-    folder = tmp_path / "models--org--policy"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text("1f")
-    (folder / ".no_exist" / "1f").mkdir(parents=True)
-    (folder / ".no_exist" / "1f" / TRAINING_RECORD).touch()
-    (folder / "snapshots").mkdir()
-    assert read_record("org/policy") == {}
 
 
 @pytest.mark.parametrize(("rate", "said"), [(0.2, True), (0.0, False)])

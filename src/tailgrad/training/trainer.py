@@ -86,9 +86,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         config = config_of(args, self.started_from)
         self._bind_estimator(config)
         self._adapter = peft_config.to_dict() if peft_config is not None else None  # before peft fills it in
-        self._plan_steps(config, train_dataset)
-        for rows, what in ((train_dataset, "the training data"), (eval_dataset, "the evaluation data")):
-            _check_columns(reward_funcs, rows, what)
+        self._plan_steps(config, reward_funcs, train_dataset, eval_dataset)
         super().__init__(
             model=model,
             reward_funcs=_checked_all(reward_funcs, config.reward_timeout),
@@ -114,10 +112,12 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         self._smallest_group = smallest_group(config.estimator_name, **options)
         self._forecast = {name: options[name] for name in ("tail_fraction", "tail") if name in options}
 
-    def _plan_steps(self, config: TailGRPOConfig, train_dataset: Any) -> None:
+    def _plan_steps(self, config: TailGRPOConfig, rewards: Any, train_dataset: Any, eval_dataset: Any) -> None:
         """Lay the steps out before a model is loaded: refuse what cannot be, and say what does not act."""
         self.schedule = Schedule.of(config, train_dataset)
         check_schedule(self.schedule, config)
+        for rows, what in ((train_dataset, "the training data"), (eval_dataset, "the evaluation data")):
+            _check_columns(rewards, rows, what)
         _say_what_no_longer_acts(config)
         for words in (unused_prompts(self.schedule, config), _small_evaluation(config, self._smallest_group)):
             if words:

@@ -1,0 +1,49 @@
+"""Prompts with different numbers of responses: over which prompts V_N is, and up to which N."""
+
+import numpy as np
+
+from tailgrad.curves import Rollouts, compare
+from tailgrad.curves.tables import markdown_text
+
+
+def ragged_run(name, seed=0):
+    """Half of the prompts have 8 responses near 0.5, half 2 near 10."""
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(0.5, 0.2, size=(20, 8))
+    rewards[10:] = np.where(np.arange(8) < 2, rng.normal(10, 0.2, size=(10, 8)), np.nan)
+    return Rollouts(rewards, name=name, counts=np.repeat([8, 2], 10))
+
+
+def run_of(name, **changes):
+    """Six prompts with four responses each."""
+    return Rollouts(**{"rewards": np.random.default_rng(0).normal(size=(6, 4))} | changes, name=name)
+
+
+def test_v_n_is_over_the_same_prompts_at_every_n_unless_larger_n_are_asked_for():
+    base, tea = ragged_run("base"), ragged_run("tea", seed=1)
+    comparison = compare([base, tea])
+    assert comparison.budgets == (1, 2)
+    for curve in comparison.curves:
+        assert curve.v_n.prompts.tolist() == [20, 20]
+        assert curve.v_n.mean[0] < curve.v_n.mean[1]
+    assert "V_N stops at N = 2" in markdown_text(comparison)
+    asked = compare([base, tea], budgets=[1, 2, 4, 8])
+    assert asked.curves[0].v_n.prompts.tolist() == [20, 20, 10, 10]
+    assert asked.curves[0].v_n.mean[2] < asked.curves[0].v_n.mean[1]
+    assert not any("stops" in note for note in asked.notes)
+    assert "prompts counted: N = 4 (10), N = 8 (10)" in markdown_text(asked)
+
+
+def test_the_run_with_fewest_responses_sets_the_largest_n():
+    fewer = run_of("tea", counts=np.array([4, 4, 3, 4, 4, 4]))
+    assert compare([run_of("base"), fewer]).budgets == (1, 2, 3)
+
+
+def test_unscored_responses_do_not_shorten_the_curve():
+    rewards = run_of("base").rewards.copy()
+    rewards[0, 1:] = np.nan
+    assert compare([run_of("base", rewards=rewards)]).budgets == (1, 2, 4)
+    counts = np.array([4, 4, 4, 4, 4, 1])
+    rewards[5] = np.nan
+    assert compare([run_of("base", rewards=rewards, counts=counts)]).budgets == (1, 2, 4)
+    assert compare([run_of("base", rewards=np.full((6, 4), np.nan), counts=counts)]).budgets == (1, 2, 4)
