@@ -38,8 +38,8 @@ SLOW = (
     *("rollouts/test_interruption", "rollouts/test_prompts", "rollouts/test_sample", "rollouts/test_table_memory"),
     *("rollouts/test_train_and_sample", "rewards/test_reward_model"),
     *("fidelity/gradients/", "fidelity/test_break_even.py::test_the_interval_covers"),
-    *("estimators/test_add_an_estimator", "estimators/test_contract.py::test_compile"),
-    *("estimators/test_leave_two_out.py::test_what_it_gains",),
+    *("estimators/test_add_an_estimator", "tails/test_add_a_tail.py::test_in_the_library"),
+    *("estimators/test_leave_two_out.py::test_what_it_gains", "estimators/test_contract.py::test_compile"),
 )
 """How the names of tests begin that train, start processes or take seconds; `make test` leaves them out."""
 

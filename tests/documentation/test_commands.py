@@ -46,6 +46,8 @@ ELSEWHERE = {
     "docs/add_an_estimator.md:4": "tests/estimators/test_add_an_estimator.py",
     "docs/add_a_tail.md:1": "tests/tails/test_add_a_tail.py",
     "docs/add_a_tail.md:2": "tests/tails/test_add_a_tail.py",
+    "docs/add_a_tail.md:3": "tests/tails/test_add_a_tail.py",
+    "docs/add_a_tail.md:4": "tests/tails/test_add_a_tail.py",
 }
 
 

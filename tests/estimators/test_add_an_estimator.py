@@ -1,16 +1,13 @@
 """docs/add_an_estimator.md, done for real: its file and its rows, in a copy of the package; and one of a user's own."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parents[2]
+from copies import ROOT, copy_package, insert, run_in
+
 PAGE = (ROOT / "docs" / "add_an_estimator.md").read_text()
 FILE, ROW, OWN, TESTS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 PROGRAM = """
@@ -36,13 +33,6 @@ assert "median_baseline " + row.summary in " ".join(parser.format_help().split()
 """
 
 
-def insert(path: Path, line: str, before: str) -> None:
-    """Write a line into a file, before one that stands there once."""
-    text = path.read_text()
-    assert text.count(before) == 1, f"{path.name}: {before}"
-    path.write_text(text.replace(before, f"{line}\n{before}"))
-
-
 def lines_of(block: str) -> list[str]:
     """The lines of a printed block that name the example, without their indentation."""
     return [line.strip() for line in block.splitlines() if "median_baseline" in line]
@@ -52,10 +42,7 @@ def lines_of(block: str) -> list[str]:
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package and its tests to which the page was done, and nothing else."""
     folder = tmp_path_factory.mktemp("copy")
-    for name in ("src/tailgrad", "tests/estimators"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/test_front_door.py", "tests/test_architecture.py"):
-        shutil.copy(ROOT / name, folder / name)
+    copy_package(folder, ["estimators", "test_front_door.py", "test_architecture.py"])
     estimators, tests = folder / "src" / "tailgrad" / "estimators", folder / "tests" / "estimators"
     (estimators / "median_baseline.py").write_text(FILE)
     imported, row = lines_of(ROW)
@@ -65,14 +52,6 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     insert(tests / "contract_rows.py", contract, before="]\n\n\ndef eighths(")
     insert(tests / "test_unbiased.py", unbiased, before="]\n\n\ndef all_tuples(")
     return folder
-
-
-def run_in(folder: Path, *words: str) -> str:
-    """What Python prints in a folder whose package is the one it imports."""
-    environment = os.environ | {"PYTHONPATH": str(folder / "src")}
-    result = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
-    return result.stdout
 
 
 def test_it_is_known_everywhere(copy: Path) -> None:

@@ -1,6 +1,7 @@
 """Forecasts of V_N and their standard errors, against closed forms and simulation."""
 
 import math
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -9,12 +10,15 @@ import torch
 from torch import Tensor
 
 from tailgrad.tails import (
-    FORECASTS,
+    TAIL_SHAPES,
     exponential_tail_forecast,
     gaussian_tail_forecast,
     max_at_k_forecast,
     standard_error,
+    tail_forecast,
 )
+
+FORECASTS = {name: partial(tail_forecast, tail=name) for name in TAIL_SHAPES} | {"max_at_k": max_at_k_forecast}
 
 
 def exponential(groups: int, m: int) -> Tensor:
@@ -60,7 +64,7 @@ def test_max_at_k_forecast_is_the_mean_over_subsets() -> None:
 
 @pytest.mark.parametrize(
     ("name", "deploy_n", "ratio"),
-    [("max_at_k", 4, 1.00), ("gaussian_tail", 128, 1.07), ("exponential_tail", 128, 1.43)],
+    [("max_at_k", 4, 1.00), ("gaussian", 128, 1.07), ("exponential", 128, 1.43)],
 )
 def test_standard_error_against_the_spread_over_groups(name: str, deploy_n: int, ratio: float) -> None:
     """The jackknife's mean square is the variance over groups or more: a threshold that jumps makes it cautious."""
@@ -142,11 +146,11 @@ def test_an_exponential_tail_promises_more_than_a_gaussian_one() -> None:
 @pytest.mark.parametrize(
     ("name", "deploy_n", "error", "message"),
     [
-        ("max_at_k", 9, ValueError, "deploy_n = 9 must lie between 1 and the 8 rollouts.*gaussian_tail_forecast"),
+        ("max_at_k", 9, ValueError, "deploy_n = 9 must lie between 1 and the 8 rollouts.*which tail_forecast does"),
         ("max_at_k", 0, ValueError, "deploy_n = 0 must lie between 1"),
         ("max_at_k", 2.5, TypeError, "deploy_n must be an int, got 2.5"),
-        ("exponential_tail", 0, ValueError, "deploy_n = 0 must lie between 1"),
-        ("exponential_tail", "128", TypeError, "deploy_n must be a number"),
+        ("exponential", 0, ValueError, "deploy_n = 0 must lie between 1"),
+        ("exponential", "128", TypeError, "deploy_n must be a number"),
     ],
 )
 def test_budgets_out_of_range(name: str, deploy_n: object, error: type[Exception], message: str) -> None:

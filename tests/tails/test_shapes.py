@@ -20,15 +20,20 @@ def harmonic(x: float) -> float:
     return float(digamma(x + 1)) + np.euler_gamma
 
 
-def gaussian(rewards: Array, weights: Array, n: float, alpha: float) -> float:
-    """mu + ctilde sigma of the upper k / m of the mass, an atom at its edge split."""
+def mean_and_std_of_top(rewards: Array, weights: Array, alpha: float) -> tuple[float, float]:
+    """Mean and standard deviation of the upper k / m of the mass, an atom at its edge split."""
     share = math.ceil(alpha * len(rewards) - 1e-9) / len(rewards)
     order = np.argsort(-rewards, kind="stable")
     before = np.cumsum(weights[order]) - weights[order]
     mass = np.clip(share - before, 0, weights[order]) / share
     mean = (mass * rewards[order]).sum()
-    std = math.sqrt((mass * (rewards[order] - mean) ** 2).sum())
-    return float(mean + extrapolation_coefficient(n, alpha) * std)
+    return float(mean), math.sqrt((mass * (rewards[order] - mean) ** 2).sum())
+
+
+def gaussian(rewards: Array, weights: Array, n: float, alpha: float) -> float:
+    """mu + ctilde sigma."""
+    mean, std = mean_and_std_of_top(rewards, weights, alpha)
+    return mean + extrapolation_coefficient(n, alpha) * std
 
 
 def exponential(rewards: Array, weights: Array, n: float, alpha: float) -> float:

@@ -142,6 +142,15 @@ def advantage_metrics(
         - `tail/forecast_best_of_N`: mean forecast of V_N.
 
         The last two are NaN where no group has two scored rollouts in its tail.
+
+    Raises:
+        ValueError: `deploy_n` lies outside [1, 1e9], `tail_fraction` outside (0, 1], or the shape is unknown.
+
+    Examples:
+        >>> rewards = torch.tensor([[0.0, 1.0, 5.0, 2.0]])
+        >>> metrics = advantage_metrics(rewards, rewards - 2, deploy_n=64, smallest_group=2, tail_fraction=0.5)
+        >>> metrics["tail/groups_without_signal"], metrics["tail/spread"]
+        (0.0, 1.5)
     """
     spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
     if rewards.shape[1] > 1:

@@ -2,12 +2,12 @@
 
 from tailgrad.tails.constants import (
     GaussianTail,
+    check_budget,
     expected_max_normal,
     extrapolation_coefficient,
     gaussian_tail,
 )
 from tailgrad.tails.forecasts import (
-    FORECASTS,
     exponential_tail_forecast,
     gaussian_tail_forecast,
     max_at_k_forecast,
@@ -15,24 +15,38 @@ from tailgrad.tails.forecasts import (
     tail_forecast,
 )
 from tailgrad.tails.gaussianity import UpperTailQQ, upper_tail_qq
-from tailgrad.tails.shapes import TAIL_SHAPES, TailShape
-from tailgrad.tails.statistics import TailStatistics, tail_statistics
+from tailgrad.tails.shapes import (
+    TAIL_SHAPES,
+    FittedTail,
+    Influence,
+    TailShape,
+    influence_on_mean_and_std,
+    mean_and_std,
+)
+from tailgrad.tails.statistics import TailStatistics, UpperTail, excess_moments, tail_size, tail_statistics
 
 __all__ = [
-    "FORECASTS",
     "TAIL_SHAPES",
+    "FittedTail",
     "GaussianTail",
+    "Influence",
     "TailShape",
     "TailStatistics",
+    "UpperTail",
     "UpperTailQQ",
+    "check_budget",
+    "excess_moments",
     "expected_max_normal",
     "exponential_tail_forecast",
     "extrapolation_coefficient",
     "gaussian_tail",
     "gaussian_tail_forecast",
+    "influence_on_mean_and_std",
     "max_at_k_forecast",
+    "mean_and_std",
     "standard_error",
     "tail_forecast",
+    "tail_size",
     "tail_statistics",
     "upper_tail_qq",
 ]

@@ -155,7 +155,23 @@ setattr(_extrapolation_scalar, "_dynamo_marked_constant", True)  # noqa: B010  (
 
 
 def check_budget(n: int | float | Tensor, name: str, *, validate: bool) -> None:
-    """Refuse a number of rollouts outside [1, 1e9]; the values of a tensor are read only if `validate`."""
+    """Refuse a number of rollouts outside [1, 1e9].
+
+    Args:
+        n: One number, or a tensor.
+        name: What the caller calls it, for the error.
+        validate: Read the values of a tensor, which waits for the device.
+
+    Raises:
+        TypeError: If n is neither a number nor a tensor.
+        ValueError: If n lies outside [1, 1e9].
+
+    Examples:
+        >>> check_budget(0, "deploy_n", validate=True)
+        Traceback (most recent call last):
+            ...
+        ValueError: deploy_n = 0 must lie between 1 and 1e9
+    """
     if isinstance(n, Tensor):
         if validate and not bool(((n >= 1) & (n <= LARGEST_N)).all()):
             raise ValueError(f"{name} holds values outside [1, 1e9]: {n.tolist()}")

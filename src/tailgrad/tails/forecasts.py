@@ -159,7 +159,7 @@ def max_at_k_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor, " P"]
     if not 1 <= deploy_n <= rollouts:
         raise ValueError(
             f"deploy_n = {deploy_n} must lie between 1 and the {rollouts} rollouts of a group: a larger N is "
-            "extrapolation, which gaussian_tail_forecast and exponential_tail_forecast do"
+            "extrapolation, which tail_forecast does"
         )
     return mean_best_of_subsets(rewards.to(torch.float64), (deploy_n,)).squeeze(1)
 
@@ -174,6 +174,18 @@ def mean_best_of_subsets(
     there, of those that are not NaN there, and equally large ones are picked equally often. NaN then also where one
     without a reward is the best of some k-subset. Computed relative to the largest reward, so equal rewards give
     exactly themselves.
+
+    Args:
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        sizes: Values of k, each at least 1.
+        selection: Rewards `[P, M]` that pick the best, in the place of the rewards themselves.
+
+    Returns:
+        One column per k, `[P, K]`, in float64.
+
+    Examples:
+        >>> mean_best_of_subsets(torch.tensor([[3.0, 1.0, 2.0]], dtype=torch.float64), [1, 3])
+        tensor([[2., 3.]], dtype=torch.float64)
     """
     chosen_by = rewards if selection is None else selection
     pickable = ~torch.isnan(chosen_by)
@@ -202,14 +214,6 @@ def _mean_of_equals(keys: Float[Tensor, "P M"], values: Float[Tensor, "P M"]) ->
     return (sums / counts.clamp(min=1)).gather(1, run)
 
 
-FORECASTS: dict[str, Callable[..., Tensor]] = {
-    "gaussian_tail": gaussian_tail_forecast,
-    "exponential_tail": exponential_tail_forecast,
-    "max_at_k": max_at_k_forecast,
-}
-"""Every forecast of V_N by its plain name."""
-
-
 def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options: Any) -> Float[Tensor, " P"]:
     """Standard error of each prompt's forecast by the jackknife: from the forecasts that leave one rollout out.
 
@@ -223,7 +227,8 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
     tail forecasts.
 
     Args:
-        forecast: One of `FORECASTS`, or any function from rewards `[P, M]` to values `[P]` that leaves out NaN.
+        forecast: `tail_forecast`, `max_at_k_forecast`, or any function from rewards `[P, M]` to values `[P]` that
+            leaves out NaN.
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
         **options: The forecast's keyword arguments; a tensor `deploy_n` must hold one value only.
 

@@ -118,7 +118,21 @@ def as_column(coefficient: float | Tensor) -> float | Tensor:
 def mean_and_std(
     excess: Float[Tensor, "*groups M"], size: Real[Tensor, "..."], scored: Real[Tensor, "..."]
 ) -> tuple[Float[Tensor, "*groups 1"], Float[Tensor, "*groups 1"]]:
-    """Location and scale of a shape that is fitted by its mean and its standard deviation."""
+    """Location and scale of a shape that is fitted by its mean and its standard deviation.
+
+    Args:
+        excess: The excesses over the tail's threshold, `[..., M]`, among zeros.
+        size: k, how many rollouts the tail holds.
+        scored: n, how many rollouts the group holds; it does not matter here.
+
+    Returns:
+        Two columns `[..., 1]`: the mean, relative to the threshold, and the standard deviation.
+
+    Examples:
+        >>> excess, size = torch.tensor([[2.0, 0.0, 0.0, 0.0]]), torch.tensor([[2]])
+        >>> mean_and_std(excess, size, torch.tensor([[4]]))  # of the two that the tail holds
+        (tensor([[1.]]), tensor([[1.]]))
+    """
     return excess_moments(excess, size)
 
 
@@ -127,6 +141,19 @@ def influence_on_mean_and_std(tail: FittedTail, coefficient: float | Tensor, tai
 
     (1 / alpha) [e + c / (2 std) ((u - mean)^2 - (threshold - mean)^2)] for the rewards u above the threshold; with
     the excess e = u - threshold the two squares differ by e (e - 2 location).
+
+    Args:
+        tail: The tail, fitted by its mean and standard deviation.
+        coefficient: c, one number or a column `[..., 1]`.
+        tail_fraction: alpha in (0, 1], the share of the group in the tail.
+
+    Returns:
+        The polynomial, 0 where the tail has no spread.
+
+    Examples:
+        >>> tail = GAUSSIAN.fit(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)
+        >>> influence_on_mean_and_std(tail, 0.5, 0.5).of(torch.tensor([[0.0, 0.0, 2.0, 0.0]])).tolist()
+        [[0.0, 0.0, 4.0, 0.0]]
     """
     quadratic = coefficient / (2 * tail_fraction * tail.scale)
     linear = 1 / tail_fraction - 2 * quadratic * tail.location
