@@ -70,7 +70,11 @@ class Comparison:
         return f"Scored by {self.reward_name('reward')}, the best of N by {self.reward_name('selection_reward')}"
 
     def reward_name(self, name: str) -> str:
-        """The last part of the name of `reward` or `selection_reward`; its column's name where it is not recorded."""
+        """The last part of the name of a reward.
+
+        Args:
+            name: Its column, `reward` or `selection_reward`, which stands for a name that is not recorded.
+        """
         return str(self.sampling.get(name, name)).rstrip("/").rsplit("/", 1)[-1]
 
 

@@ -10,7 +10,22 @@ from tailgrad.statistics.intervals import Interval
 
 
 def interval_cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str:
-    """Give one mean with its interval as a table shows it, "unknown" where there is none."""
+    """Give one mean with its interval as a table shows it.
+
+    Args:
+        interval: Means with their intervals.
+        column: Which of them.
+        decimals: Digits after the point.
+        sign: "+" shows the sign of positive numbers too.
+
+    Returns:
+        Such as "1.25 [1.10, 1.40]"; the mean alone where the interval is not known, "unknown" where the mean is not.
+
+    Examples:
+        >>> numbers = (np.array([number]) for number in (1.25, 1.1, 1.4))
+        >>> interval_cell(Interval(*numbers, prompts=np.array([8])), 0, 2)
+        '1.25 [1.10, 1.40]'
+    """
     mean, low, high = (float(part[column]) for part in interval[:3])
     if math.isnan(mean):
         return "unknown"

@@ -119,7 +119,11 @@ class GridConfig:
         return "learning rates and KL weights" if self.choose_beta else "learning rates"
 
     def passes(self, m: int) -> int:
-        """Backward passes of an optimisation step with m rollouts per prompt."""
+        """Backward passes of an optimisation step.
+
+        Args:
+            m: Rollouts per prompt.
+        """
         return m * self.prompts_per_step // (self.per_device_train_batch_size or m * self.prompts_per_step)
 
     @property
@@ -132,6 +136,10 @@ class GridConfig:
         return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
     def locate(self, name: str) -> str:
-        """A path of the YAML file as it is from here; a name that is no path there is left as it is."""
+        """A path of the YAML file as it is from here.
+
+        Args:
+            name: A path or, left as it is, a name that is no path beside the file.
+        """
         inside = self.folder / name
         return str(inside.resolve()) if inside.exists() else name

@@ -21,7 +21,13 @@ from tailgrad.runner import guard
 
 
 def flags(options: Mapping[str, Any]) -> list[str]:
-    """Options as a command line: `--name value`; a list gives several values, a mapping JSON, None is left out.
+    """Options as a command line, `--name value`.
+
+    Args:
+        options: By name: a list gives several values, a mapping JSON, None is left out.
+
+    Returns:
+        The words.
 
     Examples:
         >>> flags({"n": 4, "names": ["a", "b"], "seed": None, "kwargs": {"a": 1}})
@@ -62,7 +68,14 @@ class Job:
 
 
 def events_beside(log: Path) -> Path:
-    """The file of events of the job with this log."""
+    """The file of events of a job.
+
+    Args:
+        log: Where the job's output goes.
+
+    Returns:
+        The file beside it.
+    """
     return log.with_suffix(".events.jsonl")
 
 

@@ -42,7 +42,11 @@ class Influence(NamedTuple):
     """The factor of the squared excess."""
 
     def of(self, excess: Float[Tensor, "*groups M"]) -> Float[Tensor, "*groups M"]:
-        """The influence of rollouts with these excesses, 0 for those not above the threshold."""
+        """The influence of rollouts.
+
+        Args:
+            excess: Their excesses over the threshold, 0 for those not above it, which get 0.
+        """
         values = excess * (self.linear + self.quadratic * excess)
         return values if self.jump is None else values + self.jump * (excess > 0)
 
@@ -100,7 +104,11 @@ class TailShape:
         return FittedTail(tail.threshold, location, scale, tail.size, tail.scored)
 
     def forecast(self, tail: FittedTail, coefficient: float | Tensor) -> Float[Tensor, " P"]:
-        """V_N of each group, from its fitted tail and c_N, one number or one for each group.
+        """V_N of each group.
+
+        Args:
+            tail: The group's tail, from `fit`.
+            coefficient: c_N, one number or one for each group.
 
         Examples:
             >>> tail = GAUSSIAN.fit(torch.tensor([[0.0, 1.0, 5.0, 3.0]]), tail_fraction=0.5)

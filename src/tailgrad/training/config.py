@@ -71,7 +71,13 @@ class TailGRPOConfig(GRPOConfig):
         self.check()
 
     def check(self) -> None:
-        """Refuse an unknown estimator or scaling, and options out of range for `num_generations`."""
+        """Refuse options that do not fit together.
+
+        Raises:
+            ValueError: The estimator or the scaling is unknown, an option is out of range for `num_generations`, the
+                estimator has no form for `off_policy_correction`, or `save_total_limit` would remove what is to stay.
+            TypeError: The value of an estimator's option is not of its kind.
+        """
         if self.scaling not in SCALINGS:
             raise ValueError(
                 f"advantage_scaling = {self.advantage_scaling!r} is unknown; choose one of {', '.join(SCALINGS)}."

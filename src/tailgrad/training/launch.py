@@ -126,7 +126,17 @@ def _trainer(
 
 
 def names_of_rewards(script: TrainArguments) -> list[str]:
-    """Return the names of the rewards that the options give: a reward model, functions, or both."""
+    """Return the names of the rewards that the options give: a reward model, functions, or both.
+
+    Args:
+        script: The options.
+
+    Returns:
+        At least one name, the reward model's first.
+
+    Raises:
+        ValueError: There is none.
+    """
     names = [*filter(None, [script.reward_model_name_or_path]), *(script.reward_funcs or [])]
     if not names:
         raise ValueError(

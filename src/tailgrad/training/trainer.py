@@ -188,6 +188,11 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         """Sum the rewards, estimate and scale the advantages, and log what is worth watching.
 
         Rollouts of an older policy get the estimator's advantages at their ratios, times the scale of those without.
+
+        Args:
+            rewards_per_func: One column per reward function, rows of a group adjacent; NaN where not scored.
+            num_generations: M, the rollouts of a group.
+            log_ratios: Logarithms of the ratios of rollouts of an older policy.
         """
         rewards = sum_rewards(rewards_per_func, self.reward_weights, num_generations)
         rounding = differ_by_rounding(rewards_per_func, self.reward_weights, num_generations)
@@ -210,7 +215,11 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         return advantages.flatten()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, and beside it a record of how it was trained; in a checkpoint also what decides the run."""
+        """Save the model, and beside it a record of how it was trained; in a checkpoint also what decides the run.
+
+        Args:
+            output_dir: Where; the training's own folder by default.
+        """
         make_savable(self.model.generation_config)  # transformers has changed special tokens since
         super().save_model(output_dir, _internal_call)
         if self.args.should_save and _internal_call and output_dir and self._run:
