@@ -35,18 +35,26 @@ class RewardOptions:
     reward_timeout: float | None = option(
         None, "most seconds that one call of a reward may take (default: no limit)", group=_REWARDS, metavar="SECONDS"
     )
-    reward_revision: str | None = option(None, "revision on the hub", group=_REWARD_MODELS)
-    reward_batch_size: int | None = option(None, "rollouts in one forward pass (default 16)", group=_REWARD_MODELS)
+    reward_revision: str | None = option(None, "revision of the reward model on the hub", group=_REWARD_MODELS)
+    reward_batch_size: int | None = option(
+        None, "rollouts that a reward model scores in one forward pass (default 16)", group=_REWARD_MODELS
+    )
     reward_max_length: int | None = option(
-        None, "most tokens of prompt and response (default: the model's limit)", group=_REWARD_MODELS
+        None,
+        "most tokens of prompt and response that a reward model reads (default: the model's limit)",
+        group=_REWARD_MODELS,
     )
     reward_dtype: str | None = option(
-        None, "float32 (default), bfloat16, float16, or auto (as saved)", group=_REWARD_MODELS
+        None,
+        "precision of a reward model: float32 (default), bfloat16, float16, or auto (as saved)",
+        group=_REWARD_MODELS,
     )
-    reward_device: str | None = option(None, "cpu, cuda, ... (default: that of the policy)", group=_REWARD_MODELS)
+    reward_device: str | None = option(
+        None, "where a reward model runs: cpu, cuda, ... (default: where the policy does)", group=_REWARD_MODELS
+    )
     reward_input_format: str | None = option(
         None,
-        "how the model reads a rollout: chat (its chat template), text (plain), or auto (as the prompts are; default)",
+        "how a reward model reads a rollout: chat (its template), text (plain), or auto (as the prompts are; default)",
         group=_REWARD_MODELS,
         choices=("auto", "chat", "text"),
     )
