@@ -33,6 +33,9 @@ GRADED = {
     "flat l2o": "leave_two_out flat_tea:deploy_n={N}",
     "entropic": "entropic",
     "top 2 of 8": "order_grad:k=8,top=2",
+    "qae": "qae",
+    "cat_bon": "cat_bon:deploy_n={N}",
+    "bon_max_mean": "bon_max_mean",
     "flat .5 K=16 by group": "flat_tea:deploy_n={N},tail_fraction=0.5,extrapolate_n=16",
     "flat K=16 by group": "flat_tea:deploy_n={N},extrapolate_n=16",
     "rs_grpo 2 by group": "rs_grpo:risk_beta=2,units=spread",
@@ -40,7 +43,9 @@ GRADED = {
     "flat by group": "flat_tea:deploy_n={N}",
     "max@4 by group": "max_at_k:k=4,baseline=loo",
 }
-"""As `--estimators` takes them; {m}, {half} and {N} are those of the setting. "by group": scaled group by group."""
+"""As `--estimators` takes them; {m}, {half} and {N} are those of the setting. "by group": scaled group by group.
+
+`rloo` is `dr_grpo` times m / (m - 1), which the scaling takes away, and `bon_max_second` is `max@m`."""
 BINARY = {
     "pass_at_k 4": "pass_at_k:k=4",
     "pass_at_k m/2": "pass_at_k:k={half}",
@@ -64,7 +69,7 @@ PEERS = ("max@2", "max@4", "max@8", "max@m/2", "max@m")
 """What "the best max_at_k" is the best of."""
 FLATS = ("flat", "flat K=16", "flat .5", "flat .5 K=16")
 """What "the best flat TEA" is the best of."""
-LATE = ("entropic", "top 2 of 8")
+LATE = ("entropic", "top 2 of 8", "qae", "cat_bon", "bon_max_mean")
 """Joined when everything else was known: they took no part in the choice."""
 FRESH = ("grpo", *PEERS, *FLATS, DEFAULT, "rs_grpo 2", "tea 1 centred", "tea .25", *LATE)
 """Trained in the fresh settings."""
