@@ -4,6 +4,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from reports import tables_of
 from tailgrad.curves import Rollouts, best_of_n, comparable_rollouts, compare
 from tailgrad.curves.compare import compare_values
 from tailgrad.curves.reference import Reference
@@ -201,7 +202,8 @@ def test_a_run_that_records_nothing_is_compared_and_what_is_not_checked_is_said(
     assert comparison.notes[0] in json.loads(json_text(comparison))["notes"]
     assert comparison.sampling == SAMPLING
     silent = compare([run_of("pandas", sampling={}), run_of("duckdb", sampling={})])
-    assert "no table records it" in silent.notes[0]
+    assert len(silent.notes) == 1
+    assert "pandas" not in silent.notes[0], "it is of all"
     assert compare([run_of("base"), run_of("tea")]).notes == compare([run_of("pandas", sampling={})]).notes == ()
 
 
@@ -233,7 +235,7 @@ def test_a_reward_of_which_the_contents_changed_is_said():
     assert compare([base, same]).notes == compare([base, run_of("old")]).notes == ()
     (note,) = compare([base, same, other]).notes
     assert "'length'" in note
-    assert "base and other" in note
+    assert all(name in note for name in ("base", "other"))
 
 
 def test_the_kl_to_different_policies_is_left_out_and_said_and_nothing_else_is():
@@ -250,7 +252,8 @@ def test_the_kl_to_different_policies_is_left_out_and_said_and_nothing_else_is()
     assert len(two.notes) == 1
     assert all(words in two.notes[0] for words in ("KL", names, "--reference_model"))
     np.testing.assert_array_equal(two.curves[2].v_n, compare([base, run_of("other")]).curves[1].v_n)
-    assert "an unknown reference policy for tea" in compare([base, run_of("tea")]).notes[0]
+    (note,) = compare([base, run_of("tea")]).notes
+    assert all(word in note for word in ("unknown", "tea"))
     assert compare([run_of("base"), run_of("tea")]).notes == ()
 
 
@@ -266,8 +269,8 @@ def test_a_mean_over_fewer_than_half_of_the_prompts_is_unknown():
         for numbers in (curve.v_n.mean, curve.v_n.low, curve.per_seed[0], curve.difference.high):
             assert np.isfinite(numbers).tolist() == [known] * 3
         text = markdown_text(compare([run]))
-        assert f"N = 1 ({6 - missing}), N = 2 ({6 - missing}), N = 4 ({6 - missing})" in text
-        assert ("V_N is unknown" in text) is not known
+        assert all(f"{budget} ({6 - missing})" in text for budget in (1, 2, 4))
+        assert [row[1] == "unknown" for row in tables_of(text)[0][1:]] == [not known] * 3
 
 
 def test_what_picks_the_best_is_said_where_no_name_of_it_is_recorded():

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from reports import numbers_in, tables_of
 from tailgrad.curves import Rollouts, compare
 from tailgrad.curves.tables import markdown_text
 
@@ -26,12 +27,15 @@ def test_v_n_is_over_the_same_prompts_at_every_n_unless_larger_n_are_asked_for()
     for curve in comparison.curves:
         assert curve.v_n.prompts.tolist() == [20, 20]
         assert curve.v_n.mean[0] < curve.v_n.mean[1]
-    assert "V_N stops at N = 2" in markdown_text(comparison)
+    by_run, (stops, unchecked) = comparison.notes[:2], comparison.notes[2:]
+    assert [numbers_in(note) for note in by_run] == [[2, 8], [2, 8]]
+    assert numbers_in(stops) == [2]
+    assert [row[0] for row in tables_of(markdown_text(comparison))[0][1:]] == ["1", "2"]
     asked = compare([base, tea], budgets=[1, 2, 4, 8])
     assert asked.curves[0].v_n.prompts.tolist() == [20, 20, 10, 10]
     assert asked.curves[0].v_n.mean[2] < asked.curves[0].v_n.mean[1]
-    assert not any("stops" in note for note in asked.notes)
-    assert "prompts counted: N = 4 (10), N = 8 (10)" in markdown_text(asked)
+    assert asked.notes == (*by_run, unchecked)
+    assert all(f"{budget} (10)" in markdown_text(asked) for budget in (4, 8))
 
 
 def test_the_run_with_fewest_responses_sets_the_largest_n():

@@ -93,8 +93,8 @@ def test_what_is_unknown_is_null_in_json_and_said_in_the_table(runs):
         ["run", "seeds", "KL (nats)", "unscored"],
         ["base", "1", "unknown", "5.3%"],
     ]
-    counted = "N = 1 (19), N = 2 (19), N = 4 (19), N = 8 (19), N = 16 (18)."
-    assert counted in markdown
+    counted = ((1, 19), (2, 19), (4, 19), (8, 19), (16, 18))
+    assert all(f"{budget} ({prompts})" in markdown for budget, prompts in counted)
 
 
 def test_the_table_shows_the_numbers_of_the_json(runs):
@@ -123,7 +123,7 @@ def test_one_prompt_has_no_interval_and_says_so(runs, tmp_path):
     one = run.replace(prompt_ids=run.prompt_ids[:1], prompts=run.prompts[:1], rewards=run.rewards[:1])
     comparison = write_report([one, one.replace(name="same")], tmp_path)
     markdown = (tmp_path / "curve.md").read_text()
-    assert "No intervals: they need at least two prompts." in markdown
+    assert "No intervals" in markdown
     assert cells(markdown, "Best-of-N")[1][1] == f"{run.rewards[0].mean():.3f}"
     point = strict((tmp_path / "curve.json").read_text())["runs"][0]["v_n"][0]
     assert (point["low"], point["high"]) == (None, None)

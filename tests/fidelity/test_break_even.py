@@ -4,6 +4,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from reports import tables_of
 from tailgrad.fidelity import Fidelity, FidelityPoint, break_even, fidelity_markdown, gradient_fidelity
 from tailgrad.fidelity.break_even import break_even_cell
 from tailgrad.statistics import Interval
@@ -109,20 +110,18 @@ def test_prompts_that_disagree_beyond_all_floats_leave_the_interval_without_end(
 
 def test_the_report_says_how_many_prompts_per_step_needs() -> None:
     fidelity = measured(8, 1024, 0, m=(16, 32))
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in fidelity_markdown(fidelity).splitlines()
-        if line[:1] == "|"
-    ]
-    assert rows[0][-1] == "ahead of grpo from"
+    (rows,) = tables_of(fidelity_markdown(fidelity))
+    assert "grpo" in rows[0][-1]
     points = {(str(one.m), one.estimator): one for one in fidelity.points}
-    cells = {(m, name): cell for m, name, *_, cell in rows[2:]}
+    cells = {(m, name): cell for m, name, *_, cell in rows[1:]}
     assert cells["16", "grpo"] == cells["32", "grpo"] == ""
     for m in ("16", "32"):
         found = break_even(points[m, "tea"], points[m, "grpo"])
         shown = [float(number) for number in cells[m, "tea"].replace(",", "").replace("[", "").replace("]", "").split()]
         assert shown == pytest.approx([found.mean[0], found.low[0], found.high[0]], rel=0.06)
     without = gradient_fidelity(*pool(8, 1024, 0), estimators=["tea", "rloo"], m=[16], deploy_n=[64])
-    assert "ahead of rloo from" in fidelity_markdown(without)
+    (other,) = tables_of(fidelity_markdown(without))
+    assert "rloo" in other[0][-1]
     alone = gradient_fidelity(*pool(8, 1024, 0), estimators=["tea"], m=[16], deploy_n=[64])
-    assert "ahead of" not in fidelity_markdown(alone).split("\n\n")[2]
+    (narrower,) = tables_of(fidelity_markdown(alone))
+    assert narrower[0] == other[0][:-1]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from reports import budgets_in, numbers_in, tables_of
 from tailgrad.cli.main import main
 from tailgrad.grid import write_grid_report
 from tailgrad.grid.gains import save_gains
@@ -48,10 +49,12 @@ def test_a_chosen_kl_weight_stands_beside_the_rate(make_grid, fill, tmp_path: Pa
     config = make_grid(betas=[0.5, 0.0], choose_beta=True)
     text = write_grid_report(config, fill(config, value, kl), tmp_path / "report")
     assert text.count("## ") == 1
-    assert "KL weight of 0.5, 0" in text
-    table = [line for line in text.splitlines() if line.startswith("| tea ")]
-    assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "0.5", "2", "2.0"]
-    assert "learning rates and KL weights" in text
+    heading, rule, *_ = text.split("\n\n")
+    assert numbers_in(heading)[:2] == [8, 16], "the KL weight is that of each method"
+    assert {0.003, 0.03, 0.5, 0.0} <= set(numbers_in(rule)), "what was tried"
+    trained = tables_of(text)[0]
+    assert "KL weight" in trained[0]
+    assert {row[0]: row[1:] for row in trained}["tea"] == ["0.003", "0.5", "2", "2.0"]
 
 
 def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path) -> None:
@@ -64,31 +67,41 @@ def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path)
     assert document["setting"]["deploy_n"] == 16
     tea = next(run for run in document["runs"] if run["name"] == "tea")
     np.testing.assert_allclose([point["mean"] for point in tea["difference"]], 0.55)
-    assert text.startswith("## tiny policy, tasks prompts, verifier reward: m = 8, N = 16, KL weight 0\n")
-    assert "of 0.003, 0.03" in text
-    table = [line for line in text.splitlines() if line.startswith("| tea ")]
-    assert [cell.strip() for cell in table[0].split("|")[2:-1]] == ["0.003", "2", "2.0"]
-    assert "V_16 less that of grpo" in text
-    assert "+0.550" in text
-    assert "V_8 at equal KL" in text
-    assert "V_8 of the best within a KL" in text
-    assert "Not finished" not in text
+    heading, rule, *_ = text.split("\n\n")
+    assert all(name in heading for name in ("tiny", "tasks", "verifier"))
+    assert numbers_in(heading) == [8, 16, 0]
+    assert {0.003, 0.03} <= set(numbers_in(rule)), "what was tried"
+    trained, *_, power, at_equal_kl = tables_of(text)
+    assert [row[0] for row in trained[1:]] == ["grpo", "tea"]
+    assert trained[2][1:] == ["0.003", "2", "2.0"]
+    assert [row[:2] for row in power[1:]] == [["tea", "+0.550"]]
+    assert at_equal_kl[0][1:] == ["grpo", "tea", "tea - grpo"]
+    assert set(budgets_in(text)) == {8, 16}
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_what_is_not_finished_is_named(make_grid, fill, tmp_path: Path) -> None:
     config = make_grid()
     rows = fill(config, value, kl)
-    text = write_grid_report(config, without(rows, ("test", "tea", 0)), tmp_path)
-    assert "Not finished: tea." in text
-    text = write_grid_report(config, without(rows, ("test", "tea", 1)), tmp_path)
-    assert "0 of 0, 1" in text
-    text = write_grid_report(config, without(rows, ("test", "grpo", 0)), tmp_path)
-    assert "Not finished: grpo or the starting policy." in text
-    assert json.loads((tmp_path / "grid.json").read_text()) == []
-    text = write_grid_report(config, without(rows, ("choose", "tea", 0)), tmp_path)
-    assert "Not finished: tea." in text
-    assert "Not finished: grpo or the starting policy." in write_grid_report(config, [], tmp_path)
+
+    def finished(*names: tuple[str, str, int]) -> tuple[str, dict[str, int]]:
+        """What the report says below the methods, and the seeds of each without these rows."""
+        text = write_grid_report(config, without(rows, *names), tmp_path)
+        documents = json.loads((tmp_path / "grid.json").read_text())
+        below = text.split("\n\n")[3 if documents else 1]
+        return below, {run["name"]: run["seeds"] for document in documents for run in document["runs"]}
+
+    for names in (("test", "tea", 0), ("choose", "tea", 0)):
+        said, seeds = finished(names)
+        assert "tea" in said
+        assert set(seeds) == {BASE, "grpo"}
+    said, seeds = finished(("test", "tea", 1))
+    assert numbers_in(said) == [0, 0, 1], "seeds that are finished, of all"
+    assert (seeds["grpo"], seeds["tea"]) == (1, 1)
+    for names in ([("test", "grpo", 0)], [(row["split"], row["estimator"], row["seed"]) for row in rows]):
+        said, seeds = finished(*names)
+        assert "grpo" in said
+        assert seeds == {}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -99,8 +112,9 @@ def test_every_setting_and_every_reward_that_scores(make_grid, fill, tmp_path: P
     text = write_grid_report(config, fill(config, value, kl), tmp_path)
     documents = json.loads((tmp_path / "grid.json").read_text())
     assert len(documents) == 2 * (2 + 1)
-    assert text.count("## ") == 6
-    assert text.count("scored by judge") == 2
+    headings = [line for line in text.splitlines() if line.startswith("## ")]
+    assert len(headings) == 6
+    assert sum("verifier" in heading and "judge" in heading for heading in headings) == 2
     for one in documents:
         first = one["runs"][0]["v_n"][0]["mean"]
         assert first == (8.5 if one["setting"]["scored_by"] == "judge" else 1.5)
@@ -110,9 +124,9 @@ def test_every_setting_and_every_reward_that_scores(make_grid, fill, tmp_path: P
 def test_numbers_of_responses_that_are_no_powers_of_two(make_grid, fill, tmp_path: Path) -> None:
     """V_N at equal KL is at an N that the checkpoints and the last step both have."""
     config = make_grid(test_n=16, checkpoint_n=6)
-    assert "V_4 at equal KL" in write_grid_report(config, fill(config, value, kl), tmp_path)
+    assert set(budgets_in(write_grid_report(config, fill(config, value, kl), tmp_path))) == {16, 4}
     fewer = make_grid(test_n=8, checkpoint_n=8)
-    assert "V_8 less that of grpo" in write_grid_report(fewer, fill(fewer, value, kl), tmp_path)
+    assert set(budgets_in(write_grid_report(fewer, fill(fewer, value, kl), tmp_path))) == {8}
 
 
 @pytest.mark.parametrize("settings", [1, 6])
