@@ -7,8 +7,10 @@ import pkgutil
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,3 +231,29 @@ def test_every_public_name_is_documented() -> None:
 def exists(room: str) -> bool:
     """Whether the package has this room yet."""
     return room in {module.name for module in pkgutil.iter_modules(tailgrad.__path__)}
+
+
+def public_functions(room: str) -> Iterator[tuple[str, Any]]:
+    """The public functions of a room, and the public methods of its classes, with their names."""
+    module = importlib.import_module(f"tailgrad.{room}")
+    for name in getattr(module, "__all__", []):
+        value = getattr(module, name)
+        if inspect.isfunction(value):
+            yield name, value
+        elif inspect.isclass(value):
+            own = {key: one for key, one in vars(value).items() if not key.startswith("_") and inspect.isfunction(one)}
+            yield from ((f"{name}.{key}", one) for key, one in own.items() if one.__qualname__ == f"{name}.{key}")
+
+
+@pytest.mark.parametrize("room", sorted(room for room in ROOMS if exists(room)))
+def test_a_public_function_says_what_it_takes_returns_and_raises(room: str) -> None:
+    for name, function in public_functions(room):
+        said, code = inspect.getdoc(function) or "", ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+        signature = inspect.signature(function)
+        for parameter in signature.parameters:
+            if parameter != "self" and not parameter.startswith("_"):
+                assert re.search(rf"^ +\**{parameter}:", said, re.MULTILINE), f"{name} does not say what {parameter} is"
+        if "." not in name and signature.return_annotation not in (None, "None", inspect.Signature.empty):
+            assert "Returns:" in said, f"{name} does not say what it returns"
+        if any(isinstance(node, ast.Raise) for node in ast.walk(code)):
+            assert "Raises:" in said, f"{name} does not say what it raises"

@@ -1,18 +1,13 @@
 """The documentation site: every page is in its navigation, every public name in its reference, the notebook runs."""
 
-import ast
 import contextlib
 import importlib
-import inspect
 import io
 import json
 import pkgutil
 import re
 import runpy
-import textwrap
-from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
 
 import matplotlib
 import pytest
@@ -62,32 +57,6 @@ def test_every_public_name_is_in_the_reference(room: str) -> None:
     for path in directives:
         home, _, name = path.rpartition(".")
         assert getattr(importlib.import_module(home), name) is getattr(module, name)
-
-
-def public_functions(room: str) -> Iterator[tuple[str, Any]]:
-    """The public functions of a room, and the public methods of its classes, with their names."""
-    module = importlib.import_module(f"tailgrad.{room}")
-    for name in module.__all__:
-        value = getattr(module, name)
-        if inspect.isfunction(value):
-            yield name, value
-        elif inspect.isclass(value):
-            own = {key: one for key, one in vars(value).items() if not key.startswith("_") and inspect.isfunction(one)}
-            yield from ((f"{name}.{key}", one) for key, one in own.items() if one.__qualname__ == f"{name}.{key}")
-
-
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_public_function_says_what_it_takes_returns_and_raises(room: str) -> None:
-    for name, function in public_functions(room):
-        said, code = inspect.getdoc(function) or "", ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
-        signature = inspect.signature(function)
-        for parameter in signature.parameters:
-            if parameter != "self" and not parameter.startswith("_"):
-                assert re.search(rf"^ +\**{parameter}:", said, re.MULTILINE), f"{name} does not say what {parameter} is"
-        if "." not in name and signature.return_annotation not in (None, "None", inspect.Signature.empty):
-            assert "Returns:" in said, f"{name} does not say what it returns"
-        if any(isinstance(node, ast.Raise) for node in ast.walk(code)):
-            assert "Raises:" in said, f"{name} does not say what it raises"
 
 
 def test_other_pages_stay_as_they_are() -> None:

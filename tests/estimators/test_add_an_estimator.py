@@ -62,6 +62,7 @@ def test_it_is_known_everywhere(copy: Path) -> None:
 def test_the_tests_of_every_estimator_take_it(copy: Path) -> None:
     """Contract, bias and imports of the new one, and the tests that look at the whole table."""
     chosen = "median_baseline or every_estimator or over_batch or test_bind or (test_front_door and not training)"
+    chosen += " or says_what_it_takes_returns_and_raises[estimators]"
     named = ("estimators/test_contract", "estimators/test_unbiased", "estimators/test_bind", "test_front_door")
     files = [f"tests/{name}.py" for name in (*named, "test_architecture")]
     printed = run_in(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files)
