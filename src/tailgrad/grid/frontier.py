@@ -178,6 +178,7 @@ def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, bud
                     panel.plot(kl[seed], v_n[seed].mean(axis=0), linewidth=0.6, alpha=0.5, **styles[name])
             panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
             panel.set_xlim(left=0.0)
+            panel.locator_params(axis="x", nbins=6)
             panel.set_xlabel("KL to the starting policy (nats per response; square root axis)")
             panel.set_title(title)
         axes[0].set_ylabel(f"$V_{{{budget}}}$")
