@@ -51,8 +51,8 @@ class TailGRPOConfig(GRPOConfig):
     off_policy_correction: bool = option(
         False,
         "Compute the advantages anew, at the present policy, before each further step on the same rollouts. For "
-        "max_at_k, tea and flat_tea, and a policy without dropout. Not unbiased, because the ratios in the loss are "
-        "per token and clipped.",
+        f"{', '.join(name for name, row in ESTIMATORS.items() if row.takes_ratios)}, and a policy without dropout. Not "
+        "unbiased, because the ratios in the loss are per token and clipped.",
     )
     save_at_steps: list[int] | None = option(
         None, "Save and keep checkpoints after these steps; of all others only the newest stays."
