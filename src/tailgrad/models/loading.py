@@ -28,7 +28,12 @@ def check_model_name(name: str, what: str) -> None:
     """
     path = Path(name).expanduser()
     if path.is_dir():
-        if not any((path / file).exists() for file in ("config.json", "adapter_config.json")):
+        if not _holds_model(path):
+            if newest := _newest_checkpoint(path):
+                raise FileNotFoundError(
+                    f"{what} {name!r} holds checkpoints and no saved model: name one, such as {newest}, or call "
+                    "trainer.save_model() at the end of the script."
+                )
             raise FileNotFoundError(
                 f"{what} {name!r}: the folder has no config.json, so it is not a saved model. "
                 "Give a folder written by save_pretrained, or a hub name."
@@ -39,6 +44,16 @@ def check_model_name(name: str, what: str) -> None:
         raise FileNotFoundError(f"{what} {name!r} is a file. Give the folder that save_pretrained wrote.")
     if not name or name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1:
         raise FileNotFoundError(f"{what} {name!r}: there is no such folder. Give an existing path or a hub name.")
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / file).exists() for file in ("config.json", "adapter_config.json"))
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The last of the trainer's checkpoints in a folder from which a model can be loaded."""
+    named = [checkpoint for checkpoint in folder.glob("checkpoint-*") if checkpoint.name[11:].isdigit()]
+    return max(filter(_holds_model, named), key=lambda checkpoint: int(checkpoint.name[11:]), default=None)
 
 
 def model_path(name: str) -> str:
