@@ -127,6 +127,27 @@ def test_a_reward_that_raises_is_named_and_chained() -> None:
     assert isinstance(caught.value.__cause__, KeyError)
 
 
+def test_a_reward_that_takes_no_columns_is_told_to_take_them() -> None:
+    def narrow(prompts: list[str], completions: list[str]) -> list[float]:
+        return [1.0] * len(completions)
+
+    async def narrow_too(prompts: list[str], completions: list[str]) -> list[float]:
+        return [1.0] * len(completions)
+
+    def errs_within(**rollouts: Any) -> list[float]:
+        return [float(dict(**rollouts).get("x", default=1))]
+
+    told = r"Take \*\*columns: every reward is called with prompts, completions and the data's columns\."
+    given: dict[str, Any] = {"prompts": ["p"], "completions": ["c"], "answer": ["a"]}
+    for reward in (narrow, narrow_too):
+        with pytest.raises(RuntimeError, match=rf"'{reward.__name__}' raised TypeError: .*'answer'.*\. {told}$"):
+            checked(reward)(**given)
+    with pytest.raises(RuntimeError, match=told):
+        asyncio.run(checked_for_trl(narrow_too)(**given))
+    with pytest.raises(RuntimeError, match="Return None for a rollout that cannot be scored"):
+        checked(errs_within)(**given)
+
+
 def test_an_interrupt_is_not_an_error_of_the_reward() -> None:
     def interrupted(**rollouts: Any) -> list[float]:
         raise KeyboardInterrupt

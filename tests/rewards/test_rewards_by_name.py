@@ -114,3 +114,14 @@ def test_a_file_is_not_taken_for_a_model_or_a_function(
     ):
         load_reward(spec)
     assert load_reward("my_reward.count")(completions=["a", "b"]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("spec", ["my_reward.py:count", "folder/my_reward.py:count", "./my_reward.py:count"])
+def test_a_function_of_a_file_is_named_as_one_of_a_module(spec: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        load_reward(spec)
+    assert caught.value.__cause__ is None
+    assert str(caught.value) == (
+        f"reward {spec!r} names a file, not a module: write my_reward:count or my_reward.count, and run in the folder "
+        "of the file."
+    )

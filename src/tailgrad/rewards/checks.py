@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 import math
+import re
 from typing import Any
 
 import torch
@@ -33,17 +34,19 @@ class _Checks:
         values = self.reward(**rollouts)
         return asyncio.run(_finish(values)) if inspect.isawaitable(values) else values
 
-    def _named(self, error: Exception, count: int) -> Exception:
-        """The error of a reward, by its name."""
+    def _named(self, error: Exception, given: dict[str, Any]) -> Exception:
+        """The error of a reward, by its name, and what to do; `given` is what it was called with."""
         if isinstance(error, RewardTimeoutError):
             return RewardTimeoutError(
-                f"reward {self.__name__!r} has not scored {count} rollouts within {self.timeout:g} seconds "
-                "(--reward_timeout). What was finished before stays; make the reward faster, or give it more time."
+                f"reward {self.__name__!r} has not scored {len(given['completions'])} rollouts within "
+                f"{self.timeout:g} seconds (--reward_timeout). What was finished before stays; make the reward faster, "
+                "or give it more time."
             )
-        return RuntimeError(
-            f"reward {self.__name__!r} raised {type(error).__name__}: {error}. "
-            "Return None for a rollout that cannot be scored."
-        )
+        remedy = "Return None for a rollout that cannot be scored."
+        refused = re.search(r"unexpected keyword argument '(\w+)'", str(error)) if isinstance(error, TypeError) else None
+        if refused and refused[1] in given:
+            remedy = "Take **columns: every reward is called with prompts, completions and the data's columns."
+        return RuntimeError(f"reward {self.__name__!r} raised {type(error).__name__}: {error}. {remedy}")
 
     def _checked(self, values: Any, count: int) -> list[float | None]:
         return [self._number(value, i) for i, value in enumerate(self._sequence(values, count))]
@@ -116,11 +119,12 @@ class CheckedReward(_Checks):
             RewardTimeoutError: The reward took longer than the timeout.
             ValueError: The reward returned another number of values, or a value that is not a finite number.
         """
-        call = functools.partial(self._call, prompts=prompts, completions=completions, **columns)
+        given = {"prompts": prompts, "completions": completions, **columns}
+        call = functools.partial(self._call, **given)
         try:
             values = call() if self.timeout is None else wait(in_thread(call), self.timeout)
         except Exception as error:
-            raise self._named(error, len(completions)) from error
+            raise self._named(error, given) from error
         return self._checked(values, len(completions))
 
 
@@ -143,7 +147,7 @@ class AsyncCheckedReward(_Checks):
                     raise RewardTimeoutError
                 values = answer.result()
         except Exception as error:
-            raise self._named(error, len(completions)) from error
+            raise self._named(error, given) from error
         return self._checked(values, len(completions))
 
 

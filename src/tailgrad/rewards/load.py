@@ -70,6 +70,12 @@ def names_function(spec: str) -> bool:
 
 def _check_names_no_file(spec: str) -> None:
     """Refuse the name of a Python file, or of a module in the current directory, in the place of a function in it."""
+    if within := re.fullmatch(r"(?:.*/)?([^/]+)\.py:(\w+)", spec):
+        module, function = within.groups()
+        raise ValueError(
+            f"reward {spec!r} names a file, not a module: write {module}:{function} or {module}.{function}, and run in "
+            "the folder of the file."
+        )
     file = Path(spec if spec.endswith(".py") else f"{spec}.py").expanduser()
     if not file.is_file() or Path(spec).is_dir():
         return
