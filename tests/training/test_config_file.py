@@ -136,3 +136,12 @@ def test_help_names_the_estimators(capsys) -> None:
     printed = capsys.readouterr().out
     assert "prefix_tea" in printed
     assert "--advantage_scaling" in printed
+
+
+def test_the_help_says_what_our_options_do_where_they_differ_from_trl(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "last: go on from the newest checkpoint that can be resumed exactly, or start anew if there" in printed
+    assert "Not directly used by" not in printed
+    assert "modules are also looked for in the current directory" in printed

@@ -26,7 +26,10 @@ class RewardOptions:
     """
 
     reward_funcs: str | Reward | Sequence[str | Reward] = option(
-        (), "package.module.function, or one of TRL's rewards by name; several are summed", group=_REWARDS
+        (),
+        "package.module.function (modules are also looked for in the current directory), or one of TRL's rewards by "
+        "name; several are summed",
+        group=_REWARDS,
     )
     reward_model_name_or_path: str | None = option(None, "reward model: hub name or local folder", group=_REWARDS)
     reward_weights: Sequence[float] | None = option(

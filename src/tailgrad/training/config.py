@@ -54,6 +54,11 @@ class TailGRPOConfig(GRPOConfig):
         f"{', '.join(name for name, row in ESTIMATORS.items() if row.takes_ratios)}, and a policy without dropout. Not "
         "unbiased, because the ratios in the loss are per token and clipped.",
     )
+    resume_from_checkpoint: str | None = option(
+        None,
+        "last: go on from the newest checkpoint that can be resumed exactly, or start anew if there is none; or the "
+        "path of a checkpoint.",
+    )
     save_at_steps: list[int] | None = option(
         None, "Save and keep checkpoints after these steps; of all others only the newest stays."
     )

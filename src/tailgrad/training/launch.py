@@ -21,6 +21,7 @@ from tailgrad.files import locked
 from tailgrad.models.loading import check_model_name, check_policy_weights, loading_errors, model_path
 from tailgrad.options import option, same_option
 from tailgrad.rewards import Reward, load_reward
+from tailgrad.rewards.load import TRL_REWARDS
 from tailgrad.rollouts.config import RewardOptions, model_options
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.data import train_and_test
@@ -39,6 +40,11 @@ class TrainArguments(GRPOScriptArguments):
     dataset_name: str | None = option(
         None,
         "Data set with the prompts: hub name, folder, or .jsonl, .json, .parquet or .csv file (also with .gz).",
+    )
+    reward_funcs: list[str] | None = option(
+        None,
+        "Reward functions as package.module.function; modules are also looked for in the current directory. Or one of "
+        f"TRL's rewards by name: {', '.join(TRL_REWARDS)}. Several are summed.",
     )
     prompt_column: str = option("prompt", "Column with the prompts: strings, or lists of messages.")
     reward_revision: str | None = same_option(RewardOptions, "reward_revision")
