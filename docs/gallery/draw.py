@@ -126,7 +126,7 @@ def draw_shapes(path: Path) -> None:
         axis.axhline(0, color="#BBBBBB", linewidth=0.8)
         axis.vlines(rewards[0], 0, values, color="#0072B2", linewidth=1)
         axis.plot(rewards[0], values, "o", color="#0072B2", markersize=4)
-        axis.set_title(entry.label, fontsize=9, loc="left")
+        axis.set_title(entry.label.replace(", ", "\n"), fontsize=9, loc="left")
         axis.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("reward")
     figure.supylabel("advantage")
