@@ -43,8 +43,8 @@ class _Checks:
                 "or give it more time."
             )
         remedy = "Return None for a rollout that cannot be scored."
-        refused = re.search(r"unexpected keyword argument '(\w+)'", str(error)) if isinstance(error, TypeError) else None
-        if refused and refused[1] in given:
+        refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if isinstance(error, TypeError) and refused and refused[1] in given:
             remedy = "Take **columns: every reward is called with prompts, completions and the data's columns."
         return RuntimeError(f"reward {self.__name__!r} raised {type(error).__name__}: {error}. {remedy}")
 
