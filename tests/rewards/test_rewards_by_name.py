@@ -118,7 +118,7 @@ def test_a_file_is_not_taken_for_a_model_or_a_function(
 
 @pytest.mark.parametrize("spec", ["my_reward.py:count", "folder/my_reward.py:count", "./my_reward.py:count"])
 def test_a_function_of_a_file_is_named_as_one_of_a_module(spec: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="names a file") as caught:
         load_reward(spec)
     assert caught.value.__cause__ is None
     assert str(caught.value) == (
