@@ -39,6 +39,23 @@ def test_type_checkers_see_every_public_name_of_the_estimators() -> None:
     assert seen == set(tailgrad.estimators.__all__)
 
 
+@pytest.mark.parametrize("name", ["rollouts", "rewards"])
+def test_type_checkers_see_the_names_that_a_room_loads_late_and_no_others(name: str) -> None:
+    """They skip what stands beside `if TYPE_CHECKING`, so that a wrong name is an error to them."""
+    room = importlib.import_module(f"tailgrad.{name}")
+    (branch,) = [node for node in ast.parse(Path(str(room.__file__)).read_text()).body if isinstance(node, ast.If)]
+    imports = [node for node in branch.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: node.module for node in imports for alias in node.names if alias.name == alias.asname}
+    assert homes == {public: f"tailgrad.{name}.{home}" for public, home in homes_of(branch).items()}
+    assert set(homes) == set(room.__all__)
+
+
+def homes_of(branch: ast.If) -> dict[str, str]:
+    """The module of each name that the branch beside loads late."""
+    (mapping,) = [node for one in branch.orelse for node in ast.walk(one) if isinstance(node, ast.Dict)]
+    return {public: home for home, names in ast.literal_eval(mapping).items() for public in names}
+
+
 def test_no_name_stands_for_two_things() -> None:
     names = [name for room in CORE for name in importlib.import_module(f"tailgrad.{room}").__all__]
     assert len(names) == len(set(names))

@@ -124,10 +124,12 @@ def test_a_large_table_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
         return bind("rloo")(table)
 
     whole = leave_two_out(estimate)(rewards)
+    over_batch = leave_two_out(bind("cat_bon", deploy_n=8))(rewards)
     monkeypatch.setattr(_groups, "_CPU_ENTRIES", 8 * 8 * 4)
     assert torch.equal(leave_two_out(estimate)(rewards), whole)
     assert calls == [80, 32, 32, 16]
-    assert leave_two_out(bind("cat_bon", deploy_n=8))(rewards).any(), "which looks at the whole batch"
+    assert torch.equal(leave_two_out(bind("cat_bon", deploy_n=8))(rewards), over_batch), "which sees the whole batch"
+    assert over_batch.any()
 
 
 def test_dtype_device_and_empty_tables() -> None:

@@ -67,7 +67,11 @@ def test_a_missing_key_is_named(write_grid, tmp_path: Path, name: str) -> None:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"seed": 0}, "has the unknown key 'seed'; known are results, work, policies"),
+    ({"zeal": 0}, "has the unknown key 'zeal'; known are results, work, policies"),
+    ({"seed": 0}, r"has the unknown key 'seed'; did you mean 'seeds'\?"),
+    ({"kl_weight": [0.1]}, "has the unknown key 'kl_weight'; known are results"),
+    ({"beta": [0.1]}, r"has the unknown key 'beta'; did you mean 'betas'\?"),
+    ({"model": "x"}, "has the unknown key 'model'; known are results"),
     ({"budgets": [[8, 16]]}, r"has the unknown key 'budgets'; did you mean 'm_and_n'\?"),
     ({"estimators": ["grpo", "te"]}, "unknown estimator 'te', did you mean 'tea'"),
     ({"estimators": ["grpo", "tea:k=4"]}, "tea takes no option 'k'"),

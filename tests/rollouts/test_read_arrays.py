@@ -82,7 +82,7 @@ def test_rewards_of_zero_and_one_are_read_where_they_are_no_count(n: int, tmp_pa
 def test_a_first_line_that_is_shorter_than_another_is_no_header(tmp_path: Path) -> None:
     rollouts = rollouts_of(tmp_path / "a.csv", "0,1\n1,0,1\n0\n")
     np.testing.assert_array_equal(rollouts.rewards, [[0, 1, np.nan], [1, 0, 1], [0, np.nan, np.nan]])
-    with pytest.raises(ValueError, match=r"its first line is 0,1, a header: remove it, .* or write them with a point"):
+    with pytest.raises(ValueError, match=r"its first line is 0,1, which looks like a header: .* with a point"):
         rollouts_of(tmp_path / "a.csv", "0,1\n1,0\n0\n")
 
 

@@ -113,8 +113,12 @@ def test_a_column_that_a_reward_needs_is_missed_before_the_policy_is_loaded(prom
     whole = prompts.add_column("answer", ["a"] * len(prompts)).add_column("rubric", ["b"] * len(prompts))
     data = {"train_dataset": whole, "eval_dataset": whole} | {lacks: whole.remove_columns("answer")}
     found = "needs 'answer', which is no column of the (training|evaluation) data; there is: .*rubric"
+    args = TailGRPOConfig(**options(eval_strategy="steps", eval_steps=1))
     with pytest.raises(ValueError, match=f"reward 'graded' {found}"):
-        TailGRPOTrainer("no/such-policy", graded, TailGRPOConfig(**options()), **data)
+        TailGRPOTrainer("no/such-policy", graded, args, **data)
+    made = data[lacks].with_transform(lambda rows: rows | {"answer": ["a"] * len(rows["prompt"])})
+    with pytest.raises(OSError, match=r"no/such-policy|connect"):  # what a function makes may have the column
+        TailGRPOTrainer("no/such-policy", graded, args, **data | {lacks: made})
 
 
 def test_what_trl_passes_needs_no_column(policy, prompts, options) -> None:

@@ -57,8 +57,9 @@ def test_a_file_that_is_no_text(tmp_path: Path, capsys) -> None:
 def test_no_file(tmp_path: Path, capsys) -> None:
     assert main(["train", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "there is no such file" in capsys.readouterr().err
-    assert main(["train", "--config"]) == 2
-    assert "--config names no file" in capsys.readouterr().err
+    for words in (["--config"], ["--config="]):
+        assert main(["train", *words]) == 2
+        assert "--config names no file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("spelling", [["--config", "{}"], ["--config={}"]])

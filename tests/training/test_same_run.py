@@ -97,6 +97,13 @@ def test_an_estimator_is_the_same_however_it_is_written() -> None:
     assert differences(then, grpo) == ([], [])
 
 
+def test_the_rollouts_of_a_step_are_compared_under_their_first_name_too() -> None:
+    old = record()
+    old["rollouts_a_step"] = old.pop("rollouts_per_step")
+    assert differences(old, record()) == ([], [])
+    assert differences(old, record(train_batch_size=32)) == (["rollouts_per_step was 16, is 32"], [])
+
+
 GONE = {"ddof": None, "prefix_sizes": None, "cyclic_shifts": None, "center": None}
 
 
@@ -109,6 +116,9 @@ GONE = {"ddof": None, "prefix_sizes": None, "cyclic_shifts": None, "center": Non
         ("prefix_tea", {"center": True}, "prefix_tea:center=true"),
         ("tea", {"ddof": 1}, "tea:ddof=1"),
         ("max_at_k:k=4", {"baseline": None}, "max_at_k:baseline=subset,k=4"),
+        ("qae", {"eps": 0.01}, "qae:eps=0.01"),
+        ("bon_rl", {"binary": False}, "bon_rl:binary=false"),
+        ("cat_bon", {"normalize": False}, "cat_bon:normalize=false"),
     ],
 )
 def test_what_an_estimator_of_the_first_version_did_and_todays_does_not_makes_another_run(
@@ -130,5 +140,12 @@ def test_options_that_went_and_stood_at_their_defaults_make_no_other_run() -> No
         assert differences(old, record(options={"estimator": name})) == ([], [])
     old["options"] |= {"estimator": "max_at_k", "k": 4, "baseline": None}
     assert differences(old, record(options={"estimator": "max_at_k:k=4,baseline=subset"})) == ([], [])
+    at_default = {"qae:eps=0.0001": "qae", "cat_bon:normalize=true": "cat_bon"}
+    for then, now in (at_default | {"tea:center=true,ddof=0": "tea:center=true"}).items():
+        old["options"] |= {"estimator": then}
+        assert differences(old, record(options={"estimator": now})) == ([], [])
+    old["options"] |= {"estimator": "qae:eps=0.01,quantile=0.3"}
+    words = "estimator was qae:eps=0.01,quantile=0.3, is qae:quantile=0.3"
+    assert differences(old, record(options={"estimator": "qae:quantile=0.3"})) == ([words], [])
     old["options"] |= {"estimator": "grpo", "ddof": 1}  # which took none
     assert differences(old, record(options={"estimator": "grpo"})) == ([], [])

@@ -4,27 +4,43 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tailgrad import __version__
 from tailgrad.cli.main import main
 from tailgrad.quickstart.task import build_prompts, verifier
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
+from tailgrad.training.record import card_of
 
 
 def test_the_model_card_names_the_estimator_and_cites_its_source_beside_that_of_grpo(policy, prompts, options) -> None:
-    args = TailGRPOConfig(**options(), estimator="max_at_k:k=4", deploy_n=64)
+    args = TailGRPOConfig(**options(), estimator="tea:tail_fraction=0.5", deploy_n=64)
     trainer = TailGRPOTrainer(str(policy), verifier, args, prompts)
     trainer.create_model_card(model_name="mine")
     card = Path(args.output_dir, "README.md").read_text()
     said = next(line for line in card.splitlines() if line.startswith("This model was trained with "))
-    assert "max_at_k:k=4" in said
+    assert "tea:tail_fraction=0.5" in said
     assert "best of 64" in said
     assert "DeepSeekMath" not in said, "which did not introduce it"
     cited = card.partition("## Citations")[2].partition("Cite TRL")[0]
     assert cited.index("@article{shao2024deepseekmath") < cited.index("@software{tailgrad")
     assert __version__ in cited
-    assert "PKPO, arXiv 2505.15201" in cited
+    assert "TEA, arXiv 2605.10716" in cited
     assert cited.count("{") == cited.count("}")
+
+
+@pytest.mark.parametrize(
+    ("estimator", "said"),
+    [
+        ("grpo", "GRPO"),
+        ("max_at_k:k=4", "GRPO with the advantages of max_at_k:k=4"),
+        ("tea", "GRPO with the advantages of tea for the best of 64"),
+    ],
+)
+def test_a_card_names_n_where_the_estimator_knows_it(estimator: str, said: str) -> None:
+    args = TailGRPOConfig(estimator=estimator, deploy_n=64, num_generations=16, report_to="none", use_cpu=True)
+    assert card_of(args)[0] == said
 
 
 def test_checkpoints_at_given_steps_are_kept(policy: Path, options: Any, tmp_path: Path) -> None:

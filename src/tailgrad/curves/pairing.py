@@ -150,7 +150,7 @@ def _check_sampling(first: Rollouts, other: Rollouts) -> None:
 
 
 def _refusal(first: Rollouts, other: Rollouts, name: str, ours: object, theirs: object) -> str:
-    option = SAMPLE_OPTIONS.get(name)
+    option = SAMPLE_OPTIONS.get(name) if first.sampling and other.sampling else None
     again = [
         f"{table.name!r} again with --{option} {value}"
         for table, value in ((other, ours), (first, theirs))

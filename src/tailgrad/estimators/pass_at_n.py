@@ -73,6 +73,9 @@ def pass_at_n(
         >>> pass_at_n(rewards, deploy_n=64, prior=(1.0, 9.0))
         tensor([[-0.5839,  1.7516, -0.5839, -0.5839],
                 [-0.1736,  0.1736,  0.1736, -0.1736]])
+
+    Reference:
+        Ours; pass@k for k up to m is that of arXiv 2508.10751.
     """
     steps = (0.0, 1.0) if levels is None else tuple(map(float, levels))
     _check_options(steps, prior)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,6 @@ import yaml
 from pydantic import ValidationError
 
 from tailgrad.grid.config import GridConfig
-from tailgrad.option_names import OF_OLD
 
 _OF_NAMES: Final = (*("results", "work", "policies", "rewards", "prompts", "estimators", "also_score", "reference"),)
 """Keys below which everything is text, whatever YAML would read it as."""
@@ -29,6 +29,14 @@ _ALLOWED: Final = {
     "invalid-json-value": "text, a number, true or false, or a list or mapping of these",
 }
 """What a value must be, by pydantic's name for the error; of numbers out of range pydantic says it well."""
+_OF_OLD: Final = {
+    "budgets": "m_and_n",
+    "kl_weights": "betas",
+    "choose_kl_weight": "choose_beta",
+    "test_prompts": "test_limit",
+    "prompts_a_step": "prompts_per_step",
+}
+"""What keys were called in version 0.1."""
 _TEXT: Final = "tag:yaml.org,2002:str"
 _NULL: Final = "tag:yaml.org,2002:null"
 _MERGE: Final = "tag:yaml.org,2002:merge"
@@ -56,8 +64,8 @@ def read_grid(path: str | Path, **changes: Any) -> GridConfig:
     known = {entry.name: entry for entry in fields(GridConfig) if entry.name != "folder"}
     for name in given:
         if name not in known:
-            new = " or ".join(map(repr, OF_OLD.get(name, ())))
-            hint = f"did you mean {new}?" if new else f"known are {', '.join(known)}."
+            meant = [_OF_OLD[name]] if name in _OF_OLD else get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {meant[0]!r}?" if meant else f"known are {', '.join(known)}."
             raise ValueError(f"grid {str(path)!r} has the unknown key {name!r}; {hint}")
     for name, entry in known.items():
         if entry.default is MISSING and entry.default_factory is MISSING and name not in given:

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from tailgrad.rewards.reward import reward_name as reward_name
     from tailgrad.rewards.reward_model import RewardModel as RewardModel
     from tailgrad.rewards.timeout import RewardTimeoutError as RewardTimeoutError
-
-__getattr__, __dir__, __all__ = lazily(
-    __name__,
-    {
-        "checks": ["CheckedReward", "checked", "checked_for_trl"],
-        "functions": ["WeightedSum", "import_reward"],
-        "load": ["load_reward"],
-        "reward": ["Reward", "reward_name"],
-        "reward_model": ["RewardModel"],
-        "timeout": ["RewardTimeoutError"],
-    },
-)
+else:
+    __getattr__, __dir__, __all__ = lazily(
+        __name__,
+        {
+            "checks": ["CheckedReward", "checked", "checked_for_trl"],
+            "functions": ["WeightedSum", "import_reward"],
+            "load": ["load_reward"],
+            "reward": ["Reward", "reward_name"],
+            "reward_model": ["RewardModel"],
+            "timeout": ["RewardTimeoutError"],
+        },
+    )

@@ -56,10 +56,11 @@ def is_async(reward: Reward) -> bool:
 
 
 def check_columns(reward: Reward, columns: Collection[str], what: str, given: Collection[str] = ARGUMENTS) -> None:
-    """Refuse a reward with an argument that nothing gives it: said here, before a model is loaded.
+    """Refuse a reward with an argument that nothing gives it: said here, before the policy is loaded.
 
     Args:
-        reward: A function; of what does not say its arguments nothing is known.
+        reward: A function; of what does not say its arguments nothing is known. Those of a wrapper count, and not those
+            of what it wraps.
         columns: The columns of the data that it is passed.
         what: What has the columns, in the error.
         given: What it is passed besides.
@@ -74,7 +75,7 @@ def check_columns(reward: Reward, columns: Collection[str], what: str, given: Co
         ValueError: reward '<lambda>' needs 'answer', which is no column of the data; there is: topic. Name the ...
     """
     try:
-        parameters = inspect.signature(reward).parameters.values()
+        parameters = inspect.signature(reward, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):  # some compiled functions
         return
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

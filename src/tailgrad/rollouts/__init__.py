@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from tailgrad.rollouts.sampling import sample as sample
     from tailgrad.rollouts.table import read_metadata as read_metadata
     from tailgrad.rollouts.table import write_table as write_table
-
-__getattr__, __dir__, __all__ = lazily(
-    __name__,
-    {
-        "config": ["SampleConfig", "ScoreConfig"],
-        "read": ["read_rollouts"],
-        "rescoring": ["rescore"],
-        "sampling": ["sample"],
-        "table": ["read_metadata", "write_table"],
-    },
-)
+else:
+    __getattr__, __dir__, __all__ = lazily(
+        __name__,
+        {
+            "config": ["SampleConfig", "ScoreConfig"],
+            "read": ["read_rollouts"],
+            "rescoring": ["rescore"],
+            "sampling": ["sample"],
+            "table": ["read_metadata", "write_table"],
+        },
+    )

@@ -53,7 +53,9 @@ class RewardOptions:
         group=_REWARD_MODELS,
     )
     reward_device: str | None = option(
-        None, "where a reward model runs: cpu, cuda, ... (default: where the policy does)", group=_REWARD_MODELS
+        None,
+        "where a reward model runs: cpu, cuda, ... (default: where the policy does; in training the GPU)",
+        group=_REWARD_MODELS,
     )
     reward_input_format: str | None = option(
         None,

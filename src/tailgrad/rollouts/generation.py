@@ -127,9 +127,10 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
     Raises:
         ValueError: An unknown setting was asked for, the training's record cannot be read, or as in `shaping`.
     """
-    record = read_record(config.model_name_or_path, config.model_revision)
-    trained = _trained_shaping(record, own)
     given = {name: value for name, value in config.shaping.items() if value is not None}
+    all_given = given.keys() >= set(_ALWAYS)
+    record = read_record(config.model_name_or_path, config.model_revision, warn=not all_given)
+    trained = _trained_shaping(record, own)
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
         known = ", ".join(sorted(KNOWN - REFUSED.keys()))
@@ -147,12 +148,13 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
     return now, template, trained
 
 
-def read_record(model: str, revision: str | None = None) -> dict[str, Any]:
+def read_record(model: str, revision: str | None = None, *, warn: bool = True) -> dict[str, Any]:
     """Return the record that tailgrad's trainer wrote beside a model; {} where there is none.
 
     Args:
         model: Hub name or local folder.
         revision: Branch, tag or commit of the hub.
+        warn: Warn where the hub is out of reach and never said whether there is one.
 
     Returns:
         The record.
@@ -161,7 +163,7 @@ def read_record(model: str, revision: str | None = None) -> dict[str, Any]:
         ValueError: The record cannot be read.
     """
     folder = Path(model).expanduser()
-    path = folder / TRAINING_RECORD if folder.is_dir() else _record_of_hub(model, revision)
+    path = folder / TRAINING_RECORD if folder.is_dir() else _record_of_hub(model, revision, warn)
     if path is None or not path.is_file():
         return {}
     try:
@@ -171,15 +173,15 @@ def read_record(model: str, revision: str | None = None) -> dict[str, Any]:
     return record
 
 
-def _record_of_hub(model: str, revision: str | None) -> Path | None:
-    """The record's file, fetched from the hub; None where the model has none. Warns where that cannot be told."""
+def _record_of_hub(model: str, revision: str | None, warn: bool) -> Path | None:
+    """The record's file, fetched from the hub; None where the model has none, or where that cannot be told."""
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(huggingface_hub.hf_hub_download(model, TRAINING_RECORD, revision=revision))
     except LocalEntryNotFoundError:  # the hub is out of reach; what it once said to have not, the cache knows
-        if huggingface_hub.try_to_load_from_cache(model, TRAINING_RECORD, revision=revision) is None:
+        if warn and huggingface_hub.try_to_load_from_cache(model, TRAINING_RECORD, revision=revision) is None:
             warnings.warn(
                 f"whether {model!r} was trained by tailgrad, and on responses of which settings, is not known: the hub "
                 f"is out of reach and {TRAINING_RECORD} was never asked for. What is not given is that of training's "

@@ -114,7 +114,8 @@ def _not_rewards(lines: list[list[str]]) -> str | None:
     if len(header) > 1 and not header[0] and _counts(header[1:]):
         return f"its first line is {','.join(header[:4])}, a header above a column with the index: {of_pandas}"
     if _counts(header) and len(header) == widest:
-        return f"its first line is {','.join(header[:4])}, a header: remove it, or {of_pandas}"
+        start = ",".join(header[:4])
+        return f"its first line is {start}, which looks like a header: remove it if it is one, or {of_pandas}"
     column = [cells[0] for cells in lines]
     if len(column) > 2 and widest > 1 and _counts(column):
         return f"its first column is {','.join(column[:3])}, ..., an index: {of_pandas}"

@@ -160,6 +160,7 @@ def _generation_of_vllm(args: Any) -> dict[str, Any]:
 
 def card_of(args: TailGRPOConfig) -> tuple[str, str]:
     """What a model card says of the method: its name, and whom to cite, as BibTeX."""
-    source = find_estimator(args.estimator_name).reference
-    name = f"GRPO with the advantages of {args.estimator} for the best of {args.deploy_n}"
-    return name, _CITATION.format(version=__version__, source=source)
+    row = find_estimator(args.estimator_name)
+    name = "GRPO" if args.estimator == "grpo" else f"GRPO with the advantages of {args.estimator}"
+    name += f" for the best of {args.deploy_n}" if row.takes_deploy_n else ""
+    return name, _CITATION.format(version=__version__, source=row.reference)

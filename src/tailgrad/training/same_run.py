@@ -66,8 +66,13 @@ falls along another schedule; an evaluation draws from the same random numbers."
 _GONE: Final[dict[str, dict[str, Any]]] = {
     "tea": {"ddof": 0},
     "prefix_tea": {"ddof": 0, "prefix_sizes": None, "cyclic_shifts": True, "center": False},
+    "qae": {"eps": 1e-4},
+    "bon_rl": {"binary": None},
+    "cat_bon": {"normalize": True},
 }
 """Options that estimators had in 0.1, with their defaults: a training with any other value is none of today's."""
+_OF_OLD: Final = {"rollouts_a_step": "rollouts_per_step"}
+"""What the record's keys were called in 0.1."""
 
 
 def run_record(
@@ -148,6 +153,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
         >>> differences(then, {"data": "b", "options": {"learning_rate": 2e-6, "max_steps": 20}})
         (['other data', 'learning_rate was 1e-06, is 2e-06'], ['max_steps was 10, is 20'])
     """
+    then = {_OF_OLD.get(key, key): value for key, value in then.items()}
     named = {"data": "other data", "model": "another policy to start from", "rewards": "other rewards"}
     another = [words for key, words in named.items() if _differ(then, now, key)]
     plain = [key for key in ("adapter", "processes", "rollouts_per_step") if _differ(then, now, key)]
@@ -160,12 +166,15 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
 
 def _spelled(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options with the estimator in a word; 0.1 wrote its options beside it, those left alone as None."""
-    name = str(options.get("estimator"))
-    if name not in ESTIMATORS:
-        return dict(options)
-    own = {option: options.get(option) for option in ESTIMATORS[name].options if option != "deploy_n"}
+    name, _, given = str(options.get("estimator")).partition(":")
     gone = _GONE.get(name, {})
-    own |= {option: options.get(option) for option in gone if options.get(option) != gone[option]}
+    if given or name not in ESTIMATORS:
+        plain = {spell_estimator("", {option: value}).removeprefix(":") for option, value in gone.items()}
+        kept = ",".join(word for word in given.split(",") if word not in plain)
+        return dict(options) | {"estimator": f"{name}:{kept}" if kept else name}
+    own = {option: options.get(option) for option in ESTIMATORS[name].options if option != "deploy_n"}
+    beside = {option: options.get(option) for option in gone}
+    own |= {option: value for option, value in beside.items() if value not in (None, gone[option])}
     if name == "max_at_k" and own["baseline"] is None:
         own["baseline"] = "subset"  # the default of 0.1
     return dict(options) | {"estimator": spell_estimator(name, own)}

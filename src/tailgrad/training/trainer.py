@@ -116,8 +116,9 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         """Lay the steps out before a model is loaded: refuse what cannot be, and say what does not act."""
         self.schedule = Schedule.of(config, train_dataset)
         check_schedule(self.schedule, config)
-        for rows, what in ((train_dataset, "the training data"), (eval_dataset, "the evaluation data")):
-            _check_columns(rewards, rows, what)
+        _check_columns(rewards, train_dataset, "the training data")
+        if config.eval_strategy != "no":
+            _check_columns(rewards, eval_dataset, "the evaluation data")
         _say_what_no_longer_acts(config)
         for words in (unused_prompts(self.schedule, config), _small_evaluation(config, self._smallest_group)):
             if words:
@@ -249,9 +250,12 @@ def _checked_all(rewards: Any, timeout: float | None) -> list[Any] | None:
 
 
 def _check_columns(rewards: Any, rows: Any, what: str) -> None:
-    """Refuse a function that needs a column which these rows lack; a stream, or several data sets, may not say."""
+    """Refuse a function that needs a column which these rows lack.
+
+    A stream, several data sets, and rows that a function makes when they are read may not say what they have.
+    """
     names = getattr(rows, "column_names", None)
-    if not isinstance(names, list):
+    if not isinstance(names, list) or getattr(rows, "format", {}).get("type") == "custom":
         return
     columns = [name for name in names if name not in RESERVED_COLUMNS]
     for reward in rewards if isinstance(rewards, list) else [rewards]:

@@ -1,0 +1,49 @@
+"""A reward that needs a column which the data lack is told from one that gets all it needs, whatever form it has."""
+
+import functools
+from typing import Any
+
+import pytest
+
+from tailgrad.rewards.reward import check_columns, reward_name
+
+
+class Judge:
+    """A callable object."""
+
+    def __call__(self, completions: list[str], answer: list[str], **columns: Any) -> list[float]:
+        return [1.0] * len(completions)
+
+
+async def later(completions: list[str], answer: list[str]) -> list[float]:
+    return [1.0] * len(completions)
+
+
+def exact(completions: list[str], answer: list[str]) -> list[float]:
+    return [float(text == right) for text, right in zip(completions, answer, strict=True)]
+
+
+@functools.wraps(exact)
+def gives_the_answer(completions: list[str], **columns: Any) -> list[float]:
+    return exact(completions, ["4"] * len(completions))
+
+
+NEEDS_NO_ANSWER = {
+    "what it wraps does": gives_the_answer,
+    "bound": functools.partial(exact, answer=["4"]),
+    "default": lambda completions, answer=None: [0.0],
+    "columns": lambda **columns: [0.0],
+    "builtin": len,
+}
+
+
+@pytest.mark.parametrize("reward", NEEDS_NO_ANSWER.values(), ids=NEEDS_NO_ANSWER)
+def test_a_reward_that_gets_all_it_needs_is_taken(reward: Any) -> None:
+    check_columns(reward, ["topic"], "the data")
+
+
+@pytest.mark.parametrize("reward", [exact, later, Judge(), functools.partial(exact, [])], ids=reward_name)
+def test_a_column_that_a_reward_needs_is_missed(reward: Any) -> None:
+    with pytest.raises(ValueError, match="needs 'answer', which is no column of the data; there is: topic"):
+        check_columns(reward, ["topic"], "the data")
+    check_columns(reward, ["answer"], "the data")
