@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -98,6 +99,20 @@ def test_an_interval_without_end_where_the_order_of_directions_hangs_on_one_prom
     found = break_even(point((0.75, 0.05), (0.69, 0.05), *others), point((0.7, 0.9)))
     assert math.isfinite(found.mean[0])
     assert (found.low[0], found.high[0]) == (0, math.inf)
+
+
+def test_never_is_said_where_the_interval_of_the_directions_carries_it_alone() -> None:
+    def cell(*own: tuple[float, float]) -> str:
+        return break_even_cell(break_even(point((0.6, 0.05), *own), point((0.7, 0.9))))
+
+    near = [(0.6 + move, 0.05) for move in (0.005, -0.005) * 4]
+    far = [(0.6 + move, 0.05) for move in (0.08, -0.08) * 4]  # 2.4 errors of 0.2 each
+    assert cell(*near) == "never"
+    assert cell(*far) == "unclear"
+    above = [(1.1, 0.05)] * 9  # both directions are noise above 1
+    assert break_even_cell(break_even(point(*above), point((1.1, 0.9)))) == "unclear"
+    alone = replace(point((0.6, 0.05)), left_out=np.empty((0, 4)))
+    assert break_even_cell(break_even(alone, replace(point((0.7, 0.9)), left_out=np.empty((0, 4))))) == "unknown"
 
 
 def test_prompts_that_disagree_beyond_all_floats_leave_the_interval_without_end() -> None:

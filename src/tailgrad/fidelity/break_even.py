@@ -32,7 +32,8 @@ def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
         B. It is below 1 where the estimator is ahead in every step, infinite where no step is large enough, and NaN
         where a direction or a signal to noise is unknown. Directions above 1, which noise can make, count as 1. The
         interval is a jackknife of log B over prompts. It goes from 0 to infinity if B is not finite and positive when
-        any one prompt is left out.
+        any one prompt is left out, or if B is infinite and the interval of d - d_r reaches 0. No interval with one
+        prompt.
 
     Examples:
         >>> from tailgrad.fidelity import gradient_fidelity
@@ -52,6 +53,9 @@ def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
     value = _crossing(own, other, prompts)
     without = _crossing(point.left_out[:, _USED], reference.left_out[:, _USED], prompts)
     low, high = _interval(float(value[0]), without)
+    if math.isinf(low):  # no prompts are enough as its direction is worse, if the interval of that ends below 0
+        gap = point.left_out[:, _USED[0]] - reference.left_out[:, _USED[0]]
+        low = low if (own - other)[0, 0] + _half_width(gap) < 0 else 0.0
     return Interval(value, np.array([low]), np.array([high]), np.array([prompts]))
 
 
@@ -75,11 +79,16 @@ def _interval(value: float, without: Float[np.ndarray, " P"]) -> tuple[float, fl
         return value, value
     if not (np.isfinite(every) & (every > 0)).all():
         return 0.0, math.inf
-    logs = np.log(without)
-    error = math.sqrt((prompts - 1) / prompts * float(((logs - logs.mean()) ** 2).sum()))
     with np.errstate(over="ignore"):
-        reach = float(np.exp(stdtrit(prompts - 1, (1 + CONFIDENCE) / 2) * error))  # infinite from a factor of e^709
+        reach = float(np.exp(_half_width(np.log(without))))  # infinite from a factor of e^709
     return value / reach, value * reach
+
+
+def _half_width(without: Float[np.ndarray, " P"]) -> float:
+    """Of the jackknife's interval, from the values without each prompt."""
+    prompts = len(without)
+    error = math.sqrt((prompts - 1) / prompts * float(((without - without.mean()) ** 2).sum()))
+    return float(stdtrit(prompts - 1, (1 + CONFIDENCE) / 2)) * error
 
 
 def break_even_cell(found: Interval) -> str:
@@ -90,7 +99,7 @@ def break_even_cell(found: Interval) -> str:
 
     Returns:
         "1" where every step is large enough, "never" where none is, "unclear" where the interval has no end, "unknown"
-        where nothing is known.
+        where nothing is known, or "never" has no interval.
 
     Examples:
         >>> def cell(*values):
@@ -106,7 +115,7 @@ def break_even_cell(found: Interval) -> str:
     if low == 0 and math.isinf(high):
         return "unclear"
     if math.isinf(value):
-        return "never"
+        return "unknown" if math.isnan(low) else "never"
     if value < 1:
         return "1"
     digits = [_two_digits(number) for number in (value, low, high)]

@@ -11,6 +11,7 @@ import numpy as np
 from tailgrad.display.cells import aligned, decimals_of, interval_cell, interval_numbers, without_nan
 from tailgrad.display.style import COLOURS, LINES, drawing
 from tailgrad.estimators import ESTIMATORS
+from tailgrad.fidelity.advice import advice, direction_of_the_mean, hardly_agree
 from tailgrad.fidelity.break_even import break_even, break_even_cell
 from tailgrad.fidelity.measure import Fidelity, FidelityPoint
 from tailgrad.statistics.intervals import CONFIDENCE, RESAMPLES
@@ -82,14 +83,18 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
     unit = "prompt" if fidelity.prompts == 1 else "prompts"
     parts = [
         f"Gradient fidelity: {fidelity.prompts} {unit}, pool of {fidelity.n} responses per prompt "
-        f"[{CONFIDENCE:.0%} interval]"
+        f"[{CONFIDENCE:.0%} interval]",
+        *direction_of_the_mean(fidelity),
     ]
     for deploy_n, cosine in fidelity.truth_agreement.items():
         parts += [
             f"N = {deploy_n} (the truths of the two halves of the pool have cosine {cosine:.2f})",
-            _table([point for point in fidelity.points if point.deploy_n == deploy_n]),
+            _table(
+                [point for point in fidelity.points if point.deploy_n == deploy_n],
+                has_truth=not hardly_agree(fidelity, deploy_n),
+            ),
         ]
-    parts += _advice(fidelity)
+    parts += advice(fidelity)
     parts += [
         "direction: cosine of the expected gradient with that of V_N. step: the same of one step's gradient "
         f"({fidelity.prompts} {unit}, one group each). norm ratio: norm of the expected gradient over that of V_N. "
@@ -102,30 +107,7 @@ def fidelity_markdown(fidelity: Fidelity) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _advice(fidelity: Fidelity) -> list[str]:
-    """What to do where noise leaves nothing of a direction.
-
-    The squared noise of the truth over its signal is about 1 / cosine - 1 and falls as 1 / n: asked for are as many
-    responses as bring it to 1, within 4 and 16 times what there is, as the cosine is noisy itself.
-    """
-    told = []
-    for deploy_n, cosine in fidelity.truth_agreement.items():
-        points = [point for point in fidelity.points if point.deploy_n == deploy_n]
-        if not any(np.isnan(point.measures["direction"].mean[0]) for point in points):
-            continue
-        if np.isnan(cosine):
-            why = "in half of the pool no prompt has responses with different rewards. Take other prompts or rewards."
-        else:
-            times = 2 ** math.ceil(math.log2(min(max(1 / max(cosine, 1 / 17) - 1, 4), 16)))
-            why = (
-                f"{fidelity.n} responses per prompt are too few to tell the gradient from its noise. Sample "
-                f"at least {times * fidelity.n} per prompt ({times} times as many), or more prompts."
-            )
-        told.append(f"Unknown at N = {deploy_n}: {why}")
-    return told
-
-
-def _table(points: Sequence[FidelityPoint]) -> str:
+def _table(points: Sequence[FidelityPoint], *, has_truth: bool) -> str:
     decimals = {key: decimals_of([point.measures[key] for point in points]) for key in _HEADINGS}
     names = {point.estimator for point in points}
     mean = next((name for name, row in ESTIMATORS.items() if row.follows_mean and name in names), None)
@@ -134,7 +116,8 @@ def _table(points: Sequence[FidelityPoint]) -> str:
     for point in points:
         cells = [interval_cell(point.measures[key], 0, decimals[key]) for key in _HEADINGS]
         if mean:
-            cells.append("" if point.estimator == mean else break_even_cell(break_even(point, references[point.m])))
+            cell = break_even_cell(break_even(point, references[point.m])) if has_truth else "unknown"
+            cells.append("" if point.estimator == mean else cell)
         rows.append([str(point.m), point.estimator, *cells])
     return aligned(rows)
 
