@@ -68,9 +68,9 @@ def test_the_rate_of_a_resumed_job_counts_from_where_it_goes_on(job, capsys: pyt
     run_side_by_side(jobs, processes=2)
     shown = capsys.readouterr().err
     for total, words in (("1000", ", reward 0.5, best-of-N forecast 1.25"), ("999", "")):
-        rates = re.findall(rf"901/{total} \[.*?, +([\d.]+)(s/it|it/s){words}\]", shown)
-        assert rates
-        assert all(unit == "s/it" or float(value) < 50 for value, unit in rates)  # not 900 in a second
+        rates = re.findall(rf"901/{total} \[.*?, +([\d.?]+)(s/it|it/s){words}\]", shown)
+        assert rates  # "?" where a busy machine saw both events at once
+        assert all(unit == "s/it" or value == "?" or float(value) < 50 for value, unit in rates)  # not 900 in a second
 
 
 def test_a_bar_shows_the_events_of_this_attempt(job, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,8 +42,8 @@ def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
         >>> scores = np.stack([rewards, rewards**2 - 1], axis=2)  # of a Gaussian policy: mean and log deviation
         >>> asked = {"estimators": ["dr_grpo", "tea"], "m": [16], "deploy_n": [128]}
         >>> mean, tail = gradient_fidelity(rewards, scores, **asked).points
-        >>> break_even(tail, mean).mean[0] < 1, break_even(mean, tail).mean[0]
-        (np.True_, np.float64(inf))
+        >>> bool(break_even(tail, mean).mean[0] < 1), float(break_even(mean, tail).mean[0])
+        (True, inf)
 
     Reference:
         Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9(3).
