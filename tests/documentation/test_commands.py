@@ -15,6 +15,7 @@ from pages import PAGES, ROOT, Block, blocks_of, save_models, save_prompts
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 TRAIN_PROMPTS = ["name a prime", "name the sea", "the old sea", "a blue sea"]
+TRAIN_PROMPTS += ["seven two", "a name", "the blue prime", "old three"]  # a step of the pages takes eight
 TEST_PROMPTS = ["two three", "seven", "a prime"]
 
 # What stands in the folder before a page is tried: the names that its blocks use and do not make themselves.
