@@ -64,7 +64,7 @@ def our_row() -> dict[str, Any]:
             r"row 0 (counted from 0) has '3.5' as its 'response_index'; it must be a",
         ),
         ("a.csv", "prompt,reward\n\xe9,1\n".encode("latin-1"), "cannot be read: 'utf-8' codec"),
-        ("a.csv", "0,1,2\n.5,.2,.1\n", "its first line is 0,1,2, a header: remove it"),
+        ("a.csv", "0,1,2\n.5,.2,.1\n", "its first line is 0,1,2, which looks like a header: remove it"),
         ("a.csv", "0.5,1\n1,x\n", r"row 1 (counted from 0) has 'x' as its 'reward'"),
         ("a.csv", "0.5,1\n1,inf\n", "has an infinity"),
         ("a.jsonl", '{"prompt": "a", "reward": "1"}\n', r"row 0 (counted from 0) has '1' as its 'reward'; it must"),
