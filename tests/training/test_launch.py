@@ -151,8 +151,10 @@ def options_without_batch(config: list[str], tmp_path: Path) -> list[str]:
     return config
 
 
-def test_without_a_batch_option_any_number_of_generations_trains(config, tmp_path: Path) -> None:
+def test_without_a_batch_option_any_number_of_generations_trains(config, tmp_path: Path, capsys) -> None:
     assert main(options_without_batch(config(num_generations=16, estimator="max_at_k:k=4"), tmp_path)) == 0
+    said = "A step takes 1 prompt with 16 rollouts each. --gradient_accumulation_steps takes more.\n"
+    assert said in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "tailgrad_training.json").read_text())["num_generations"] == 16
 
 

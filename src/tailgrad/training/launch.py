@@ -28,6 +28,7 @@ from tailgrad.training.data import train_and_test
 from tailgrad.training.parser import TrainParser
 from tailgrad.training.progress import TrainingEvents
 from tailgrad.training.prompts import load_split
+from tailgrad.training.record import rollouts_per_step
 from tailgrad.training.resume import resolve_resume, step_of
 from tailgrad.training.schedule import Schedule, check_schedule
 from tailgrad.training.trainer import TailGRPOTrainer
@@ -96,6 +97,7 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
     checkpoint = resolve_resume(config.resume_from_checkpoint, config, schedule)
     rewards = load_rewards(script, reward_names, config.trust_remote_code)
     trainer = _trainer(policy, rewards, config, model, train_rows, eval_rows)
+    trainer.accelerator.print(_size_of_step(config))
     if checkpoint:
         trainer.accelerator.print(_resumption(step_of(checkpoint), schedule.total))
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -165,6 +167,14 @@ def _checked_policy(name: str | None, revision: str | None, trust_remote_code: b
     path = model_path(name)
     check_policy_weights(path, "policy", revision=revision, trust_remote_code=trust_remote_code)
     return path
+
+
+def _size_of_step(config: TailGRPOConfig) -> str:
+    """How many prompts a step takes; few are the default, and make it noisy."""
+    m = config.num_generations
+    prompts = rollouts_per_step(config) / m
+    more = "" if prompts >= 8 else " --gradient_accumulation_steps takes more."
+    return f"A step takes {prompts:g} prompt{'' if prompts == 1 else 's'} with {m} rollouts each.{more}"
 
 
 def _resumption(step: int, last: int) -> str:
