@@ -65,6 +65,10 @@ def seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return take
 
 
+def words_of(options: dict[str, Any]) -> list[str]:
+    return [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+
+
 def train_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[str]:
     options = {
         "model_name_or_path": policy,
@@ -79,8 +83,7 @@ def train_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[str
         "save_strategy": "no",
         "estimator": "grpo",
     }
-    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    return ["train", *words, "--use_cpu", "--bf16", "false", "--gradient_checkpointing", "false", *more]
+    return ["train", *words_of(options), "--use_cpu", "--bf16", "false", "--gradient_checkpointing", "false", *more]
 
 
 def sample_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[str]:
@@ -91,5 +94,4 @@ def sample_arguments(policy: Path, data: Path, out: Path, *more: str) -> list[st
         "out": out / "table.parquet",
         "n": 2,
     }
-    words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    return ["sample", *words, "--max_completion_length", "4", *more]
+    return ["sample", *words_of(options), "--max_completion_length", "4", *more]

@@ -59,11 +59,11 @@ class OptionParser(argparse.ArgumentParser, Generic[Config]):
     """
 
     def __init__(self, command: str, description: str, config: type[Config], *, takes_file: bool = True) -> None:
-        words = f"{_needed(config)}[--config FILE.yaml] [options, which override the file's]"
+        hints, groups = get_type_hints(config), dict[str | None, Any]({None: self})
+        words = f"{_needed(config, hints)}[--config FILE.yaml] [options, which override the file's]"
         usage = f"tailgrad {command} {words}" if takes_file else None
         super().__init__(prog=f"tailgrad {command}", usage=usage, description=description, allow_abbrev=False)
         self.command, self.config, self.takes_file = command, config, takes_file
-        hints, groups = get_type_hints(config), dict[str | None, Any]({None: self})
         for entry in _options_of(config):
             title = entry.metadata.get("group")
             if title not in groups:
@@ -105,15 +105,17 @@ def _options_of(config: type) -> list[Field[Any]]:
     return [entry for entry in fields(config) if "help" in entry.metadata]
 
 
-def _needed(config: type) -> str:
+def _needed(config: type, hints: Mapping[str, Any]) -> str:
     """What must be given, on the command line or in the file: first what has no name."""
-    words = {True: "", False: ""}
+    unnamed, named = "", ""
     for entry in _options_of(config):
-        unnamed, name = "positional" in entry.metadata, entry.metadata.get("metavar", entry.name.upper())
-        several = f" [{name} ...]" if _kind(get_type_hints(config)[entry.name])[1] else ""
-        if unnamed or entry.default is entry.default_factory is MISSING:
-            words[unnamed] += f"{'' if unnamed else f'--{entry.name} '}{name}{several} "
-    return words[True] + words[False]
+        name = entry.metadata.get("metavar", entry.name.upper())
+        name += f" [{name} ...] " if _kind(hints[entry.name])[1] else " "
+        if "positional" in entry.metadata:
+            unnamed += name
+        elif entry.default is entry.default_factory is MISSING:
+            named += f"--{entry.name} {name}"
+    return unnamed + named
 
 
 def _add(group: Any, entry: Field[Any], hint: Any) -> None:

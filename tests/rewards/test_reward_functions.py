@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tailgrad.rewards import (
-    RewardTimeoutError,
-    WeightedSum,
-    checked,
-    checked_for_trl,
-)
+from tailgrad.rewards import RewardTimeoutError, WeightedSum, checked, checked_for_trl
 from tailgrad.rewards.reward import is_async
 
 

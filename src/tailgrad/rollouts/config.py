@@ -165,7 +165,7 @@ class SampleConfig(RewardOptions):
         for name, (allowed, words) in _IN_RANGE.items():
             value = self.shaping[name]  # also where generation_kwargs has it
             if value is not None and not (isinstance(value, int | float) and allowed(value)):
-                given_as = name if name in self.generation_kwargs else _OPTIONS.get(name, name)
+                given_as = name if name in self.generation_kwargs else OPTION_OF.get(name, name)
                 raise ValueError(f"{given_as} is {value!r}; it must be {words}.")
 
 
@@ -177,7 +177,7 @@ _IN_RANGE: Final[dict[str, tuple[Callable[[float], bool], str]]] = {
 }
 """Which values of what shapes a response can be sampled with."""
 
-_OPTIONS: Final = {"max_new_tokens": "max_completion_length"}
+OPTION_OF: Final = {"max_new_tokens": "max_completion_length"}
 """Options whose name is TRL's and not that of transformers' setting."""
 
 

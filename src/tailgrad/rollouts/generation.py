@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.config import OPTION_OF, SampleConfig
 
 TRAINING_RECORD: Final = "tailgrad_training.json"
 """Written by tailgrad's trainer beside a model: how it was trained and what shaped its responses."""
@@ -199,7 +199,7 @@ def _trained_shaping(record: Mapping[str, Any], own: Mapping[str, Any]) -> dict[
         return None
     if "generation" in record:
         return dict(record["generation"])
-    names = {**dict(zip(_ALWAYS, _ALWAYS, strict=True)), "max_new_tokens": "max_completion_length"}
+    names = {name: OPTION_OF.get(name, name) for name in _ALWAYS}
     return shaping(own, TRAINING_DEFAULTS | {name: record[old] for name, old in names.items() if old in record})
 
 

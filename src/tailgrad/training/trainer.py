@@ -250,12 +250,9 @@ def _checked_all(rewards: Any, timeout: float | None) -> list[Any] | None:
 
 
 def _check_columns(rewards: Any, rows: Any, what: str) -> None:
-    """Refuse a function that needs a column which these rows lack.
-
-    A stream, several data sets, and rows that a function makes when they are read may not say what they have.
-    """
+    """Refuse a function that needs a column which these rows lack, where they say what they have."""
     names = getattr(rows, "column_names", None)
-    if not isinstance(names, list) or getattr(rows, "format", {}).get("type") == "custom":
+    if not isinstance(names, list) or getattr(rows, "format", {}).get("type") == "custom":  # made when they are read
         return
     columns = [name for name in names if name not in RESERVED_COLUMNS]
     for reward in rewards if isinstance(rewards, list) else [rewards]:
