@@ -41,6 +41,8 @@ _TAILS = [
     ("shapes.py", "torch.digamma(scored.to(torch.float64) + 1)", "torch.digamma(scored.to(torch.float64))", "shapes"),
     ("forecasts.py", "(smaller + 1 - k)", "(smaller - k)", "forecasts"),
     ("forecasts.py", "squares * (n - 1) / n", "squares / n", "forecasts"),
+    ("pareto.py", "((size - 1) * total - 2 * ranked)", "(size * total - 2 * ranked)", "pareto"),
+    ("pareto.py", "ranked - rank * excess - below", "ranked - rank * excess", "pareto"),
     ("gaussianity.py", "(ranks - 0.375) / (n + 0.25)", "ranks / (n + 1)", "gaussianity"),
 ]
 

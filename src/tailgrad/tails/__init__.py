@@ -15,6 +15,7 @@ from tailgrad.tails.forecasts import (
     tail_forecast,
 )
 from tailgrad.tails.gaussianity import UpperTailQQ, upper_tail_qq
+from tailgrad.tails.pareto import ParetoTail, pareto_tail
 from tailgrad.tails.shapes import (
     TAIL_SHAPES,
     FittedTail,
@@ -30,6 +31,7 @@ __all__ = [
     "FittedTail",
     "GaussianTail",
     "Influence",
+    "ParetoTail",
     "TailShape",
     "TailStatistics",
     "UpperTail",
@@ -44,6 +46,7 @@ __all__ = [
     "influence_on_mean_and_std",
     "max_at_k_forecast",
     "mean_and_std",
+    "pareto_tail",
     "standard_error",
     "tail_forecast",
     "tail_size",

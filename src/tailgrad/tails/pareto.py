@@ -1,0 +1,163 @@
+"""The generalised Pareto shape of the upper tail: one number that tells a bounded, an exponential and a heavy tail."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tailgrad.tails.constants import check_tail_fraction
+from tailgrad.tails.statistics import tail_size
+from tailgrad.types import Rewards, check_rewards
+
+_LEAST_UNIT = 0.1
+"""The unit of a prompt is at least this share of its mean excess, so that no prompt decides the pooled shape alone."""
+
+
+class ParetoTail(NamedTuple):
+    """The generalised Pareto distribution fitted to the k largest of n rewards of each prompt.
+
+    The excesses e over the threshold have P(e > x) = (1 + xi x / scale)^(-1 / xi), exp(-x / scale) for xi = 0.
+    """
+
+    shape: float
+    """xi, pooled over prompts: -1 is uniform, 0 exponential, above 0 heavier; NaN where no prompt's tail has spread."""
+    shape_error: float
+    """Its standard error, from leaving out one prompt at a time; of one prompt alone, its `prompt_shape_error`."""
+    threshold: Float[Tensor, " P"]
+    """u, the (k+1)-th largest reward, which is not part of the tail; NaN where k < 2, as all below."""
+    mean_excess: Float[Tensor, " P"]
+    """Mean of the k rewards above it, minus u; 0 where all equal it."""
+    scale: Float[Tensor, " P"]
+    """mean_excess (1 - shape), the scale that goes with the pooled shape."""
+    prompt_shape: Float[Tensor, " P"]
+    """xi of each prompt alone; NaN also where its excesses are equal."""
+    prompt_shape_error: Float[Tensor, " P"]
+    """Its standard error, from leaving out one excess at a time; NaN also where k < 3."""
+    size: Int[Tensor, " P"]
+    """k."""
+    scored: Int[Tensor, " P"]
+    """n."""
+
+
+def pareto_tail(rewards: Rewards, *, tail_fraction: float = 0.25) -> ParetoTail:
+    """Fit a generalised Pareto distribution to the upper tail of each prompt, with one shape for all of them.
+
+    Far enough up, the excesses of nearly every distribution over a threshold are generalised Pareto (Pickands). The
+    threshold is the (k+1)-th largest reward, with k = ceil(alpha n) and at most n - 1. With the mean excess b0 and
+    b1 = E[e F(e)] (unbiased, from the ranks), lambda = 2 b1 - b0 is half the mean difference of two excesses, and
+
+        xi = 2 - b0 / lambda.
+
+    The pooled shape divides the sum of b0 over prompts by that of lambda, each in units of its prompt's spread below
+    the threshold, u - median of the rewards that are not in the tail. Given u this spread is independent of the
+    excesses, so that both sums are right on average, whatever k is. With 64 prompts the bias is below 0.01 for xi
+    from -1 to 0.3, at n = 32 and alpha = 0.25 (0.12 at xi = -1 and -0.08 at 0.3 if each prompt is divided by its mean
+    excess). The shape of one prompt is biased: at k = 8 by -0.1 to -0.2, at k = 32 by -0.02 to -0.06. The t interval
+    with k - 1 degrees of freedom from its standard error covers in 93% to 98%.
+
+    The moments are finite for xi < 1 and the errors for xi < 1/2; a heavier tail is estimated too low. Ties in the tail
+    make it look shorter or longer than it is. With alpha = 1 no reward lies below, and the mean excess is the unit.
+
+    Args:
+        rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
+        tail_fraction: alpha in (0, 1], the share of the group in the tail.
+
+    Returns:
+        Two floats, then tensors `[P]`, in float64.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor.
+        ValueError: If the rewards are malformed, or `tail_fraction` lies outside (0, 1].
+
+    Examples:
+        >>> exponential = torch.empty(64, 256, dtype=torch.float64).exponential_(generator=torch.manual_seed(0))
+        >>> fit = pareto_tail(exponential)
+        >>> abs(fit.shape) < 0.05, fit.shape_error < 0.03, fit.size[0].item()
+        (True, True, 64)
+
+    Reference:
+        Hosking and Wallis (1987), Parameter and quantile estimation for the generalized Pareto distribution,
+        Technometrics 29(3): probability-weighted moments.
+    """
+    check_rewards(rewards)
+    check_tail_fraction(tail_fraction)
+    values = rewards.detach().to(torch.float64)
+    scored = (~torch.isnan(values)).sum(dim=1, keepdim=True)
+    size = torch.minimum(tail_size(scored, tail_fraction), scored - 1).clamp(min=0)
+    descending = values.nan_to_num(nan=-math.inf).sort(dim=1, descending=True).values
+    threshold = descending.gather(1, size).where(size >= 2, math.nan)
+    longest = int(size.max()) if size.numel() else 0
+    inside = torch.arange(longest, device=values.device) < size
+    excess = (descending[:, :longest] - threshold).where(inside, 0.0)
+    mean, half_difference = _moments(excess, size)
+    prompt_shape = _shape(mean, half_difference)
+    error = _error_over_rollouts(excess, size, inside)
+    unit = torch.maximum(_spread_below(descending, threshold, size, scored), _LEAST_UNIT * mean)
+    shape, shape_error = _pooled(mean / unit, half_difference / unit, half_difference > 0)
+    if int((half_difference > 0).sum()) == 1:
+        shape_error = float(error[half_difference > 0])
+    columns = (threshold, mean, mean * (1 - shape), prompt_shape, error, size, scored)
+    return ParetoTail(shape, shape_error, *(column.squeeze(1) for column in columns))
+
+
+def _moments(
+    excess: Float[Tensor, "P K"], size: Int[Tensor, "P 1"]
+) -> tuple[Float[Tensor, "P 1"], Float[Tensor, "P 1"]]:
+    """Mean, and half the mean difference of two, of the k excesses of each prompt in descending order, then zeros."""
+    rank = torch.arange(excess.shape[1], device=excess.device)
+    total, ranked = excess.sum(dim=1, keepdim=True), (rank * excess).sum(dim=1, keepdim=True)
+    mean = (total / size).where(size >= 2, math.nan)
+    return mean, _half_difference(total, ranked, size)
+
+
+def _half_difference(
+    total: Float[Tensor, "P K"], ranked: Float[Tensor, "P K"], size: Int[Tensor, "P 1"]
+) -> Float[Tensor, "P K"]:
+    """Sum over i < j of (e_i - e_j) / (k (k - 1)), from the sum of the excesses and that of rank times excess."""
+    difference = ((size - 1) * total - 2 * ranked) / (size * (size - 1))
+    rounding = torch.finfo(total.dtype).eps * size * total  # what equal excesses may leave
+    return difference.where(difference * size > rounding, 0.0).where(size >= 2, math.nan)
+
+
+def _shape(mean: Float[Tensor, "P K"], half_difference: Float[Tensor, "P K"]) -> Float[Tensor, "P K"]:
+    return (2 - mean / half_difference).where(half_difference > 0, math.nan)
+
+
+def _error_over_rollouts(
+    excess: Float[Tensor, "P K"], size: Int[Tensor, "P 1"], inside: Bool[Tensor, "P K"]
+) -> Float[Tensor, "P 1"]:
+    """Jackknife error of each prompt's shape; without excess j those below it move up by one rank."""
+    rank = torch.arange(excess.shape[1], device=excess.device)
+    total, ranked = excess.sum(dim=1, keepdim=True), (rank * excess).sum(dim=1, keepdim=True)
+    below = total - excess.cumsum(dim=1)
+    left_total, left_ranked = total - excess, ranked - rank * excess - below
+    shapes = _shape(left_total / (size - 1), _half_difference(left_total, left_ranked, size - 1))
+    deviations = shapes - shapes.where(inside, 0.0).sum(dim=1, keepdim=True) / size
+    return ((size - 1) / size * (deviations**2).where(inside, 0.0).sum(dim=1, keepdim=True)).sqrt()
+
+
+def _spread_below(
+    descending: Float[Tensor, "P M"], threshold: Float[Tensor, "P 1"], size: Int[Tensor, "P 1"], scored: Tensor
+) -> Float[Tensor, "P 1"]:
+    """The threshold minus the median of the rewards that are not in the tail."""
+    middle = (size + scored - 1) / 2
+    places = (middle.floor().long(), middle.ceil().long())
+    low, high = (descending.gather(1, place.clamp(min=0)) for place in places)
+    return threshold - (low + high) / 2
+
+
+def _pooled(
+    means: Float[Tensor, "P 1"], half_differences: Float[Tensor, "P 1"], has_spread: Bool[Tensor, "P 1"]
+) -> tuple[float, float]:
+    """The shape of all prompts together, and its jackknife error over prompts."""
+    means, half_differences = means[has_spread], half_differences[has_spread]
+    if not len(means):
+        return math.nan, math.nan
+    shape = 2 - means.sum() / half_differences.sum()
+    prompts = len(means)
+    if prompts == 1:
+        return float(shape), math.nan
+    without = 2 - (means.sum() - means) / (half_differences.sum() - half_differences)
+    return float(shape), math.sqrt((prompts - 1) / prompts * float(((without - without.mean()) ** 2).sum()))
