@@ -74,6 +74,7 @@ _ESTIMATORS = [
     ("qae.py", "relative - ascending.gather(1, rank)", "relative", "peers"),
     ("ragged.py", "* (size[group].to(advantages.dtype) / columns)", "", "ragged"),
     ("batch.py", "mean_square.sqrt()", "mean_square", "batch"),
+    ("batch.py", "min(rewards.shape[1], math.floor(deploy_n))", "rewards.shape[1]", "batch"),
     ("batch.py", "rewards_per_func * weights", "rewards_per_func / weights", "batch"),
 ]
 

@@ -4,7 +4,8 @@ Who starts a command names the file in the environment variable TAILGRAD_EVENTS.
 
 - `progress`: `done` of `total`, from the progress bar of sampling, scoring, gradients and fits;
 - `start`: a training begins after `step` steps (0, or the checkpoint that it goes on from);
-- `step`: a training has taken `step` steps, with `reward`, `forecast` and `kl` where they were logged;
+- `step`: a training has taken `step` steps, with `reward`, `best` (of `best_of` rollouts), `forecast` (of the best of
+  `deploy_n`) and `kl` where they were logged;
 - `end`: a training has ended, after `seconds`.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,30 @@ def emit(kind: str, **fields: Any) -> None:
     line = json.dumps({"kind": kind, **fields}, default=float) + "\n"
     with open(path, "ab", buffering=0) as file:  # one write at the end of the file: events of two processes do not mix
         file.write(line.encode())
+
+
+def words_of(event: Mapping[str, Any]) -> str:
+    """Return what a training told of a step, as its progress line shows it.
+
+    Args:
+        event: A `step` event.
+
+    Returns:
+        Such as "reward 0.31, best of 16 0.62, best of 128 forecast 0.71, KL 0.02"; empty where it told no reward.
+
+    Examples:
+        >>> words_of({"kind": "step", "step": 3, "reward": 0.312345, "best": 0.5, "best_of": 16, "forecast": None})
+        'reward 0.3123, best of 16 0.5'
+    """
+    if event.get("reward") is None:
+        return ""
+    shown = {
+        "reward": "reward",
+        "best": f"best of {event.get('best_of', 'm')}",
+        "forecast": f"best of {event.get('deploy_n', 'N')} forecast",
+        "kl": "KL",
+    }
+    return ", ".join(f"{words} {event[name]:.4g}" for name, words in shown.items() if event.get(name) is not None)
 
 
 @contextmanager

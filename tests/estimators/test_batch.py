@@ -112,6 +112,19 @@ def test_metrics_by_hand() -> None:
     # c_2 = 1 / sqrt(pi); at alpha = 1/2, lambda = sqrt(2 / pi) and kappa = sqrt(1 - 2 / pi).
     coefficient = (1 / math.sqrt(math.pi) - math.sqrt(2 / math.pi)) / math.sqrt(1 - 2 / math.pi)
     assert metrics["tail/forecast_best_of_2"] == pytest.approx(((4 + coefficient) + 2) / 2)
+    # The larger of two of 0, 1, 3, 5: 1 + 3 + 5 + 3 + 5 + 5 over 6 pairs; of three scored rewards all are 2.
+    assert metrics["tail/best_of_2"] == pytest.approx((22 / 6 + 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("deploy_n", "k", "best"), [(128, 4, 5.0), (1e9, 4, 5.0), (4, 4, 5.0), (3.5, 3, 4.5), (1, 1, 2.25)]
+)
+def test_the_best_of_a_group_is_of_no_more_than_it_holds(deploy_n: float, k: int, best: float) -> None:
+    """Of three of 0, 1, 3, 5 the largest is 5 in three cases and 3 in one. The other group has but three scored."""
+    rewards = torch.tensor([[0.0, 1.0, 3.0, 5.0], [7.0, 7.0, 7.0, NAN]])
+    metrics = advantage_metrics(rewards, rewards, deploy_n=deploy_n, smallest_group=2)
+    assert [name for name in metrics if name.startswith("tail/best_of_")] == [f"tail/best_of_{k}"]
+    assert metrics[f"tail/best_of_{k}"] == pytest.approx(best if k == 4 else (best + 7) / 2)
 
 
 def test_metrics_without_a_single_scored_rollout() -> None:
@@ -120,3 +133,4 @@ def test_metrics_without_a_single_scored_rollout() -> None:
     )
     assert metrics["tail/unscored"] == 1.0
     assert math.isnan(metrics["tail/spread"])
+    assert math.isnan(metrics["tail/best_of_4"])

@@ -62,12 +62,17 @@ def tell(kind: str, **fields: Any) -> str:
 
 def test_the_rate_of_a_resumed_job_counts_from_where_it_goes_on(job, capsys: pytest.CaptureFixture[str]) -> None:
     sleep = "; __import__('time').sleep(1); "
-    training = tell("start", step=900) + sleep + tell("step", step=901, reward=0.5, forecast=1.25, kl=None) + sleep
+    training = (
+        tell("start", step=900)
+        + sleep
+        + tell("step", step=901, reward=0.5, forecast=1.25, deploy_n=64, kl=None)
+        + sleep
+    )
     sampling = tell("progress", done=900, total=999) + sleep + tell("progress", done=901, total=999) + sleep
     jobs = [replace(job(name, line + "0"), total=1000) for name, line in (("a", training), ("b", sampling))]
     run_side_by_side(jobs, processes=2)
     shown = capsys.readouterr().err
-    for total, words in (("1000", ", reward 0.5, best-of-N forecast 1.25"), ("999", "")):
+    for total, words in (("1000", ", reward 0.5, best of 64 forecast 1.25"), ("999", "")):
         rates = re.findall(rf"901/{total} \[.*?, +([\d.?]+)(s/it|it/s){words}\]", shown)
         assert rates  # "?" where a busy machine saw both events at once
         assert all(unit == "s/it" or value == "?" or float(value) < 50 for value, unit in rates)  # not 900 in a second

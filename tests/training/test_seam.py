@@ -153,11 +153,12 @@ def test_every_step_logs_the_tail(policy, prompts, options) -> None:
         "groups_too_small",
         "unscored",
         "spread",
+        "best_of_8",
         "forecast_best_of_64",
     }
     for entry in steps:
         assert {f"tail/{name}" for name in names} | {"kl", "reward"} <= entry.keys()
-        assert entry["tail/forecast_best_of_64"] > entry["reward"]
+        assert entry["tail/forecast_best_of_64"] > entry["tail/best_of_8"] > entry["reward"]
 
 
 def test_lora_adapters_train(policy, prompts, options) -> None:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tailgrad.tails import tail_forecast, tail_statistics
+from tailgrad.tails import max_at_k_forecast, tail_forecast, tail_statistics
 
 SCALINGS: Final = ("none", "group", "batch")
 """How advantages may be scaled; see `scale_advantages`."""
@@ -139,9 +139,11 @@ def advantage_metrics(
         - `tail/groups_too_small`: share of the groups with too few scored rollouts, which get zeros;
         - `tail/unscored`: share of the rollouts;
         - `tail/spread`: mean sigma_hat of the groups' tails, in units of the reward;
+        - `tail/best_of_k`: mean of the exact V_k, k the smaller of N and M: the best that the groups really hold. Over
+          the groups with k scored rollouts; NaN where there is none;
         - `tail/forecast_best_of_N`: mean forecast of V_N.
 
-        The last two are NaN where no group has two scored rollouts in its tail.
+        The spread and the forecast are NaN where no group has two scored rollouts in its tail.
 
     Raises:
         ValueError: `deploy_n` lies outside [1, 1e9], `tail_fraction` outside (0, 1], or the shape is unknown.
@@ -149,14 +151,15 @@ def advantage_metrics(
     Examples:
         >>> rewards = torch.tensor([[0.0, 1.0, 5.0, 2.0]])
         >>> metrics = advantage_metrics(rewards, rewards - 2, deploy_n=64, smallest_group=2, tail_fraction=0.5)
-        >>> metrics["tail/groups_without_signal"], metrics["tail/spread"]
-        (0.0, 1.5)
+        >>> metrics["tail/groups_without_signal"], metrics["tail/spread"], metrics["tail/best_of_4"]
+        (0.0, 1.5, 5.0)
     """
     spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
     if rewards.shape[1] > 1:
         forecast = tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction, tail=tail)
     else:  # an evaluation may draw one rollout per prompt
         forecast = torch.full_like(spread, math.nan)
+    known = min(rewards.shape[1], math.floor(deploy_n))
     unscored = torch.isnan(rewards).double()
     too_small = (rewards.shape[1] - unscored.sum(dim=1)) < smallest_group
     return {
@@ -165,5 +168,6 @@ def advantage_metrics(
         "tail/groups_too_small": too_small.double().mean().item(),
         "tail/unscored": unscored.mean().item(),
         "tail/spread": spread.nanmean().item(),
+        f"tail/best_of_{known}": max_at_k_forecast(rewards, deploy_n=known).nanmean().item(),
         f"tail/forecast_best_of_{deploy_n:g}": forecast.nanmean().item(),
     }

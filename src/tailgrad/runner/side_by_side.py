@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tailgrad.events import VARIABLE, EventReader
+from tailgrad.events import VARIABLE, EventReader, words_of
 from tailgrad.runner import guard
 
 
@@ -165,7 +165,7 @@ class _Running:
         if kind == "start" or (kind == "progress" and not self.bar.n):
             self.bar.initial, self.bar.start_t = done, time.time()  # what an earlier attempt did is not of this rate
         self.bar.n, self.bar.total = done, event.get("total", self.bar.total)
-        if words := _words(event):
+        if words := words_of(event):
             self.bar.set_postfix_str(words, refresh=False)
 
     def leave(self) -> None:
@@ -227,11 +227,3 @@ def _stop(running: Sequence[_Running]) -> None:
     finally:
         for started in running:
             started.end()
-
-
-def _words(event: Mapping[str, Any]) -> str:
-    """The last reward, forecast and KL that a training told; empty where it told none."""
-    if event.get("reward") is None:
-        return ""
-    shown = {"reward": "reward", "forecast": "best-of-N forecast", "kl": "KL"}
-    return ", ".join(f"{words} {event[name]:.4g}" for name, words in shown.items() if event.get(name) is not None)

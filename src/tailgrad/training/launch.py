@@ -101,6 +101,7 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
     if checkpoint:
         trainer.accelerator.print(_resumption(step_of(checkpoint), schedule.total))
     trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_state()  # what was logged; before the policy, whose record is the last file that is written
     trainer.save_model(config.output_dir)
     trainer.accelerator.print(f"The trained policy is in {config.output_dir}.")
     if config.push_to_hub:

@@ -23,6 +23,7 @@ from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.prompts import RESERVED_COLUMNS
 from tailgrad.training.config import TailGRPOConfig, config_of
+from tailgrad.training.progress import show_progress_line
 from tailgrad.training.record import card_of, dropout_of, generation_of, make_savable, training_record
 from tailgrad.training.resume import exact_checkpoint, step_of
 from tailgrad.training.same_run import RUN_RECORD, check_same_run, run_record
@@ -125,13 +126,14 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
                 logger.warning(words)
 
     def _complete_setup(self) -> None:
-        """What TRL's setup comes before: a look at the loaded policy, the model card, `save_at_steps`."""
+        """What TRL's setup comes before: the loaded policy is looked at, cards and progress line are ours."""
         self.corrects_old_rollouts = self.args.off_policy_correction
         if self.corrects_old_rollouts:
             _check_no_dropout(self.model)
         self.name_on_cards(*card_of(self.args))
         self.generation = generation_of(self)
         make_savable(self.model.generation_config)
+        show_progress_line(self)
         if self.args.save_at_steps:
             self.add_callback(SaveAtSteps(self.args.save_at_steps))
 
