@@ -43,7 +43,7 @@ _TAILS = [
     ("forecasts.py", "squares * (n - 1) / n", "squares / n", "forecasts"),
     ("pareto.py", "((size - 1) * total - 2 * ranked)", "(size * total - 2 * ranked)", "pareto"),
     ("pareto.py", "ranked - rank * excess - below", "ranked - rank * excess", "pareto"),
-    ("gaussianity.py", "(ranks - 0.375) / (n + 0.25)", "ranks / (n + 1)", "gaussianity"),
+    ("gaussianity.py", "(rank - 0.375) / (n + 0.25)", "rank / (n + 1)", "gaussianity"),
 ]
 
 _ESTIMATORS = [

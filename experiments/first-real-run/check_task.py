@@ -46,7 +46,7 @@ def instruction_of(prompt: str) -> str:
 
 def slope(qq: UpperTailQQ) -> float:
     """Slope of the QQ points: 1 where the tail is as wide as a normal one."""
-    return float(np.polyfit(qq.normal_quantiles, qq.residuals, 1)[0])
+    return float(np.polyfit(qq.quantiles, qq.residuals, 1)[0])
 
 
 def print_measures(table: Rollouts, qq: UpperTailQQ) -> None:
@@ -95,8 +95,8 @@ def print_yardsticks(rows: Path) -> None:
 def draw(qq: UpperTailQQ, path: Path) -> None:
     """QQ figure of the pooled upper tail with the normal's line."""
     figure, axes = plt.subplots(figsize=(5, 4.5), layout="constrained")
-    axes.plot(qq.normal_quantiles, qq.normal_quantiles, color="0.6", label="normal tail")
-    axes.plot(qq.normal_quantiles, qq.residuals, ".", markersize=3, label=f"base policy, $R^2$ = {qq.linearity:.3f}")
+    axes.plot(qq.quantiles, qq.quantiles, color="0.6", label="normal tail")
+    axes.plot(qq.quantiles, qq.residuals, ".", markersize=3, label=f"base policy, $R^2$ = {qq.linearity:.3f}")
     axes.set(
         xlabel="normal quantile",
         ylabel="standardised reward",

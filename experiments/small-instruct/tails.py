@@ -52,8 +52,8 @@ def draw(plots: dict[str, UpperTailQQ], stem: Path) -> None:
                 panel.set_visible(False)
             for panel, label in zip(panels, labels, strict=False):
                 qq = plots[label]
-                panel.plot(qq.normal_quantiles, qq.normal_quantiles, color="0.6")
-                panel.plot(qq.normal_quantiles, qq.residuals, ".", markersize=2)
+                panel.plot(qq.quantiles, qq.quantiles, color="0.6")
+                panel.plot(qq.quantiles, qq.residuals, ".", markersize=2)
                 panel.set_title(f"{label}\n$R^2$ = {qq.linearity:.4f}", fontsize=9)
         for panel in axes[-1]:
             panel.set_xlabel("normal quantile")

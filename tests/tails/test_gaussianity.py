@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 
 from tailgrad.tails import upper_tail_qq
+from tailgrad.tails.gaussianity import QUANTILES, linearity_without, standardised
 
 
 def test_points_against_scipy() -> None:
@@ -14,7 +15,7 @@ def test_points_against_scipy() -> None:
     qq = upper_tail_qq(rewards, tail_fraction=0.2)
     (quantiles, ordered), _ = stats.probplot(stats.zscore(rewards[0]))
     np.testing.assert_allclose(qq.residuals, ordered[-80:], rtol=1e-12)
-    np.testing.assert_allclose(qq.normal_quantiles, quantiles[-80:], atol=0.05)
+    np.testing.assert_allclose(qq.quantiles, quantiles[-80:], atol=0.05)
     blom = stats.norm.ppf((np.arange(321, 401) - 0.375) / 400.25)
     assert qq.linearity == pytest.approx(stats.pearsonr(blom, ordered[-80:])[0] ** 2, abs=1e-12)
     assert qq.prompt_linearity == pytest.approx([qq.linearity])
@@ -28,7 +29,7 @@ def test_residuals_are_standardised_by_prompt_and_pooled() -> None:
     qq = upper_tail_qq(torch.from_numpy(rewards))
     expected = np.sort(np.tile(quantiles / quantiles.std(), 3))[-150:]
     np.testing.assert_allclose(qq.residuals, expected, atol=1e-6)
-    np.testing.assert_allclose(qq.residuals[:-3], qq.normal_quantiles[:-3], atol=0.15)
+    np.testing.assert_allclose(qq.residuals[:-3], qq.quantiles[:-3], atol=0.15)
     assert qq.linearity > 0.99
     np.testing.assert_allclose(qq.prompt_linearity, 1.0, atol=1e-7)
 
@@ -41,6 +42,45 @@ def test_a_capped_tail_is_not_straight_and_its_prompt_is_the_worst() -> None:
     assert qq.worst_prompts(1) == [5]
     assert qq.prompt_linearity[5] < 0.8
     assert len(qq.worst_prompts()) == 5
+
+
+def linearity_by_scipy(rewards: np.ndarray, share: float, tail: str) -> float:
+    """Pearson's r^2 of one prompt's largest rewards and the expectations of ordered variables of the tail."""
+    n, k = len(rewards), math.ceil(share * len(rewards))
+    rank = np.arange(n - k + 1, n + 1)
+    harmonic = np.cumsum([0, *(1 / np.arange(1, n + 1))])
+    quantiles = {
+        "gaussian": stats.norm.ppf((rank - 0.375) / (n + 0.25)),
+        "exponential": harmonic[n] - harmonic[n - rank],
+        "uniform": rank / (n + 1),
+    }[tail]
+    return float(stats.pearsonr(quantiles, np.sort(rewards)[-k:])[0] ** 2)
+
+
+@pytest.mark.parametrize("tail", ["gaussian", "exponential", "uniform"])
+def test_every_tail_against_scipy_with_groups_of_different_sizes(tail: str) -> None:
+    rewards = np.random.default_rng(4).gumbel(size=(4, 60))
+    rewards[1, 5:25] = rewards[3, 2:] = math.nan
+    found = upper_tail_qq(rewards, tail_fraction=0.4, tail=tail).prompt_linearity
+    expected = [linearity_by_scipy(row[~np.isnan(row)], 0.4, tail) for row in rewards[:3]]
+    np.testing.assert_allclose(found, [*expected, math.nan], atol=1e-12)
+
+
+@pytest.mark.parametrize("tail", ["gaussian", "exponential", "uniform"])
+def test_the_line_is_straightest_against_the_tail_it_is_drawn_from(tail: str) -> None:
+    draws = {"gaussian": "normal", "exponential": "exponential", "uniform": "uniform"}
+    rewards = getattr(np.random.default_rng(5), draws[tail])(size=(200, 64))
+    means = {name: upper_tail_qq(rewards, tail_fraction=0.5, tail=name).prompt_linearity.mean() for name in draws}
+    assert max(means, key=lambda name: means[name]) == tail
+
+
+def test_the_linearity_without_a_part_is_that_of_the_other_prompts() -> None:
+    rewards = np.random.default_rng(6).normal(size=(7, 50))
+    rewards[2, 10:] = rewards[4] = math.nan
+    found = linearity_without(standardised(rewards, 0.0), 0.3, QUANTILES["gaussian"], parts=3)
+    rows = np.delete(np.arange(7), 4)
+    expected = [upper_tail_qq(rewards[np.delete(rows, [g, g + 3])], tail_fraction=0.3).linearity for g in range(3)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_unscored_rollouts_and_constant_prompts_are_left_out() -> None:
@@ -80,3 +120,8 @@ def test_a_prompt_that_spreads_by_rounding_alone_is_left_out(dtype: type) -> Non
         qq, without = upper_tail_qq(given), upper_tail_qq(np.delete(rewards, 1, axis=0))
         np.testing.assert_array_equal(qq.residuals, without.residuals)
         assert np.isnan(qq.prompt_linearity).tolist() == [False, True, False]
+
+
+def test_an_unknown_tail_is_refused() -> None:
+    with pytest.raises(ValueError, match="gaussian, exponential, uniform"):
+        upper_tail_qq(np.zeros((2, 8)), tail="cauchy")

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from tailgrad.statistics.intervals import Interval, mean_interval
+from tailgrad.statistics.intervals import Interval
+from tailgrad.statistics.jackknife import jackknife_interval
 
 MEASURES = ("direction", "step", "norm_ratio", "signal_to_noise")
 
@@ -60,8 +61,7 @@ def inner_products(steps: Float[np.ndarray, "P 2 G D"], truth: Float[np.ndarray,
 def measure(products: InnerProducts, *, has_scale: bool, seed: int = 0) -> dict[str, Interval]:
     """Compute the measures with intervals over prompts.
 
-    The interval is `mean_interval` of the delete-one jackknife pseudo-values P m(all) - (P - 1) m(all but p), moved
-    to the measure of all prompts.
+    The intervals are those of `jackknife_interval`.
 
     Args:
         products: From `inner_products`.
@@ -78,27 +78,15 @@ def measure(products: InnerProducts, *, has_scale: bool, seed: int = 0) -> dict[
         >>> measures = measure(inner_products(steps, np.ones((3, 2, 4))), has_scale=True)
         >>> measures["direction"].mean.round(1), measures["norm_ratio"].mean.round(1)
         (array([1.]), array([1.]))
-
-    Reference:
-        Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9(3).
     """
     prompts = len(products.noise)
     every = np.full((1, prompts), 1 / prompts)
     values = _values(products, every)[0]
-    low, high = np.full((2, len(MEASURES)), np.nan)
-    if prompts > 1:
-        pseudo = prompts * values - (prompts - 1) * without_each_prompt(products)
-        pseudo[:, ~np.isfinite(pseudo).all(axis=0)] = np.nan
-        interval = mean_interval(pseudo[None], seed=seed)
-        low, high = (values + (end - interval.mean) for end in (interval.low, interval.high))
+    found = jackknife_interval(values, without_each_prompt(products), seed=seed)
     if not has_scale:
-        place = MEASURES.index("norm_ratio")
-        values[place], low[place], high[place] = np.nan, np.nan, np.nan
-    count = np.array([prompts])
-    columns = (part[:, None] for part in (values, low, high))
-    return {
-        name: Interval(mean, below, above, count) for name, mean, below, above in zip(MEASURES, *columns, strict=True)
-    }
+        for part in found[:3]:
+            part[MEASURES.index("norm_ratio")] = np.nan
+    return {name: Interval(*(part[[place]] for part in found)) for place, name in enumerate(MEASURES)}
 
 
 def without_each_prompt(products: InnerProducts) -> Float[np.ndarray, "P 4"]:

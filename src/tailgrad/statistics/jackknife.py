@@ -1,0 +1,43 @@
+"""The interval of a number that is not a mean, from its values without one prompt at a time."""
+
+import numpy as np
+from jaxtyping import Float
+
+from tailgrad.statistics.intervals import Interval, mean_interval
+
+
+def jackknife_interval(
+    values: Float[np.ndarray, " K"], without: Float[np.ndarray, "P K"], *, seed: int = 0
+) -> Interval:
+    """Give K numbers that were computed from all prompts with 95% intervals over prompts.
+
+    The interval is `mean_interval` of the delete-one jackknife pseudo-values P f(all) - (P - 1) f(all but p), moved to
+    f(all).
+
+    Args:
+        values: The numbers, from all prompts.
+        without: The same without each of the P prompts, or of P parts of them, in turn.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The numbers with their intervals; no interval where fewer than two prompts are given, or one of the numbers
+        without a prompt is not finite.
+
+    Examples:
+        >>> prompts = np.array([1.0, 2.0, 6.0, 7.0])
+        >>> without = np.sqrt((prompts.sum() - prompts) / 3)  # of the root of the mean
+        >>> interval = jackknife_interval(np.sqrt(prompts.mean(keepdims=True)), without[:, None])
+        >>> interval.mean, interval.low.round(), interval.high.round()
+        (array([2.]), array([1.]), array([3.]))
+
+    Reference:
+        Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9(3).
+    """
+    prompts = len(without)
+    low, high = np.full((2, len(values)), np.nan)
+    if prompts > 1:
+        pseudo = prompts * values - (prompts - 1) * without
+        pseudo[:, ~np.isfinite(pseudo).all(axis=0)] = np.nan
+        interval = mean_interval(pseudo[None], seed=seed)
+        low, high = (values + (end - interval.mean) for end in (interval.low, interval.high))
+    return Interval(values, low, high, np.full(len(values), prompts))
