@@ -18,7 +18,18 @@ import tailgrad
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "tailgrad"
-HEAVY = {"transformers", "trl", "datasets", "accelerate", "peft", "vllm", "matplotlib", "pyarrow", "pandas"}
+HEAVY = {
+    "transformers",
+    "trl",
+    "datasets",
+    "accelerate",
+    "peft",
+    "vllm",
+    "matplotlib",
+    "pyarrow",
+    "pandas",
+    "markdown_it",
+}
 
 # Which rooms each room may import, besides itself and the package's version.
 ROOMS: dict[str, set[str]] = {"types": set(), "statistics": set()}
@@ -36,6 +47,7 @@ ROOMS["models"] = BASE
 ROOMS["rewards"] = CORE | BASE | {"models"}
 ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}
 ROOMS["training"] = ROOMS["rollouts"] | {"rollouts"}
+ROOMS["report"] = ROOMS["training"] | {"training"}
 ROOMS["runner"] = BASE
 ROOMS["serving"] = ROOMS["integrations"] = ROOMS["training"] | {"training"}
 ROOMS["grid"] = ROOMS["serving"] | {"runner"}
@@ -45,6 +57,7 @@ ROOMS["cli"] = set(ROOMS)
 # What the core may import from elsewhere; figures alone draw, and load matplotlib only when they do.
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "jaxtyping"} | sys.stdlib_module_names
 LAZY = {name: {"matplotlib"} for name in ("tailgrad.display.style", "tailgrad.curves.figures")}
+LAZY["tailgrad.display.page"] = {"markdown_it"}
 
 # Not of the core, though it stands in a room of it: gradients of a rollout table's responses, kept on disk.
 OUTER = {"tailgrad.fidelity.gradient_store": ROOMS["rollouts"] | {"rollouts", "fidelity"}}

@@ -90,11 +90,15 @@ def test_the_core_needs_no_extra(tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
-def test_eval_draws_curves(tmp_path: Path) -> None:
+def test_eval_draws_curves_and_writes_pages(tmp_path: Path) -> None:
     save_rollouts(tmp_path / "rollouts.parquet")
     found = call("eval", tmp_path, "curve", "rollouts.parquet", "--out", "curve")
     assert found.returncode == 0, found.stderr
     assert {path.suffix for path in (tmp_path / "curve").iterdir()} == {".png", ".svg", ".md", ".json"}
+    (tmp_path / "trainer_state.json").write_text('{"log_history": [{"step": 1, "reward": 0.5}]}')
+    given = ["curve", "rollouts.parquet", "trainer_state.json"]
+    found = call("eval", tmp_path, "report", *given, "--out", "page.html")
+    assert found.returncode == 0, found.stderr
 
 
 def test_sample_samples_and_scores(tmp_path: Path, policy: Path) -> None:
@@ -119,5 +123,5 @@ def test_a_command_names_the_extra_that_it_needs(tmp_path: Path, extra: str, com
 
 
 def test_train_has_all_that_training_and_grids_load(tmp_path: Path) -> None:
-    found = run("train", "import tailgrad.training, tailgrad.grid, tailgrad.quickstart.run", tmp_path)
+    found = run("train", "import tailgrad.training.launch, tailgrad.grid, tailgrad.quickstart.run", tmp_path)
     assert found.returncode == 0, found.stderr

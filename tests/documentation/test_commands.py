@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from pages import PAGES, ROOT, Block, blocks_of, save_models, save_prompts
@@ -57,8 +59,19 @@ def build(folder: Path, page: str) -> None:
         save_models(folder, policies=POLICIES[page], reward_models=REWARD_MODELS)
     for name, prompts in DATA.get(page, {}).items():
         save_prompts(folder / name, prompts)
+    if page == "docs/report.md":
+        save_results(folder)
     if page in ("README.md", "docs/grid.md"):
         (folder / "grid.yaml").write_text(yaml.safe_dump(small_grid(page)))
+
+
+def save_results(folder: Path) -> None:
+    """Rollout tables and a training, as small as they can be."""
+    for name, reward in (("base", 0.0), ("tuned", 1.0)):
+        rows = {"prompt": ["a", "a", "b", "b"], "reward": [reward, 1.0, 0.0, reward]}
+        pq.write_table(pa.table(rows), folder / f"{name}.parquet")
+    (folder / "policy").mkdir()
+    (folder / "policy" / "trainer_state.json").write_text('{"log_history": [{"step": 1, "reward": 0.5}]}')
 
 
 def small_grid(page: str) -> dict[str, Any]:

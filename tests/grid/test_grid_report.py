@@ -11,12 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from html_pages import Page
 from reports import budgets_in, numbers_in, tables_of
 from tailgrad.cli.main import main
 from tailgrad.grid import write_grid_report
 from tailgrad.grid.gains import save_gains
 from tailgrad.grid.results import COLUMNS, append_result, read_results
 from tailgrad.grid.trainings import BASE
+from tailgrad.report import write_page
 from tailgrad.rollouts.parquet import arrow_schema
 from tailgrad.statistics.intervals import Interval
 
@@ -48,7 +50,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_chosen_kl_weight_stands_beside_the_rate(make_grid, fill, tmp_path: Path, undrawn) -> None:
     config = make_grid(betas=[0.5, 0.0], choose_beta=True)
     text = write_grid_report(config, fill(config, value, kl), tmp_path / "report")
-    assert text.count("## ") == 1
+    assert text.count("## ") == 1 + 1  # the setting, and the gains
     heading, rule, *_ = text.split("\n\n")
     assert numbers_in(heading)[:2] == [8, 16], "the KL weight is that of each method"
     assert {0.003, 0.03, 0.5, 0.0} <= set(numbers_in(rule)), "what was tried"
@@ -71,12 +73,20 @@ def test_the_report_has_the_numbers_of_the_rows(make_grid, fill, tmp_path: Path)
     assert all(name in heading for name in ("tiny", "tasks", "verifier"))
     assert numbers_in(heading) == [8, 16, 0]
     assert {0.003, 0.03} <= set(numbers_in(rule)), "what was tried"
-    trained, *_, power, at_equal_kl = tables_of(text)
+    trained, *_, power, at_equal_kl, gains = tables_of(text)
     assert [row[0] for row in trained[1:]] == ["grpo", "tea"]
     assert trained[2][1:] == ["0.003", "2", "2.0"]
     assert [row[:2] for row in power[1:]] == [["tea", "+0.550"]]
     assert at_equal_kl[0][1:] == ["grpo", "tea", "tea - grpo"]
+    assert gains[0] == ["setting", "base - grpo", "tea - grpo"]
+    assert [row[2].split()[0] for row in gains[1:]] == ["+0.55"]
     assert set(budgets_in(text)) == {8, 16}
+    write_page([tmp_path / "report"], tmp_path / "page.html")
+    shown = Page((tmp_path / "page.html").read_text())
+    shown.check_alone()
+    drawn = [(tmp_path / "report" / name).read_text() for name in ("curve-1.svg", "frontier-1.svg", "gains.svg")]
+    assert shown.figures == drawn
+    assert len(shown.texts["table"]) == len(tables_of(text))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -113,7 +123,7 @@ def test_every_setting_and_every_reward_that_scores(make_grid, fill, tmp_path: P
     documents = json.loads((tmp_path / "grid.json").read_text())
     assert len(documents) == 2 * (2 + 1)
     headings = [line for line in text.splitlines() if line.startswith("## ")]
-    assert len(headings) == 6
+    assert len(headings) == 6 + 1
     assert sum("verifier" in heading and "judge" in heading for heading in headings) == 2
     for one in documents:
         first = one["runs"][0]["v_n"][0]["mean"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tailgrad.display.cells import aligned, decimals_of, interval_cell
 from tailgrad.display.style import drawing, styles_of
 from tailgrad.statistics.intervals import Interval
 
@@ -34,3 +35,23 @@ def save_gains(gains: Mapping[str, Mapping[str, Interval | None]], stem: Path, *
             panel.set_yticks(range(len(names)), list(reversed(names)))
             panel.set_title(title, fontsize=9.5)
         panels[-1].set_xlabel(f"$V_N$ at the trained N, minus {reference}'s (95% intervals)")
+
+
+def gains_table(gains: Mapping[str, Mapping[str, Interval | None]], *, reference: str) -> str:
+    """Give the numbers of the figure as a Markdown table, one row per setting.
+
+    Args:
+        gains: As for `save_gains`.
+        reference: Name of the reference.
+
+    Returns:
+        The table; no entry where a method is not finished in a setting.
+    """
+    known = [interval for methods in gains.values() for interval in methods.values() if interval is not None]
+    names = dict.fromkeys(name for methods in gains.values() for name in methods if name != reference)
+    decimals = decimals_of(known) if known else 0
+    rows = [["setting", *(f"{name} - {reference}" for name in names)]]
+    for title, methods in gains.items():
+        found = [methods.get(name) for name in names]
+        rows.append([title, *("" if one is None else interval_cell(one, 0, decimals, "+") for one in found)])
+    return aligned(rows)

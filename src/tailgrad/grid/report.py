@@ -22,7 +22,7 @@ from tailgrad.grid.frontier import (
     save_frontier,
     without_start,
 )
-from tailgrad.grid.gains import save_gains
+from tailgrad.grid.gains import gains_table, save_gains
 from tailgrad.grid.gather import Method, Setting, compare_methods, methods_of, settings, shared_budgets
 from tailgrad.grid.power import power_table
 from tailgrad.grid.results import Row
@@ -59,7 +59,8 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
         if setting.scored_by == setting.reward:
             title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")
             gains[title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
-        parts += [_methods_table(config, methods), markdown_text(comparison).rstrip()]
+        drawn = f"![V_N against N](curve-{number}.svg)"
+        parts += [_methods_table(config, methods), drawn, markdown_text(comparison).rstrip()]
         parts.append(power_table(methods, budget=budget, reference=config.reference))
         save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
         if setting.scored_by == setting.reward:
@@ -67,6 +68,8 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
         documents.append({"setting": setting._asdict(), **json.loads(json_text(comparison))})
     if gains:
         save_gains(gains, out / "gains", reference=config.reference)
+        parts.append(f"## Gains over {config.reference} at the trained N")
+        parts += ["![Gains of all settings](gains.svg)", gains_table(gains, reference=config.reference)]
     text = "\n\n".join(parts) + "\n"
     (out / "grid.md").write_text(text, encoding="utf-8")
     (out / "grid.json").write_text(json.dumps(documents, indent=1) + "\n", encoding="utf-8")
@@ -91,6 +94,7 @@ def _report_frontier(
         texts += [f"V_{budget} of the best within a KL, {title}; differences paired", table]
     if panels:
         save_frontier(panels, stem, budget=budget, reference=config.reference)
+        texts.insert(0, f"![V_{budget} against KL]({stem.name}.svg)")
     return texts
 
 
