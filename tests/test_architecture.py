@@ -34,7 +34,7 @@ HEAVY = {
 # Which rooms each room may import, besides itself and the package's version.
 ROOMS: dict[str, set[str]] = {"types": set(), "statistics": set()}
 ROOMS["display"] = {"statistics"}
-ROOMS["tails"] = {"types"}
+ROOMS["tails"] = {"types", "statistics", "display", "lazy"}
 ROOMS["estimators"] = {"types", "tails"}
 ROOMS["curves"] = {"types", "statistics", "display", "tails"}
 ROOMS["fidelity"] = ROOMS["curves"] | {"estimators"}
@@ -56,7 +56,8 @@ ROOMS["cli"] = set(ROOMS)
 
 # What the core may import from elsewhere; figures alone draw, and load matplotlib only when they do.
 CORE_LIBRARIES = {"torch", "numpy", "scipy", "jaxtyping"} | sys.stdlib_module_names
-LAZY = {name: {"matplotlib"} for name in ("tailgrad.display.style", "tailgrad.curves.figures")}
+FIGURES = ("tailgrad.display.style", "tailgrad.curves.figures", "tailgrad.tails.figures")
+LAZY = {name: {"matplotlib"} for name in FIGURES}
 LAZY["tailgrad.display.page"] = {"markdown_it"}
 
 # Not of the core, though it stands in a room of it: gradients of a rollout table's responses, kept on disk.
@@ -186,6 +187,13 @@ def test_the_core_and_the_command_load_nothing_heavy() -> None:
     program = f"import sys, {light}; print(*sorted({HEAVY} & sys.modules.keys()))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (result.stdout.split(), result.stderr) == ([], "")
+
+
+def test_an_estimator_waits_for_no_interval() -> None:
+    """SciPy's statistics take longer to load than all of our core: only reports need them."""
+    program = "import sys, tailgrad.estimators; print({'scipy.stats', 'tailgrad.statistics'} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.stdout.strip(), result.stderr) == ("set()", "")
 
 
 def private_members(tree: ast.AST) -> set[str]:

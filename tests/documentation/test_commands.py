@@ -27,6 +27,7 @@ POLICIES = {
     "docs/fidelity.md": ["policy"],
     "docs/rollouts.md": ["runs/tea"],
     "docs/training.md": ["Qwen/Qwen3-0.6B"],
+    "docs/tails.md": ["policy"],
     "docs/trl.md": ["Qwen/Qwen3-0.6B"],
     "docs/grid.md": ["policies/small"],
     "docs/rewards.md": [],
@@ -37,6 +38,7 @@ DATA = {
     "docs/evaluation.md": {"prompts.jsonl": TEST_PROMPTS},
     "docs/fidelity.md": {"prompts.jsonl": TEST_PROMPTS[:2]},
     "docs/rollouts.md": {"data/test.jsonl": TEST_PROMPTS},
+    "docs/tails.md": {"prompts.jsonl": TEST_PROMPTS[:2]},
     "docs/training.md": {"my_prompts.jsonl": TRAIN_PROMPTS},
     "docs/grid.md": {"train.jsonl": TRAIN_PROMPTS, "choose.jsonl": TRAIN_PROMPTS, "test.jsonl": TEST_PROMPTS},
 }
@@ -96,10 +98,12 @@ def names(page: str) -> dict[str, Any]:
         return [float(len(text.split())) for text in completions]
 
     script = {"reward": reward, "dataset": Dataset.from_dict({"prompt": TRAIN_PROMPTS})}
+    rewards = np.random.default_rng(0).normal(size=(3, 256))
     given: dict[str, dict[str, Any]] = {
         "docs/training.md": script,
         "docs/trl.md": script,
-        "docs/evaluation.md": {"rewards": np.random.default_rng(0).normal(size=(3, 256))},
+        "docs/evaluation.md": {"rewards": rewards},
+        "docs/tails.md": {"rewards": rewards},
     }
     return given.get(page, {})
 

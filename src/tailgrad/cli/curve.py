@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from tailgrad.cli.tables import open_tables
 from tailgrad.options import OptionParser, option
 
 HELP: Final = "draw best-of-N curves from rollouts, and compare policies on the same prompts"
@@ -60,10 +60,7 @@ def run(words: Sequence[str]) -> None:
     options = make_parser().read(words)
     from tailgrad.curves import write_report
 
-    names = _names(options.tables) if options.names is None else options.names
-    if len(names) != len(options.tables):
-        raise ValueError(f"--names has {len(names)} names for {len(options.tables)} tables: give one per table.")
-    rollouts = [_rollouts(name, path, options) for name, path in zip(names, options.tables, strict=True)]
+    rollouts = open_tables("curve", options)
     out = Path(options.out).expanduser()
     write_report(
         rollouts,
@@ -76,31 +73,3 @@ def run(words: Sequence[str]) -> None:
     )
     print((out / "curve.md").read_text(encoding="utf-8"), end="")
     print(f"\nFigure, table and JSON: {out / 'curve'}.{{png,svg,md,json}}")
-
-
-def _rollouts(name: str, path: str, options: CurveOptions) -> Any:
-    """Open one table; of a rollout table that lost its metadata say so."""
-    from tailgrad.rollouts import read_rollouts
-
-    columns = {column: getattr(options, column) for column in ("prompt_column", "reward_column", "response_column")}
-    rollouts = read_rollouts(path, name=name, **columns)
-    if not rollouts.metadata and "logprobs" in rollouts.columns:
-        print(
-            f"tailgrad curve: warning: rollout table {path!r} carries no metadata (pandas drops it when it writes a "
-            "table): how it was sampled and scored is unknown, so its KL is unknown and nothing but its prompts and n "
-            "is checked against other tables.",
-            file=sys.stderr,
-        )
-    return rollouts
-
-
-def _names(tables: Sequence[str]) -> list[str]:
-    """Name each table after its file, with as many folders before it, or the ending, as tell the tables apart."""
-    paths = [Path(table).with_suffix("").parts for table in tables]
-    for depth in range(1, max(map(len, paths)) + 1):
-        names = ["/".join(parts[-depth:]) for parts in paths]
-        if len(set(names)) == len(names):
-            return names
-    if len(set(tables)) == len(tables):
-        return list(tables)
-    raise ValueError("a table is given twice: give each once, or name them with --names.")

@@ -1,5 +1,8 @@
 """The upper tail of the rewards: Gaussian constants, statistics, shapes, forecasts of V_N, how Gaussian it is."""
 
+from typing import TYPE_CHECKING
+
+from tailgrad.lazy import lazily
 from tailgrad.tails.constants import (
     GaussianTail,
     check_budget,
@@ -25,6 +28,22 @@ from tailgrad.tails.shapes import (
     mean_and_std,
 )
 from tailgrad.tails.statistics import TailStatistics, UpperTail, excess_moments, tail_size, tail_statistics
+
+if TYPE_CHECKING:
+    from tailgrad.tails.diagnosis import TailDiagnosis as TailDiagnosis
+    from tailgrad.tails.diagnosis import diagnose_tails as diagnose_tails
+    from tailgrad.tails.reach import ReachTest as ReachTest
+    from tailgrad.tails.report import write_tails as write_tails
+    from tailgrad.tails.verdict import Verdict as Verdict
+
+# They need the intervals, whose libraries take a while to load; an estimator waits for none of them.
+_LATER = {
+    "diagnosis": ["TailDiagnosis", "diagnose_tails"],
+    "reach": ["ReachTest"],
+    "report": ["write_tails"],
+    "verdict": ["Verdict"],
+}
+__getattr__, _, _names = lazily(__name__, _LATER)
 
 __all__ = [
     "TAIL_SHAPES",
@@ -53,3 +72,4 @@ __all__ = [
     "tail_statistics",
     "upper_tail_qq",
 ]
+__all__ += _names

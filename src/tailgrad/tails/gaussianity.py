@@ -78,7 +78,7 @@ def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25, tail: str = "gau
     check_tail_fraction(tail_fraction)
     if tail not in QUANTILES:
         raise ValueError(f"unknown tail {tail!r}: choose one of {', '.join(QUANTILES)}")
-    values, eps = _as_table(rewards)
+    values, eps = as_table(rewards)
     residuals = standardised(values, eps)
     pooled = np.sort(residuals[~np.isnan(residuals)])
     points = _upper_points(pooled, tail_fraction, QUANTILES[tail])
@@ -90,7 +90,7 @@ def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25, tail: str = "gau
     return UpperTailQQ(*points, linearity(*points), prompt_linearity(residuals, tail_fraction, QUANTILES[tail]))
 
 
-def _as_table(rewards: Any) -> tuple[NDArray[np.float64], float]:
+def as_table(rewards: Any) -> tuple[NDArray[np.float64], float]:
     """The rewards in float64, and the relative rounding of the dtype that they came in."""
     if isinstance(rewards, Tensor):
         eps = torch.finfo(rewards.dtype).eps if rewards.is_floating_point() else 0.0
