@@ -33,6 +33,9 @@ class CurveOptions:
     budgets: tuple[int, ...] | None = option(
         None, "values of N (default: 1 2 4 ... n, for the n of the prompt with the fewest responses)", metavar="N"
     )
+    forecast_n: tuple[int, ...] | None = option(
+        None, "values of N above n to forecast V_N at, up to 32 n (docs/forecasts.md)", metavar="N"
+    )
     num_generations: int | None = option(None, "m: rollouts per prompt in training, to mark in the figure")
     deploy_n: int | None = option(None, "the N trained for, to mark in the figure")
     seed: int = option(0, "seed of the bootstrap (default 0)")
@@ -69,6 +72,7 @@ def run(words: Sequence[str]) -> None:
         reference=options.reference,
         m=options.num_generations,
         deploy_n=options.deploy_n,
+        forecast_n=options.forecast_n or (),
         seed=options.seed,
     )
     print((out / "curve.md").read_text(encoding="utf-8"), end="")

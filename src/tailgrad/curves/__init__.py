@@ -2,6 +2,7 @@
 
 from tailgrad.curves.best_of_n import best_of_n, budgets_up_to
 from tailgrad.curves.compare import Comparison, Curve, compare
+from tailgrad.curves.forecast import CurveForecast, forecast_curve
 from tailgrad.curves.pairing import comparable_rollouts
 from tailgrad.curves.report import write_report
 from tailgrad.curves.rollouts import Rollouts
@@ -9,10 +10,12 @@ from tailgrad.curves.rollouts import Rollouts
 __all__ = [
     "Comparison",
     "Curve",
+    "CurveForecast",
     "Rollouts",
     "best_of_n",
     "budgets_up_to",
     "comparable_rollouts",
     "compare",
+    "forecast_curve",
     "write_report",
 ]

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad.curves.best_of_n import budgets_up_to, check_budgets
+from tailgrad.curves.forecast import CurveForecast, forecast_curve
 from tailgrad.curves.pairing import comparable_rollouts, kl_left_out, seeds_by_name, unchecked
 from tailgrad.curves.rollouts import Rollouts
 from tailgrad.statistics import paired_difference
@@ -28,6 +29,7 @@ class Curve:
         measures: KL, response length and shares (see `Rollouts.measures`), those that are known, with intervals, one
             column each.
         difference: Paired difference of V_N to the reference; None for the reference itself.
+        forecast: V_N beyond the responses that are there, if it was asked for.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Curve:
     per_seed: Float[np.ndarray, "S K"]
     measures: dict[str, Interval]
     difference: Interval | None
+    forecast: CurveForecast | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,7 @@ def compare(
     *,
     budgets: Sequence[int] | None = None,
     reference: str | None = None,
+    forecast_n: Sequence[int] = (),
     seed: int = 0,
 ) -> Comparison:
     """Compute the best-of-N curves of all methods and their paired differences to a reference.
@@ -95,6 +99,7 @@ def compare(
         budgets: Values of N; None for 1, 2, 4, ..., n. If prompts have different numbers of responses, these go up to
             the smallest number, so that V_N is over the same prompts at every N.
         reference: Name of the method to compare the others with; None for the first.
+        forecast_n: Values of N above n to forecast V_N at (see `forecast_curve`).
         seed: Seed of the bootstrap.
 
     Returns:
@@ -125,6 +130,11 @@ def compare(
     if runs[0].selection_rewards is not None:
         sampling.setdefault("selection_reward", "selection_reward")
     compared = compare_values(values, measures, budgets=chosen, n=n, reference=reference, sampling=sampling, seed=seed)
+    if forecast_n:
+        of_method = {name: forecast_curve(group, forecast_n, seed=seed) for name, group in groups.items()}
+        compared = replace(
+            compared, curves=tuple(replace(curve, forecast=of_method[curve.name]) for curve in compared.curves)
+        )
     ragged = _ragged(runs)
     if budgets is None and fewest < n:
         ragged.append(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool
 
-from tailgrad.curves.compare import BEST_OF_N, Comparison
+from tailgrad.curves.compare import BEST_OF_N, Comparison, Curve
 from tailgrad.display.style import REFERENCE_COLOUR, drawing, styles_of
 from tailgrad.statistics.intervals import CONFIDENCE, Interval
 
@@ -68,12 +68,33 @@ def _draw_values(panel: Axes, comparison: Comparison, styles: dict[str, dict[str
         alone = _alone(~np.isnan(low))
         panel.vlines(np.array(comparison.budgets)[alone], low[alone], high[alone], color=style["color"], linewidth=1.8)
         panel.plot(comparison.budgets, curve.v_n.mean, marker="o", markersize=3.5, linewidth=1.8, **style)
+        _draw_forecast(panel, comparison, curve, style, shade)
     panel.set_ylabel(f"$V_N$: expected best reward of N\n(mean over {_prompts(comparison)})")
     over = "prompts and seeds" if any(curve.seeds > 1 for curve in comparison.curves) else "prompts"
     gap = " " if comparison.title == BEST_OF_N else "\n"
     known = any(not np.isnan(curve.v_n.low).all() for curve in comparison.curves)
     panel.set_title(comparison.title + (f"{gap}({CONFIDENCE:.0%} intervals over {over})" if known else ""))
-    _label_ends(panel, {curve.name: curve.v_n for curve in comparison.curves}, styles)
+    ends = {curve.name: _with_forecast(curve) for curve in comparison.curves}
+    _label_ends(panel, ends, styles)
+
+
+def _draw_forecast(panel: Axes, comparison: Comparison, curve: Curve, style: dict[str, Any], shade: float) -> None:
+    """Continue a curve as a dashed line with a band, from its last exact point."""
+    if curve.forecast is None or np.isnan(curve.forecast.v_n.mean).all():
+        return
+    budgets = [comparison.budgets[-1], *curve.forecast.deploy_n]
+    mean, low, high = (
+        np.append(exact[-1], beyond) for exact, beyond in zip(curve.v_n[:3], curve.forecast.v_n[:3], strict=True)
+    )
+    panel.fill_between(budgets, low, high, color=style["color"], alpha=shade / 2, linewidth=0)
+    panel.plot(budgets, mean, linewidth=1.5, color=style["color"], linestyle=(0, (3, 2)))
+
+
+def _with_forecast(curve: Curve) -> Interval:
+    """V_N up to the last N that is drawn."""
+    if curve.forecast is None:
+        return curve.v_n
+    return Interval(*(np.append(exact, beyond) for exact, beyond in zip(curve.v_n, curve.forecast.v_n, strict=True)))
 
 
 def _prompts(comparison: Comparison) -> str:
@@ -174,7 +195,9 @@ def _finish(panel: Axes, comparison: Comparison, marks: dict[int, str]) -> None:
             color="#666666",
         )
     panel.set_title(panel.get_title(loc="left"), pad=18 if marks else 8)
-    ticks = [2**power for power in range(max(comparison.budgets).bit_length())]
+    forecast = [curve.forecast.deploy_n[-1] for curve in comparison.curves if curve.forecast is not None]
+    ticks = [2**power for power in range(max(*comparison.budgets, *forecast, 1).bit_length())]
+    ticks = ticks[:: 1 + len(ticks) // 12]
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()
     panel.set_xlabel("N (responses per prompt; the best is returned)")

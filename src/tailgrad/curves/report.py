@@ -17,6 +17,7 @@ def write_report(
     reference: str | None = None,
     m: int | None = None,
     deploy_n: int | None = None,
+    forecast_n: Sequence[int] = (),
     seed: int = 0,
 ) -> Comparison:
     """Compare rollouts and write curve.png, curve.svg, curve.md and curve.json.
@@ -28,6 +29,7 @@ def write_report(
         reference: Name of the method to compare the others with; None for the first.
         m: Rollouts per prompt in training, to mark in the figure.
         deploy_n: The N trained for, to mark in the figure.
+        forecast_n: Values of N above the responses per prompt to forecast V_N at.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -46,7 +48,7 @@ def write_report(
         ...     sorted(path.name for path in Path(folder).iterdir())
         ['curve.json', 'curve.md', 'curve.png', 'curve.svg']
     """
-    comparison = compare(rollouts, budgets=budgets, reference=reference, seed=seed)
+    comparison = compare(rollouts, budgets=budgets, reference=reference, forecast_n=forecast_n, seed=seed)
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     save_figure(comparison, folder / "curve", m=m, deploy_n=deploy_n)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tailgrad.curves.compare import BEST_OF_N, Comparison, Curve
+from tailgrad.curves.forecast import CurveForecast
 from tailgrad.display.cells import aligned, decimals_of, interval_cell, interval_numbers, without_nan
 from tailgrad.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
 
@@ -43,6 +44,12 @@ def markdown_text(comparison: Comparison) -> str:
         f"mean over {comparison.prompts} {unit}{interval}",
         _value_table(comparison),
     ]
+    forecast = [curve for curve in comparison.curves if curve.forecast is not None]
+    if forecast:
+        parts += [
+            "Forecast of V_N beyond these responses [interval over prompts; in brackets that of these prompts alone]",
+            _forecast_table(forecast),
+        ]
     if len(comparison.curves) > 1:
         parts += [
             f"Paired difference to {comparison.reference}" + (f"{interval}; * where it excludes 0" if interval else ""),
@@ -60,6 +67,22 @@ def _value_table(comparison: Comparison) -> str:
     for column, budget in enumerate(comparison.budgets):
         rows.append([str(budget), *(interval_cell(curve.v_n, column, decimals) for curve in comparison.curves)])
     return aligned(rows)
+
+
+def _forecast_table(curves: Sequence[Curve]) -> str:
+    of_curve = {curve.name: curve.forecast for curve in curves if curve.forecast is not None}
+    decimals = decimals_of([forecast.v_n for forecast in of_curve.values()])
+    rows = [["N", *of_curve]]
+    for column, budget in enumerate(next(iter(of_curve.values())).deploy_n):
+        rows.append([str(budget), *(_forecast_cell(forecast, column, decimals) for forecast in of_curve.values())])
+    return aligned(rows)
+
+
+def _forecast_cell(forecast: CurveForecast, column: int, decimals: int) -> str:
+    if forecast.refused[column]:
+        return "refused"
+    own = f"({forecast.low[column]:.{decimals}f}, {forecast.high[column]:.{decimals}f})"
+    return f"{interval_cell(forecast.v_n, column, decimals)} {own}"
 
 
 def _difference_table(comparison: Comparison) -> str:
@@ -116,6 +139,11 @@ def notes_of(comparison: Comparison) -> list[str]:
         ]
         if short:
             notes.append(f"{curve.name}: {_left_out(comparison)}; prompts counted: {', '.join(short)}.")
+    for curve in comparison.curves:
+        reasons = (
+            {} if curve.forecast is None else dict(zip(curve.forecast.refused, curve.forecast.deploy_n, strict=True))
+        )
+        notes += [f"{curve.name}: no forecast up to N = {n}: {reason}." for reason, n in reasons.items() if reason]
     if any(2 * curve.v_n.prompts.min() < comparison.prompts for curve in comparison.curves):
         notes.append(
             "V_N is unknown where fewer than half of the prompts are counted: they need not be like the others."
@@ -169,6 +197,7 @@ def _curve_fields(curve: Curve, budgets: tuple[int, ...]) -> dict[str, Any]:
         "seeds": curve.seeds,
         "v_n": _points(curve.v_n, budgets),
         "v_n_per_seed": curve.per_seed.tolist(),
+        "forecast": None if curve.forecast is None else _forecast_points(curve.forecast),
         "difference": None if curve.difference is None else _points(curve.difference, budgets),
         "measures": {key: interval_numbers(interval, 0) for key, interval in curve.measures.items()},
     }
@@ -176,3 +205,11 @@ def _curve_fields(curve: Curve, budgets: tuple[int, ...]) -> dict[str, Any]:
 
 def _points(interval: Interval, budgets: tuple[int, ...]) -> list[dict[str, Any]]:
     return [{"n": int(budget), **interval_numbers(interval, column)} for column, budget in enumerate(budgets)]
+
+
+def _forecast_points(forecast: CurveForecast) -> list[dict[str, Any]]:
+    ends = zip(forecast.low.tolist(), forecast.high.tolist(), forecast.refused, strict=True)
+    return [
+        {**point, "low_of_these_prompts": low, "high_of_these_prompts": high, "refused": reason or None}
+        for point, (low, high, reason) in zip(_points(forecast.v_n, forecast.deploy_n), ends, strict=True)
+    ]

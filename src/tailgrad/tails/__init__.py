@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from tailgrad.lazy import lazily
+from tailgrad.tails.calibrated import CalibratedForecast, calibrated_forecast
 from tailgrad.tails.constants import (
     GaussianTail,
     check_budget,
@@ -10,6 +11,7 @@ from tailgrad.tails.constants import (
     extrapolation_coefficient,
     gaussian_tail,
 )
+from tailgrad.tails.families import FORECASTS, location_scale_forecast, mean_and_std_forecast
 from tailgrad.tails.forecasts import (
     exponential_tail_forecast,
     gaussian_tail_forecast,
@@ -18,7 +20,8 @@ from tailgrad.tails.forecasts import (
     tail_forecast,
 )
 from tailgrad.tails.gaussianity import UpperTailQQ, upper_tail_qq
-from tailgrad.tails.pareto import ParetoTail, pareto_tail
+from tailgrad.tails.levels import LevelForecast, level_forecast
+from tailgrad.tails.pareto import ParetoTail, forecast_of_pareto_tail, pareto_tail, pareto_tail_forecast
 from tailgrad.tails.shapes import (
     TAIL_SHAPES,
     FittedTail,
@@ -46,26 +49,35 @@ _LATER = {
 __getattr__, _, _names = lazily(__name__, _LATER)
 
 __all__ = [
+    "FORECASTS",
     "TAIL_SHAPES",
+    "CalibratedForecast",
     "FittedTail",
     "GaussianTail",
     "Influence",
+    "LevelForecast",
     "ParetoTail",
     "TailShape",
     "TailStatistics",
     "UpperTail",
     "UpperTailQQ",
+    "calibrated_forecast",
     "check_budget",
     "excess_moments",
     "expected_max_normal",
     "exponential_tail_forecast",
     "extrapolation_coefficient",
+    "forecast_of_pareto_tail",
     "gaussian_tail",
     "gaussian_tail_forecast",
     "influence_on_mean_and_std",
+    "level_forecast",
+    "location_scale_forecast",
     "max_at_k_forecast",
     "mean_and_std",
+    "mean_and_std_forecast",
     "pareto_tail",
+    "pareto_tail_forecast",
     "standard_error",
     "tail_forecast",
     "tail_size",

@@ -1,0 +1,170 @@
+"""Forecasts of V_N beyond the responses that are there, with an interval, or the reason why there is none."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tailgrad.tails.levels import level_forecast, levels_of
+from tailgrad.tails.pareto import ParetoTail, forecast_of_pareto_tail, pareto_tail, root_fraction
+from tailgrad.types import Rewards, check_rewards
+
+FEWEST = 16
+"""Responses per prompt below which nothing is forecast."""
+
+FARTHEST = 32
+"""Times the responses per prompt up to which N may go: what the coverage was measured for."""
+
+HEAVIEST = 0.3
+"""The shape that a tail must be shown to lie below, by one standard error; above, intervals hold less often."""
+
+_SPLITS = 16
+"""Into halves, from which the noise of a forecast is read."""
+
+
+class CalibratedForecast(NamedTuple):
+    """The mean of V_N over these prompts at K values of N, with 95% intervals."""
+
+    deploy_n: tuple[int, ...]
+    """The values of N."""
+    per_prompt: Float[np.ndarray, "P K"]
+    """The forecast of each prompt; NaN where refused, or where the prompt has too few scored responses."""
+    mean: Float[np.ndarray, " K"]
+    """Their mean over the prompts."""
+    low: Float[np.ndarray, " K"]
+    """Lower end of the interval for these very prompts; NaN where refused."""
+    high: Float[np.ndarray, " K"]
+    """Upper end, likewise."""
+    refused: tuple[str, ...]
+    """Why there is no forecast at this N; empty where there is one."""
+    family: str
+    """`pareto`, or `levels` where the rewards take few values."""
+
+
+class _Found(NamedTuple):
+    """Forecasts of each prompt, the ends of the intervals of their mean, and why none may be trusted."""
+
+    per_prompt: Float[Tensor, "P K"]
+    low: Float[Tensor, " K"]
+    high: Float[Tensor, " K"]
+    why_not: str
+
+
+def calibrated_forecast(rewards: Rewards, deploy_n: Sequence[int], *, seed: int = 0) -> CalibratedForecast:
+    """Forecast the mean of V_N over the prompts, for N above the n responses per prompt, with an interval.
+
+    Rewards of at most ten values are forecast by `level_forecast`, others by `pareto_tail_forecast` from the sqrt(n)
+    largest rewards of each prompt. The interval of the latter is
+
+        forecast -+ 2 sqrt(noise^2 + shape^2).
+
+    The noise is that of the responses: the difference of the forecasts from two halves of them, squared, divided by 4
+    and averaged over 16 random halvings. The other term is what the assumed shape may be wrong by. Where a generalised
+    Pareto tail has not begun at the sqrt(n) largest rewards, it has begun even less at twice as many: it is the
+    difference of the two forecasts, less what noise makes of it.
+
+    There is no forecast with fewer than 16 responses per prompt, for N above 32 n, where no prompt's tail has spread,
+    and where the tail may be heavy: the shape plus its standard error is above 0.3. Everywhere else the intervals hold
+    the truth in 9 of 10 cases or more (docs/forecasts.md has the coverage).
+
+    Args:
+        rewards: Rewards `[P, n]`; NaN where a response could not be scored.
+        deploy_n: Values of N, each above n.
+        seed: Seed of the halvings.
+
+    Returns:
+        Forecasts with intervals for these prompts, in the units of the rewards. What prompts differ in is not part of
+        the interval: `mean_interval` of `per_prompt` tells it.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor.
+        ValueError: If the rewards are malformed, or an N is not above n: V_N is exact there.
+
+    Examples:
+        >>> rewards = torch.randn(32, 256, generator=torch.manual_seed(0), dtype=torch.float64)
+        >>> forecast = calibrated_forecast(rewards, [2048])  # the truth is 3.4355
+        >>> bool(forecast.low[0] < 3.4355 < forecast.high[0]), forecast.refused
+        (True, ('',))
+
+    Reference:
+        Hosking and Wallis (1987) for the fit; the interval is ours.
+    """
+    check_rewards(rewards)
+    budgets = tuple(int(n) for n in deploy_n)
+    if not budgets or min(budgets) <= rewards.shape[1]:
+        raise ValueError(
+            f"forecasts are for N above the {rewards.shape[1]} responses per prompt, got "
+            f"{', '.join(map(str, budgets))}: up to there V_N is exact (best_of_n)"
+        )
+    values = rewards.detach().to(torch.float64)
+    few = len(levels_of(values)) > 1
+    found = _by_levels(values, budgets) if few else _by_pareto(values, budgets, seed)
+    refused = tuple(_why_not(values.shape[1], n) or found.why_not for n in budgets)
+    given = torch.tensor([not reason for reason in refused])
+    forecasts, *ends = (part.cpu().where(given, math.nan) for part in found[:3])
+    per_prompt, mean, low, high = (part.numpy() for part in (forecasts, forecasts.nanmean(dim=0), *ends))
+    return CalibratedForecast(budgets, per_prompt, mean, low, high, refused, "levels" if few else "pareto")
+
+
+def _by_levels(values: Rewards, budgets: tuple[int, ...]) -> _Found:
+    found = [level_forecast(values, deploy_n=n) for n in budgets]
+    per_prompt = torch.from_numpy(np.stack([one.per_prompt for one in found], axis=1))
+    low, high = (torch.tensor([getattr(one, end) for one in found], dtype=torch.float64) for end in ("low", "high"))
+    return _Found(per_prompt, low, high, "")
+
+
+def _by_pareto(values: Rewards, budgets: tuple[int, ...], seed: int) -> _Found:
+    share = root_fraction(values)
+    tail = pareto_tail(values, tail_fraction=share)
+    forecasts = _at(tail, budgets)
+    mean = forecasts.nanmean(dim=0)
+    if math.isnan(tail.shape):
+        return _Found(forecasts, mean, mean, "the tail of no prompt has spread: its best rewards are all the same")
+    if tail.shape + (0.0 if math.isnan(tail.shape_error) else tail.shape_error) > HEAVIEST:
+        why_not = (
+            f"the tail may be heavy (shape {tail.shape:.2f} +- {tail.shape_error:.2f}; it must be shown to lie below "
+            f"{HEAVIEST}): sample more responses or prompts"
+        )
+        return _Found(forecasts, mean, mean, why_not)
+    noise, noise_of_gap = _noise(values, budgets, share, seed)
+    gap = mean - _means(values, budgets, 2 * share)
+    half = 2 * (noise + (gap**2 - noise_of_gap).clamp(min=0)).sqrt()
+    return _Found(forecasts, mean - half, mean + half, "")
+
+
+def _noise(values: Rewards, budgets: tuple[int, ...], share: float, seed: int) -> Float[Tensor, "2 K"]:
+    """Variance of the mean forecast, and of its difference to that from twice the share, from halves of responses."""
+    generator, n = torch.Generator().manual_seed(seed), values.shape[1]
+    order = torch.rand(values.shape, generator=generator).argsort(dim=1)  # the table may be sorted by reward
+    shuffled = values.gather(1, order.to(values.device))
+    differences = []
+    for _ in range(_SPLITS):
+        places = torch.randperm(n, generator=generator).to(values.device)
+        halves = [shuffled[:, part] for part in (places[: n // 2], places[n // 2 : n // 2 * 2])]
+        once, twice = (
+            _means(halves[0], budgets, part) - _means(halves[1], budgets, part) for part in (share, 2 * share)
+        )
+        differences.append(torch.stack([once, once - twice]))
+    return torch.stack(differences).square().mean(dim=0) / 4
+
+
+def _means(values: Rewards, budgets: tuple[int, ...], share: float) -> Float[Tensor, " K"]:
+    """Mean forecasts over the prompts that have one."""
+    return _at(pareto_tail(values, tail_fraction=min(share, 0.5)), budgets).nanmean(dim=0)
+
+
+def _at(tail: ParetoTail, budgets: tuple[int, ...]) -> Float[Tensor, "P K"]:
+    return torch.stack([forecast_of_pareto_tail(tail, n) for n in budgets], dim=1)
+
+
+def _why_not(n: int, deploy_n: int) -> str:
+    """Why nothing is forecast from so few responses, or so far."""
+    if n < FEWEST:
+        return f"{n} responses per prompt are too few: a forecast needs {FEWEST}"
+    if deploy_n > FARTHEST * n:
+        return f"more than {FARTHEST} times the {n} responses per prompt, and no forecast was checked so far out"
+    return ""
