@@ -29,9 +29,8 @@ class ReportOptions:
 def make_parser() -> OptionParser[ReportOptions]:
     """The command's parser."""
     description = (
-        "Write one HTML page with the figures and tables of everything given: what curve, fidelity, grid and "
-        "quickstart wrote, learning curves of trainings, and curves of rollout tables. The page is one file that loads "
-        "nothing from elsewhere."
+        "Write one HTML page with the figures and tables of everything given: reports of other commands, learning "
+        "curves of trainings, and curves of rollout tables. The page is one file that loads nothing from elsewhere."
     )
     return OptionParser("report", description, ReportOptions)
 
