@@ -14,7 +14,7 @@ import jaxtyping
 
 # Under test, and only there, the core's shape annotations are checked at every call. The hook acts on what
 # is imported after it, so it stands before any import of these packages.
-CHECKED = [f"tailgrad.{room}" for room in ("estimators", "tails", "statistics", "curves", "fidelity")]
+CHECKED = [f"tailgrad.{room}" for room in ("estimators", "tails", "statistics", "curves", "fidelity", "planning")]
 jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 

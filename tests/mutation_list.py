@@ -87,6 +87,13 @@ _REPORTS = [
     ("fidelity/products.py", "means[:, 0] @ means[:, 1].T", "means[:, 0] @ means[:, 0].T", "fidelity"),
     ("fidelity/products.py", "deviations.mean(axis=1) / (groups - 1)", "deviations.mean(axis=1) / groups", "fidelity"),
     ("fidelity/break_even.py", "prompts * (d_r / s - d / s_r)", "prompts * (d / s - d_r / s_r)", "break_even"),
+    ("planning/replay.py", "second[..., ::-1, :]", "second", "replay"),
+    ("planning/replay.py", "location * (squares * location)", "location * 0 * (squares * location)", "replay"),
+    ("planning/replay.py", "(DRAWS * m)", "DRAWS", "replay"),
+    ("planning/scoring.py", "np.sqrt(_positive(square + noise)", "np.sqrt(_positive(noise)", "plan"),
+    ("planning/scoring.py", "/ prompts_per_step[:, None]", "", "plan"),
+    ("planning/plan.py", "prompts / rollouts_per_step])", "rollouts_per_step / prompts])", "plan"),
+    ("planning/measured.py", "np.nanmedian(signal / signals)", "np.nanmedian(signals / signal)", "plan"),
     ("grid/frontier.py", "np.argmax(path >= wanted)", "np.argmin(np.abs(path - wanted))", "frontier"),
     ("grid/frontier.py", "np.where(within, means, -np.inf)", "means", "frontier"),
 ]

@@ -38,6 +38,7 @@ ROOMS["tails"] = {"types", "statistics", "display", "lazy"}
 ROOMS["estimators"] = {"types", "tails"}
 ROOMS["curves"] = {"types", "statistics", "display", "tails"}
 ROOMS["fidelity"] = ROOMS["curves"] | {"estimators"}
+ROOMS["planning"] = ROOMS["fidelity"] | {"fidelity"}
 CORE = set(ROOMS)
 ROOMS["files"] = ROOMS["option_names"] = ROOMS["lazy"] = set()
 ROOMS["options"] = {"option_names"}

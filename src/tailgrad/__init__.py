@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from tailgrad.curves import *  # noqa: F403
     from tailgrad.estimators import *  # noqa: F403
     from tailgrad.fidelity import *  # noqa: F403
+    from tailgrad.planning import *  # noqa: F403
     from tailgrad.statistics import *  # noqa: F403
     from tailgrad.tails import *  # noqa: F403
     from tailgrad.training import *  # noqa: F403
     from tailgrad.types import *  # noqa: F403
 
-_CORE: Final = ("estimators", "tails", "curves", "fidelity", "statistics", "types")
+_CORE: Final = ("estimators", "tails", "curves", "fidelity", "planning", "statistics", "types")
 _TRAINING: Final = ("TailGRPOConfig", "TailGRPOTrainer")
 """These need `tailgrad[train]`, whose libraries are loaded for nothing else."""
 

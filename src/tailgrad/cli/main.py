@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from tailgrad import __version__
-from tailgrad.cli import curve, fidelity, grid, quickstart, report, sample, score, tails, train
+from tailgrad.cli import curve, fidelity, grid, plan, quickstart, report, sample, score, tails, train
 
-COMMANDS = (train, sample, score, tails, curve, fidelity, grid, report, quickstart)
+COMMANDS = (train, sample, score, tails, curve, plan, fidelity, grid, report, quickstart)
 """The commands; each module has its `make_parser`, `run`, which takes the words after its name, and texts about it."""
 
 

@@ -48,14 +48,34 @@ def break_even(point: FidelityPoint, reference: FidelityPoint) -> Interval:
     Reference:
         Efron and Stein (1981), The jackknife estimate of variance, Annals of Statistics 9(3).
     """
-    prompts = len(point.left_out)
-    own, other = (np.array([[one.measures[MEASURES[i]].mean[0] for i in _USED]]) for one in (point, reference))
-    value = _crossing(own, other, prompts)
-    without = _crossing(point.left_out[:, _USED], reference.left_out[:, _USED], prompts)
+    own, other = (
+        np.vstack([[[one.measures[MEASURES[i]].mean[0] for i in _USED]], one.left_out[:, _USED]])
+        for one in (point, reference)
+    )
+    return crossing(own, other)
+
+
+def crossing(own: Float[np.ndarray, "R 2"], other: Float[np.ndarray, "R 2"]) -> Interval:
+    """From how many prompts per step on one direction and signal to noise beat another's, as in `break_even`.
+
+    Args:
+        own: Direction, and signal to noise at P prompts, of all P prompts; then of all but each prompt in turn.
+        other: The same of the reference.
+
+    Returns:
+        B, as `break_even` gives it.
+
+    Examples:
+        >>> tail, mean = np.full((9, 2), [0.9, 0.1]), np.full((9, 2), [0.6, 0.4])
+        >>> round(float(crossing(tail, mean).mean[0]), 6)  # 8 (0.36 / 0.1 - 0.81 / 0.4) / (0.81 - 0.36)
+        28.0
+    """
+    prompts = len(own) - 1
+    value, without = (_crossing(own[rows], other[rows], prompts) for rows in (slice(1), slice(1, None)))
     low, high = _interval(float(value[0]), without)
     if math.isinf(low):  # no prompts are enough as its direction is worse, if the interval of that ends below 0
-        gap = point.left_out[:, _USED[0]] - reference.left_out[:, _USED[0]]
-        low = low if (own - other)[0, 0] + _half_width(gap) < 0 else 0.0
+        gap = own[:, 0] - other[:, 0]
+        low = low if gap[0] + _half_width(gap[1:]) < 0 else 0.0
     return Interval(value, np.array([low]), np.array([high]), np.array([prompts]))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from tailgrad.statistics.intervals import Interval
-from tailgrad.statistics.jackknife import jackknife_interval
+from tailgrad.statistics.jackknife import jackknife_interval, without_each
 
 MEASURES = ("direction", "step", "norm_ratio", "signal_to_noise")
 
@@ -97,7 +97,7 @@ def without_each_prompt(products: InnerProducts) -> Float[np.ndarray, "P 4"]:
     prompts = len(products.noise)
     if prompts == 1:
         return np.empty((0, len(MEASURES)))
-    return _values(products, (1 - np.eye(prompts)) / (prompts - 1))
+    return _values(products, without_each(prompts))
 
 
 def agreement(truth: Float[np.ndarray, "P 2 D"]) -> float:

@@ -41,3 +41,19 @@ def jackknife_interval(
         interval = mean_interval(pseudo[None], seed=seed)
         low, high = (values + (end - interval.mean) for end in (interval.low, interval.high))
     return Interval(values, low, high, np.full(len(values), prompts))
+
+
+def without_each(prompts: int) -> Float[np.ndarray, "P P"]:
+    """Weights of the means over all prompts but one: row p leaves out prompt p.
+
+    Args:
+        prompts: P, at least 2.
+
+    Returns:
+        One row of weights for each prompt; each sums to 1.
+
+    Examples:
+        >>> without_each(3)[0]
+        array([0. , 0.5, 0.5])
+    """
+    return np.asarray((1 - np.eye(prompts)) / (prompts - 1))

@@ -1,0 +1,58 @@
+"""The command that trains as planned."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any, Final
+
+_ROLLOUTS_AT_ONCE: Final = 8
+"""Rollouts per backward pass, as in TRL, where they divide those of a step."""
+
+
+def train_command(
+    estimator: str, m: int, *, deploy_n: int, rollouts_per_step: int, table: Mapping[str, Any] | None = None
+) -> str:
+    r"""Give the `tailgrad train` command of an estimator, for one device.
+
+    Args:
+        estimator: With its options.
+        m: Rollouts per prompt.
+        deploy_n: N.
+        rollouts_per_step: B x m.
+        table: Metadata of the rollout table: policy, prompts and reward are taken from it. What it does not say stands
+            in capital letters.
+
+    Returns:
+        One command on several lines.
+
+    Examples:
+        >>> print(train_command("max_at_k:k=4", 8, deploy_n=64, rollouts_per_step=32))
+        tailgrad train --model_name_or_path MODEL --dataset_name PROMPTS --reward_funcs REWARD \
+            --estimator max_at_k:k=4 --num_generations 8 --deploy_n 64 \
+            --per_device_train_batch_size 8 --gradient_accumulation_steps 4 --output_dir policy
+    """
+    table = table or {}
+    data = table.get("dataset") or {}
+    at_once = max(size for size in range(1, _ROLLOUTS_AT_ONCE + 1) if rollouts_per_step % size == 0)
+    config = ["--dataset_config", str(data["config"])] if data.get("config") else []
+    lines = [
+        ["--model_name_or_path", str(table.get("model") or "MODEL")],
+        ["--dataset_name", str(data.get("name") or "PROMPTS"), *config, *_reward(table.get("reward"))],
+        ["--estimator", estimator, "--num_generations", str(m), "--deploy_n", str(deploy_n)],
+        ["--per_device_train_batch_size", str(at_once)],
+        ["--gradient_accumulation_steps", str(rollouts_per_step // at_once), "--output_dir", "policy"],
+    ]
+    first, second, third, *last = (shlex.join(line) for line in lines)
+    return "tailgrad train " + " \\\n    ".join([f"{first} {second}", third, " ".join(last)])
+
+
+def _reward(name: Any) -> list[str]:
+    """A dotted path is a function, a name with a slash a model; of a weighted sum the table has a description alone."""
+    text = str(name or "")
+    if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text):
+        return ["--reward_funcs", text]
+    if re.fullmatch(r"[^\s*]*/[^\s*]*", text):
+        return ["--reward_model_name_or_path", text.partition("@")[0]]
+    return ["--reward_funcs", "REWARD"]

@@ -1,0 +1,82 @@
+"""From products of gradients per prompt to what a step of so many prompts is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Real
+
+from tailgrad.planning.replay import Replay
+from tailgrad.statistics.jackknife import without_each
+
+
+@dataclass(frozen=True)
+class PolicyTraits:
+    """What rewards alone do not tell of a policy.
+
+    Attributes:
+        noise_directions: D. The noise of a step is as that of D directions, each as easily moved as the location of a
+            prompt's rewards.
+        spread_weight: w, from 0 to 1: how easily the policy changes the spread of a prompt's rewards, compared with
+            their location.
+        source: Where the two come from.
+    """
+
+    noise_directions: float
+    spread_weight: float
+    source: str
+
+
+COMMITTED: Final = PolicyTraits(600.0, 0.1, "the fidelity reports of the project's experiments")
+"""Of the four rewards of experiments/quickstart and experiments/small-instruct: the median D, and a w with which the
+steps that were measured there come in nearly the right order (docs/plan.md)."""
+
+
+class Measures(NamedTuple):
+    """Numbers of C estimators: of all P prompts, then without each prompt in turn; NaN where a root has no sense."""
+
+    direction: Float[np.ndarray, "C R"]
+    """Cosine of the expected gradient with that of V_N."""
+    signal_to_noise: Float[np.ndarray, "C R"]
+    """Squared norm of the expected gradient over that of the noise of a step."""
+    value: Float[np.ndarray, "C R"]
+    """Expected cosine of a step with the gradient of V_N: root mean square, with the sign of the direction."""
+
+
+def measures(replay: Replay, traits: PolicyTraits, prompts_per_step: Real[np.ndarray, " C"]) -> Measures:
+    """Score estimators at a policy.
+
+    With inner products <f, g> = mean over prompts of (location parts + w spread parts), a the expected gradient, psi
+    that of V_N and s the noise, a step of B prompts has
+
+        direction <a, psi> / (|a| |psi|),   signal to noise |a|^2 B / (D s),
+        value <a, psi> / (|psi| sqrt(|a|^2 + D s / B)).
+
+    Args:
+        replay: From the function of this name.
+        traits: D and w.
+        prompts_per_step: B of each estimator.
+
+    Returns:
+        The numbers of all prompts, and without each (none with one prompt).
+    """
+    prompts = len(replay.truth)
+    every = np.full((1, prompts), 1 / prompts)
+    weights = np.concatenate([every, without_each(prompts)]) if prompts > 1 else every
+
+    def mean(products: np.ndarray) -> np.ndarray:
+        return np.asarray((products[..., 0] + traits.spread_weight * products[..., 1]) @ weights.T)
+
+    square, along, truth = mean(replay.square), mean(replay.along), _positive(mean(replay.truth))
+    noise = traits.noise_directions * (replay.noise @ weights.T) / prompts_per_step[:, None]
+    return Measures(
+        along / np.sqrt(_positive(square) * truth),
+        square / _positive(noise),
+        along / np.sqrt(_positive(square + noise) * truth),
+    )
+
+
+def _positive(values: np.ndarray) -> np.ndarray:
+    return np.where(values > 0, values, np.nan)

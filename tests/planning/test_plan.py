@@ -1,0 +1,224 @@
+"""Plans: values against closed forms, a policy whose traits are known, what is chosen, and bad input."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from reports import tables_of
+from tailgrad.fidelity import gradient_fidelity, write_fidelity
+from tailgrad.planning import MeasuredGradients, Plan, PolicyTraits, make_plan, plan_markdown, read_fidelity_report
+from tailgrad.planning.measured import fitted_traits
+from tailgrad.planning.pool import LARGEST, usable_pool
+from tailgrad.planning.replay import replay, scores
+from tailgrad.planning.scoring import COMMITTED, measures
+
+TEA = "tea:center=true,tail_fraction=1"
+
+
+@pytest.fixture(scope="module")
+def gaussian() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(24, 512))
+
+
+@pytest.fixture(scope="module")
+def planned(gaussian: np.ndarray) -> Plan:
+    return make_plan(gaussian, deploy_n=128, estimators=["dr_grpo", "max_at_k:k=4", TEA], m=[8, 16])
+
+
+def test_values_of_the_contract(gaussian: np.ndarray) -> None:
+    """Cosine and gain over noise of the table for m = 16, N = 128, where location and spread move alike."""
+    replayed = replay(gaussian, [("dr_grpo", 16), ("max_at_k:k=4", 16), (TEA, 16)], deploy_n=128)
+    found = measures(replayed, PolicyTraits(1e9, 1.0, ""), np.ones(3))
+    np.testing.assert_allclose(found.direction[:, 0], [0.48, 0.90, 0.997], atol=0.05)
+    np.testing.assert_allclose(found.value[:, 0] * math.sqrt(1e9), [1.86, 3.28, 3.65], rtol=0.05)
+    location = measures(replayed, PolicyTraits(1e9, 0.0, ""), np.ones(3))
+    np.testing.assert_allclose(location.value[:, 0] * math.sqrt(1e9), [3.87, 2.94, 1.99], rtol=0.05)
+
+
+def test_what_is_chosen_follows_the_policy(planned: Plan) -> None:
+    """The mean where only the location moves; the whole group's TEA where both do and steps are noisy."""
+    assert planned.traits is COMMITTED
+    assert planned.chosen.estimator == "grpo"
+    assert not planned.robust
+    directions = sorted({d for d, _ in planned.elsewhere})
+    assert directions == [60.0, 600.0, 6000.0]
+    assert {planned.elsewhere[d, 0.0][0] for d in directions} == {"grpo"}
+    assert {planned.elsewhere[d, 1.0][0] for d in directions[1:]} == {TEA}
+    assert planned.elsewhere[planned.traits.noise_directions, planned.traits.spread_weight] == ("grpo", 8)
+    by_weight = [planned.mean_direction[w].mean[0] for w in (0.0, 0.1, 1.0)]
+    np.testing.assert_allclose(by_weight, [1 / math.sqrt(1 + w * 2.5946**2 / 2) for w in (0.0, 0.1, 1.0)], atol=0.05)
+
+
+def test_break_even_is_where_two_values_cross(gaussian: np.ndarray, planned: Plan) -> None:
+    assert (planned.reference.estimator, planned.reference.m) == ("grpo", 16)
+    row = next(one for one in planned.rows if (one.estimator, one.m) == ("max_at_k:k=4", 8))
+    replayed = replay(gaussian, [("grpo", 16), ("max_at_k:k=4", 8)], deploy_n=128)
+    steps = np.arange(16, 5000, 16)
+    both = np.array([measures(replayed, COMMITTED, step / np.array([16, 8])).value[:, 0] for step in steps])
+    mean, tail = both.T
+    crossing = steps[np.argmax(tail > mean)]
+    assert 100 < crossing < 4000
+    assert row.ahead_from.mean[0] == pytest.approx(crossing, abs=16)
+    assert row.ahead_from.low[0] < crossing < row.ahead_from.high[0]
+
+
+def test_values_at_other_sizes_of_a_step(gaussian: np.ndarray, planned: Plan) -> None:
+    place = planned.steps.index(planned.rollouts_per_step)
+    for row in planned.rows:
+        assert row.values[place] == pytest.approx(row.value.mean[0], rel=1e-12)
+        assert sorted(row.values) == [*row.values]
+        assert row.value.low[0] <= row.value.mean[0] <= row.value.high[0]
+        assert row.prompts_per_step * row.m == planned.rollouts_per_step
+    assert planned.chosen.difference.mean[0] == 0
+
+
+def test_traits_are_found_again() -> None:
+    pool = np.random.default_rng(2).normal(size=(16, 256)) * np.linspace(1, 3, 16)[:, None]
+    groups = [("grpo", 8), ("cvar", 8), ("max_at_k:k=4", 8)]
+    replayed = replay(pool, groups, deploy_n=32)
+    direction, signal, _ = (of[:, 0] for of in measures(replayed, PolicyTraits(1234.0, 0.3, ""), np.full(3, 20)))
+    points = {pair: (d, s) for pair, d, s in zip(groups, direction, signal, strict=True)}
+    found = fitted_traits(replayed, groups, MeasuredGradients(20, points, "report"))
+    assert found.spread_weight == pytest.approx(0.3)
+    assert found.noise_directions == pytest.approx(1234.0)
+
+
+@pytest.mark.parametrize("weight", [0.1, 0.8])
+def test_a_report_of_a_policy_that_is_known(weight: float, tmp_path) -> None:
+    """Its gradient has a location, a spread that moves so much as easily, and noise in 150 directions."""
+    rng = np.random.default_rng(3)
+    prompts, n, noise = 12, 512, 150
+    rewards = rng.normal(size=(prompts, n))
+    moved = scores(rewards).swapaxes(1, 2) * [1.0, math.sqrt(weight)]
+    gradients = np.concatenate([moved, rng.normal(size=(prompts, n, noise))], axis=2)
+    asked = {"estimators": ["grpo", "dr_grpo", "max_at_k:k=4", TEA], "m": [16], "deploy_n": [32]}
+    write_fidelity(gradient_fidelity(rewards, gradients, **asked), tmp_path)
+    measured = read_fidelity_report(tmp_path, 32)
+    assert {name for name, _ in measured.points} == set(asked["estimators"])
+    plan = make_plan(rewards, deploy_n=32, estimators=["cvar", TEA], m=[8, 16], measured=measured)
+    assert plan.traits.spread_weight == pytest.approx(weight, abs=0.2)
+    assert plan.traits.noise_directions == pytest.approx(noise, rel=0.25)
+    assert plan.elsewhere == {}
+    row = next(one for one in plan.rows if (one.estimator, one.m) == (TEA, 16))
+    assert row.measured_direction == pytest.approx(row.direction.mean[0], abs=0.15)
+    assert "measured direction" in tables_of(plan_markdown(plan))[0][0]
+
+
+def test_reports_that_cannot_be_used(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        read_fidelity_report(tmp_path / "none.json", 32)
+    path = tmp_path / "fidelity.json"
+    for text in ("[]", "{}", "not JSON", '{"prompts": 3, "points": [{"estimator": "tea"}]}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="no report of `tailgrad fidelity`"):
+            read_fidelity_report(path, 32)
+    point = {"estimator": "tea", "m": 16, "deploy_n": 64, "direction": {"mean": 0.9}, "signal_to_noise": {"mean": 0.1}}
+    path.write_text(
+        json.dumps({"prompts": 3, "points": [point, point | {"deploy_n": 32, "direction": {"mean": None}}]})
+    )
+    assert read_fidelity_report(path, 64).points == {("tea", 16): (0.9, 0.1)}
+    with pytest.raises(ValueError, match="no known direction at N = 32"):
+        read_fidelity_report(path, 32)
+    with pytest.raises(ValueError, match=r"measured tea \(m = 16\); none of these can be replayed"):
+        make_plan(
+            np.random.default_rng(0).normal(size=(2, 20)), deploy_n=8, m=[4], measured=read_fidelity_report(path, 64)
+        )
+
+
+@pytest.mark.parametrize(
+    ("rewards", "asked", "message"),
+    [
+        (np.zeros((4, 64)), {}, "nothing to learn"),
+        (np.arange(64.0)[None], {}, "there is one prompt"),
+        (np.random.default_rng(0).normal(size=(4, 20)), {}, "needs 2 N = 32 scored responses"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"deploy_n": 1}, "must be at least 2"),
+        (np.full((2, 64), np.inf), {}, r"rewards\[0, 0\] is inf"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"m": [33]}, "must lie between 2 and 32"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"m": [12]}, "does not hold whole groups"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"m": [4, 4]}, "none twice"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"rollouts_per_step": 7}, "give --num_generations"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"estimators": ["tee"]}, "did you mean 'tea'"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"estimators": ["max_at_k:k=32"], "m": [8]}, "at least 32"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"estimators": ["tea:deploy_n=64"]}, "leave it out"),
+        (np.random.default_rng(0).normal(size=(4, 64)), {"estimators": ["pass_at_k:k=2"]}, "0 and 1 only"),
+    ],
+)
+def test_bad_input_is_refused_in_a_line(rewards: np.ndarray, asked: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        make_plan(rewards, **{"deploy_n": 16} | asked)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_rewards_that_are_no_matrix_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"must be a matrix \[P, n\]"):
+        make_plan(np.zeros(64), deploy_n=16)
+
+
+def test_a_pool_without_a_signal_of_v_n_is_refused() -> None:
+    """Two prompts whose halves contradict each other: nothing is known, and nothing made up."""
+    pool = np.zeros((2, 64))
+    pool[:, 0] = 1.0  # one response of the first half alone is better
+    with pytest.raises(ValueError, match="Sample more responses"):
+        make_plan(pool, deploy_n=32, m=[8])
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_rewards_with_ties(levels: int) -> None:
+    rng = np.random.default_rng(0)
+    success = rng.beta(0.5, 4.0, size=(32, 1))
+    rewards = rng.binomial(levels - 1, success, size=(32, 256)).astype(float)
+    rewards[0] = 0.0
+    plan = make_plan(rewards, deploy_n=32)
+    assert any("equal rewards" in note for note in plan.notes)
+    assert any("0 and 1" in note for note in plan.notes) == (levels == 2)
+    assert any("nearly always the largest" in note for note in plan.notes) == (levels == 2)
+    known = [row for row in plan.rows if np.isfinite(row.value.mean[0])]
+    assert len(known) > 30
+    assert plan.chosen in known
+    if levels == 2:  # the spread of a 0/1 reward is its mean
+        assert len({interval.mean[0] for interval in plan.mean_direction.values()}) == 1
+        assert {estimator for estimator, _ in plan.elsewhere.values()} == {plan.chosen.estimator}
+
+
+def test_prompts_with_different_numbers_of_responses() -> None:
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(6, 100))
+    rewards[1, 70:], rewards[2, 10:], rewards[3, 5] = np.nan, np.nan, np.nan
+    pool, notes = usable_pool(rewards, 16)
+    assert pool.shape == (5, 70)
+    assert np.isfinite(pool).all()
+    np.testing.assert_array_equal(pool[2], np.delete(rewards[3], 5)[:70])
+    assert len(notes) == 2
+
+
+def test_ten_million_rewards_are_cut_and_it_is_said() -> None:
+    rewards = np.random.default_rng(0).random((10_000, 1000), dtype=np.float32)
+    pool, notes = usable_pool(rewards, 32)
+    assert pool.shape[1] == 1000
+    assert LARGEST // 2 < pool.size <= LARGEST
+    assert any("of 10000 prompts" in note for note in notes)
+    wide, notes = usable_pool(rewards.reshape(20, -1), 32)
+    assert len(wide) == 20
+    assert LARGEST // 2 < wide.size <= LARGEST
+    assert any("13,106" in note for note in notes)
+
+
+def test_n_within_reach_of_m_is_compared_with_the_unbiased_estimator(gaussian: np.ndarray) -> None:
+    plan = make_plan(gaussian[:4, :64], deploy_n=12)
+    assert {row.m for row in plan.rows if row.estimator == "max_at_k:k=12"} == {16, 32}
+
+
+def test_the_text_says_what_the_numbers_say(planned: Plan) -> None:
+    text = plan_markdown(planned)
+    assert text.startswith("Take `grpo` with m = 8, 16 prompts per step of 128 rollouts")
+    elsewhere, numbers, by_m = tables_of(text)
+    assert len(elsewhere) == 4
+    rows = {(row.estimator, row.m): row for row in planned.rows}
+    shown = [rows[cells[0], int(cells[1])].value.mean[0] for cells in numbers[1:]]
+    assert shown == sorted(shown, reverse=True)
+    assert len(shown) == 4
+    assert by_m[0] == ["estimator", "m = 8", "m = 16"]
+    assert f"{planned.chosen.value.mean[0]:.3f} [" in text
