@@ -76,27 +76,27 @@ def _parts(path: Path) -> Iterator[tuple[Path, Part]]:
 
 
 def _of_folder(folder: Path) -> Iterator[tuple[Path, Part]]:
-    """Every report and training in a folder and below; tables only say that they are there."""
-    shown, tables = 0, 0
+    """Every report in a folder and below, then every training; tables only say that they are there."""
+    reports: list[tuple[Path, Part]] = []
+    trainings: list[tuple[Path, Part]] = []
+    tables = 0
     for root, folders, names in os.walk(folder):
         place = Path(root)
         log = log_file(place)
         folders[:] = sorted(name for name in folders if name[0] != "." and not (log and name.startswith("checkpoint-")))
-        reports = sorted(text for name in names if _is_report(text := place / name) and text.suffix == ".md")
-        for text in reports:
-            yield text, _of_report(text)
-        trained = [] if log is None else _trained(log, place)
-        yield from trained
-        drawn = {figure for text in reports for figure in [f"{text.stem}.svg", *_figures_in(text)]}
+        texts = [place / name for name in sorted(names) if name.endswith(".md") and _is_report(place / name)]
+        reports += [(text, _of_report(text)) for text in texts]
+        trainings += [] if log is None else _trained(log, place)
+        drawn = {figure for text in texts for figure in [f"{text.stem}.svg", *_figures_in(text)]}
         if left := sorted(name for name in names if name.endswith(".svg") and name not in drawn):
             warnings.warn(f"{root}: no table stands beside {', '.join(left)}; left out.", stacklevel=2)
-        shown += len(reports) + len(trained)
         tables += sum(name.endswith((".parquet", ".npy")) for name in names)
-    if not shown:
+    if not reports and not trainings:
         more = f" It holds {tables} tables: name those to draw, such as {folder}/*.parquet." if tables else ""
         raise ValueError(
             f"{str(folder)!r} holds no report and no training.{more or f' To show something, {_ALLOWED}.'}"
         )
+    yield from [*reports, *trainings]
 
 
 def _trained(log: Path, folder: Path) -> list[tuple[Path, Part]]:

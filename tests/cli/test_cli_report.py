@@ -67,7 +67,7 @@ def test_a_folder_stands_for_all_reports_and_trainings_below_it(work: Path) -> N
     (work / ".hidden" / "curve.svg").write_text("none")
     assert main(["report", ".", "--out", "page.html"]) == 0
     first = (work / "page.html").read_text()
-    assert Page(first).texts["small"] == ["policy/trainer_state.json", "report/curve"]  # not its checkpoint's
+    assert Page(first).texts["small"] == ["report/curve", "policy/trainer_state.json"]  # not its checkpoint's
     assert main(["report", ".", "report/curve.json", "report", "policy", "--out", "page.html"]) == 0
     assert (work / "page.html").read_text() == first  # each once, and the same page from the same files
 
@@ -79,7 +79,7 @@ def test_a_training_without_rewards_is_left_out_of_a_folder_and_refused_alone(
     (work / "base" / "trainer_state.json").write_text('{"log_history": [{"step": 1, "loss": 0.5}]}')
     with pytest.warns(UserWarning, match=r"base/trainer_state.json' holds no step with a reward"):
         assert main(["report", ".", "--out", "page.html"]) == 0
-    assert Page((work / "page.html").read_text()).texts["h2"] == ["Training: policy", "Curve"]
+    assert Page((work / "page.html").read_text()).texts["h2"] == ["Curve", "Training: policy"]
     (work / "page.html").unlink()
     assert "no step with a reward" in refused(capsys, "base/trainer_state.json")
 

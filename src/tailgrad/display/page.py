@@ -36,8 +36,8 @@ figure { margin: 1.2rem 0; }
 figure, .table { overflow-x: auto; }
 figure img { display: block; width: min(100%, var(--width) * 1.2); min-width: calc(var(--width) * 0.72); height: auto; }
 table { border-collapse: separate; border-spacing: 0; width: max-content; margin: 0.4rem 0 1.2rem; font-size: 0.9rem;
-  font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { border-bottom: 1px solid var(--line); padding: 0.3rem 0.8rem 0.3rem 0; text-align: left; vertical-align: top;
+  line-height: 22px; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+th, td { border-bottom: 1px solid var(--line); padding: 5px 13px 5px 0; text-align: left; vertical-align: top;
   max-width: 26rem; }
 th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); max-width: 14rem; }
 code { font-size: 0.9em; }
