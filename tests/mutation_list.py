@@ -43,6 +43,10 @@ _TAILS = [
     ("forecasts.py", "squares * (n - 1) / n", "squares / n", "forecasts"),
     ("pareto.py", "((size - 1) * total - 2 * ranked)", "(size * total - 2 * ranked)", "pareto"),
     ("pareto.py", "ranked - rank * excess - below", "ranked - rank * excess", "pareto"),
+    ("reach.py", "(high - low) / (middle - low)", "(high - middle) / (middle - low)", "reach"),
+    ("reach.py", "gain.sum() - gain", "gain.sum()", "reach"),
+    ("diagnosis.py", "sums[1] - count * mean**2", "sums[1]", "diagnosis"),
+    ("diagnosis.py", "at_best > np.maximum(share * scored, 1)", "at_best > share", "diagnosis"),
     ("gaussianity.py", "(rank - 0.375) / (n + 0.25)", "rank / (n + 1)", "gaussianity"),
 ]
 

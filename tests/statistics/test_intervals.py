@@ -200,3 +200,19 @@ def test_an_infinite_value_is_refused_by_its_place():
     values[1, 2, 0] = -np.inf
     with pytest.raises(ValueError, match=r"values\[1, 2, 0\] is -inf \(seed, prompt, quantity\)"):
         mean_interval(values)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_of_very_many_prompts_nothing_is_resampled_and_the_interval_is_that_of_a_bootstrap(
+    seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).gamma(2.0, size=(seeds, 20_000, 2))
+    found = mean_interval(values)
+    monkeypatch.setattr("tailgrad.statistics.intervals._MANY", 10**9)
+    resampled = mean_interval(values)
+    widths = resampled.high - resampled.low
+    for ours, theirs in zip(found[:3], resampled[:3], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.03 * widths.min())
+    if seeds == 1:
+        expected = stats.t.interval(0.95, 19_999, values[0, :, 0].mean(), stats.sem(values[0, :, 0]))
+        assert (found.low[0], found.high[0]) == pytest.approx(expected, rel=1e-9)
