@@ -102,8 +102,18 @@ _REPORTS = [
     ("grid/frontier.py", "np.where(within, means, -np.inf)", "means", "frontier"),
 ]
 
+_GRADIENTS = [
+    ("lora.py", "scale * gradient.float().mT @ projected", "gradient.float().mT @ projected", "lora"),
+    ("lora.py", "(2 * drawn - 1) / inputs**0.5", "drawn / inputs**0.5", "lora"),
+    ("parameters.py", "range(count - last, count)", "range(last)", "parameters"),
+]
+
 MUTATIONS = [
     *(Mutation(f"tails/{file}", old, new, f"tails/test_{test}.py") for file, old, new, test in _TAILS),
     *(Mutation(f"estimators/{file}", old, new, f"estimators/test_{test}.py") for file, old, new, test in _ESTIMATORS),
     *(Mutation(file, old, new, f"{file.split('/')[0]}/test_{test}.py") for file, old, new, test in _REPORTS),
+    *(
+        Mutation(f"fidelity/{file}", old, new, f"fidelity/gradients/test_{test}.py")
+        for file, old, new, test in _GRADIENTS
+    ),
 ]

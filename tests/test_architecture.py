@@ -61,8 +61,11 @@ FIGURES = ("tailgrad.display.style", "tailgrad.curves.figures", "tailgrad.tails.
 LAZY = {name: {"matplotlib"} for name in FIGURES}
 LAZY["tailgrad.display.page"] = {"markdown_it"}
 
-# Not of the core, though it stands in a room of it: gradients of a rollout table's responses, kept on disk.
-OUTER = {"tailgrad.fidelity.gradient_store": ROOMS["rollouts"] | {"rollouts", "fidelity"}}
+# Not of the core, though they stand in a room of it: gradients of a rollout table's responses, kept on disk.
+OUTER = {
+    f"tailgrad.fidelity.{name}": ROOMS["rollouts"] | {"rollouts", "fidelity"}
+    for name in ("gradient_config", "gradient_store", "lora")
+}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path

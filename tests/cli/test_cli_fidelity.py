@@ -139,9 +139,37 @@ def test_writes_and_prints_a_report_and_resumes(
     assert main(command(pool, tmp_path, estimators="cvar", num_generations="32", deploy_n="16 64")) == 0
 
 
+def test_what_the_gradients_are_taken_with_respect_to_is_said_and_kept(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(command(pool, tmp_path / "a", parameters="last:1")) == 0
+    assert "with respect to the parameters of the last block." in capsys.readouterr().out
+    monkeypatch.setattr("tailgrad.fidelity.parameters.LARGE", 10)
+    assert main(command(pool, tmp_path / "b", lora_target_modules="q_proj down_proj", dtype="bfloat16")) == 0
+    assert "with respect to B of a fresh LoRA adapter (r = 16, q_proj, down_proj).\n" in capsys.readouterr().out
+    assert main(command(pool, tmp_path / "c")) == 0
+    line, *_, last = capsys.readouterr().out.strip().splitlines()
+    assert "B of a fresh LoRA adapter (r = 16, q_proj, v_proj), as the policy has more than 20 million" in line
+    assert str(tmp_path / "c") in last
+    assert line in (tmp_path / "c" / "fidelity.md").read_text()
+    found = json.loads((tmp_path / "b" / "fidelity.json").read_text())["pool"]["gradients"]
+    assert found == {
+        "parameters": "lora",
+        "dtype": "bfloat16",
+        "lora_r": 16,
+        "lora_alpha": 32,
+        "lora_target_modules": ["q_proj", "down_proj"],
+    }
+    assert main(command(pool, tmp_path / "c", parameters="all")) == 2
+    assert "another parameters: 'lora' there, 'all' now" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"parameters": "lost:1"}, "parameters is 'lost:1'; it must be lora, all, or last:N"),
+        ({"lora_target_modules": "query"}, "has 'query', which matches no linear layer of the model. It has q_proj"),
+        ({"dtype": "float16"}, "invalid choice: 'float16'"),
         ({"deploy_n": "513"}, "deploy_n = 513 must lie between 2 and 512, the scored responses in half"),
         (
             {"estimators": "max_at_k:k=9", "num_generations": "8"},

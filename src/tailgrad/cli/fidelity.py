@@ -33,11 +33,24 @@ class FidelityOptions:
     deploy_n: tuple[int, ...] = option(
         (128,), "N: responses per prompt at deployment, at most half of those in the pool"
     )
+    parameters: str | None = option(
+        None,
+        "what the gradients are taken with respect to: lora (matrix B of a fresh adapter, as LoRA training begins), "
+        "last:N (the last N blocks) or all (default: all up to 20 million parameters, else lora)",
+        metavar="lora|last:N|all",
+    )
+    lora_r: int | None = option(None, "rank of the adapter of --parameters lora (default 16)")
+    lora_target_modules: tuple[str, ...] | None = option(
+        None, "its layers: q_proj v_proj ..., or all-linear (default: PEFT's for the type of model, as in training)"
+    )
+    dtype: str = option(
+        "float32", "precision of the policy; gradients are summed up in float32", choices=("float32", "bfloat16")
+    )
     dim: int = option(4096, "length of the sketch that stands for each gradient")
-    batch_size: int = option(32, "responses differentiated at once")
+    batch_size: int = option(32, "responses differentiated at once; fewer where memory demands it")
     model_revision: str | None = option(None, "revision of the policy on the hub")
     device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU, if there is one)")
-    seed: int = option(0, "seed of the sketch and of the bootstrap (default 0)")
+    seed: int = option(0, "seed of the sketch, the adapter and the bootstrap (default 0)")
 
 
 def make_parser() -> OptionParser[FidelityOptions]:
@@ -55,7 +68,8 @@ def run(words: Sequence[str]) -> None:
     """Compute what is missing of the gradients, write the report and print its table."""
     options = make_parser().read(words)
     from tailgrad.fidelity import check_fidelity, gradient_fidelity, write_fidelity
-    from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
+    from tailgrad.fidelity.gradient_config import GradientConfig, complete, described
+    from tailgrad.fidelity.gradient_store import sketch_gradients
     from tailgrad.rollouts import read_rollouts
 
     table, out = read_rollouts(options.table), Path(options.out).expanduser()
@@ -68,9 +82,14 @@ def run(words: Sequence[str]) -> None:
     estimators, m, deploy_n = options.estimators, options.num_generations, options.deploy_n
     check_fidelity(table.rewards, estimators=estimators, m=m, deploy_n=deploy_n)
     given = {name: value for name, value in vars(options).items() if name in GradientConfig.__dataclass_fields__}
-    gradients = sketch_gradients(GradientConfig(**given | {"out": out / "gradients"}))
+    asked = GradientConfig(**given | {"out": out / "gradients"})
+    config = complete(asked)
+    note = described(config, asked)
+    print(note, end="\n\n", flush=True)
+    gradients = sketch_gradients(config)
     fidelity = gradient_fidelity(
         table.rewards, gradients, estimators=estimators, m=m, deploy_n=deploy_n, seed=options.seed
     )
-    print(write_fidelity(fidelity, out, pool={**table.metadata, "sketch_dim": options.dim}), end="")
+    pool = {**table.metadata, "sketch_dim": options.dim, "gradients": config.settings}
+    print(write_fidelity(fidelity, out, pool=pool, note=note), end="")
     print(f"\nFigure, table and JSON: {out / 'fidelity'}.{{png,svg,md,json}}")

@@ -1,8 +1,8 @@
-"""The gradient of each response's log-probability with respect to all parameters, as a short random sketch."""
+"""The gradient of each response's log-probability with respect to its parameters, as a short random sketch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,9 +56,43 @@ class CountSketch:
             The sketches, in the unit of the gradients.
         """
         first = next(iter(gradients.values()))
-        sums = torch.zeros(len(first), 2 * self.dim, dtype=first.dtype, device=first.device)
-        for name, places in self.places.items():
-            sums.index_add_(1, places, gradients[name].flatten(1))
+        sums = self.sums(len(first), first)
+        for name in self.places:
+            self.add(sums, name, gradients[name])
+        return self.of(sums)
+
+    def sums(self, rows: int, like: Tensor) -> Float[Tensor, "B E"]:
+        """Nothing yet of B gradients: `add` fills it, one parameter after the other, and `of` gives the sketches.
+
+        Args:
+            rows: B.
+            like: Says on which device, and how precise if more than float32.
+
+        Returns:
+            Zeros.
+        """
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return torch.zeros(rows, 2 * self.dim, dtype=dtype, device=like.device)
+
+    def add(self, sums: Float[Tensor, "B E"], name: str, gradient: Float[Tensor, B * shape]) -> None:
+        """Add the gradients of one parameter, or a part of them.
+
+        Args:
+            sums: From `sums`.
+            name: The parameter.
+            gradient: Its gradients.
+        """
+        sums.index_add_(1, self.places[name], gradient.flatten(1).to(sums.dtype))
+
+    def of(self, sums: Float[Tensor, "B E"]) -> Float[Tensor, "B D"]:
+        """The sketches of what was added.
+
+        Args:
+            sums: From `sums`.
+
+        Returns:
+            The sketches, in the unit of the gradients.
+        """
         return sums[:, : self.dim] - sums[:, self.dim :]
 
 
@@ -70,26 +104,31 @@ def gradient_sketches(
     *,
     temperature: float = 1.0,
     batch_size: int = 32,
+    names: Collection[str] | None = None,
+    moved: Callable[[int], object] = lambda count: None,
 ) -> tuple[Float[np.ndarray, "B D"], Float[np.ndarray, " B"]]:
-    """Differentiate the log-probability of each response with respect to all parameters of the policy.
+    """Differentiate the log-probability of each response with respect to all parameters of the policy, or some.
 
     The log-probability is that of `response_logprobs`: the sum over the response's tokens of log_softmax(logits /
     temperature). One backward pass per response, many at once (`torch.func.vmap`); padding stands on the right, where
     a causal model does not see it.
 
     Args:
-        model: The policy in float32, with eager attention (the kernels of the others cannot be batched so).
-        sketch: Made of the model's parameters.
+        model: The policy, with eager attention (the kernels of the others cannot be batched so).
+        sketch: Made of the parameters.
         prompt_token_ids: Token ids, one list per response.
         response_token_ids: Token ids, one list per response.
         temperature: Divides the logits; above 0.
         batch_size: Most responses at once; fewer where the policy is large.
+        names: The parameters, by name; None is all. Nothing is differentiated further down than they reach.
+        moved: Told after each batch how many responses it had.
 
     Returns:
         The sketches of the gradients `[B, D]`, float32, in nats per unit of the parameters, and the
         log-probabilities in nats `[B]`.
     """
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    chosen = ((name, value) for name, value in model.named_parameters() if names is None or name in names)
+    parameters = {name: parameter.detach() for name, parameter in chosen}
     count = sum(parameter.numel() for parameter in parameters.values())
     size = max(1, min(batch_size, _GRADIENTS_BUDGET // count))
     rows = [[*prompt, *response] for prompt, response in zip(prompt_token_ids, response_token_ids, strict=True)]
@@ -103,6 +142,7 @@ def gradient_sketches(
         )
         sketches[batch] = sketch(gradients).cpu().numpy()
         logprobs[batch] = values.cpu().numpy()
+        moved(len(batch))
     return sketches, logprobs
 
 
@@ -116,7 +156,8 @@ def _batch_gradients(
     positions = torch.arange(1, length, device=device)
     first, end = (torch.tensor(list(values), device=device)[:, None] for values in (starts, map(len, rows)))
     weights = ((positions >= first) & (positions < end)).float()
-    blocked = torch.full((length, length), torch.finfo(torch.float32).min, device=device).triu(1)
+    dtype = next(iter(parameters.values())).dtype
+    blocked = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=device).triu(1)
 
     def logprob(
         parameters: dict[str, Tensor], ids: Int[Tensor, " L"], weights: Float[Tensor, " L-1"]
@@ -129,5 +170,6 @@ def _batch_gradients(
         return total
 
     per_response: Any = torch.func.vmap(torch.func.grad_and_value(logprob), in_dims=(None, 0, 0))
-    gradients, values = per_response(parameters, ids, weights)
+    with torch.no_grad():  # for the other parameters; the transform above does not mind
+        gradients, values = per_response(parameters, ids, weights)
     return gradients, values

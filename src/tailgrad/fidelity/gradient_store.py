@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from tailgrad.curves.rollouts import Rollouts
 from tailgrad.curves.sampling import beyond_temperature
 from tailgrad.events import progress_bar
 from tailgrad.fidelity.count_sketch import CountSketch, gradient_sketches
+from tailgrad.fidelity.gradient_config import GradientConfig, complete
+from tailgrad.fidelity.lora import fresh_adapter, lora_sketches
+from tailgrad.fidelity.parameters import ALL, LORA, parameter_names
 from tailgrad.files import locked, remove_unfinished, replacing
 from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.models.loading import load_policy
@@ -26,40 +30,15 @@ from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.same_policy import PolicyCheck, check_policy
 
+__all__ = ["GradientConfig", "SketchedGradients", "sketch_gradients"]
+
 _SHARD = 256
 """Responses of a shard: what an interruption loses at most."""
 
 _SETTINGS, _LOCK = "gradients.json", "lock"
 
-
-@dataclass(frozen=True)
-class GradientConfig:
-    """What `sketch_gradients` needs to know.
-
-    Attributes:
-        table: A rollout table with token ids, sampled with top_p 1 and top_k 0.
-        model_name_or_path: The policy that sampled it: hub name or local folder.
-        out: Folder of the sketches; those that are there are kept.
-        dim: Length of a sketch.
-        batch_size: Responses differentiated at once; fewer where the policy is large.
-        seed: Seed of the sketch.
-        model_revision: Revision of the policy on the hub.
-        device: A torch device name; None is the GPU where there is one, else the CPU.
-    """
-
-    table: str | Path
-    model_name_or_path: str
-    out: str | Path
-    dim: int = 4096
-    batch_size: int = 32
-    seed: int = 0
-    model_revision: str | None = None
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("dim", 1), ("batch_size", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+_BEFORE = {"parameters": ALL, "dtype": "float32"}
+"""What gradients were before these could be chosen."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +78,11 @@ class SketchedGradients:
             array = np.lib.format.open_memmap(self.shard(prompt, start), mode="r")
         except (OSError, ValueError):
             return False
-        return array.shape == (min(_SHARD, self.n - start), dim) and array.dtype == np.float32
+        return array.shape == (self.size(start), dim) and array.dtype == np.float32
+
+    def size(self, start: int) -> int:
+        """Responses of the shard that begins with this one."""
+        return min(_SHARD, self.n - start)
 
 
 def sketch_gradients(config: GradientConfig) -> SketchedGradients:
@@ -117,18 +100,20 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
 
     Raises:
         FileNotFoundError: The table or the policy does not exist.
-        ValueError: The table has no token ids or was sampled with top_p or top_k, it was sampled by another
-            policy, or the folder holds gradients made with other settings or is being written.
+        ValueError: The table has no token ids or was sampled with top_p or top_k, another policy sampled it, the
+            policy has no such layers or blocks, or the folder holds gradients made with other settings or is being
+            written.
     """
     table = read_rollouts(config.table)
     _check_table(table, config)
+    config = complete(config)
     sketches = SketchedGradients(Path(config.out).expanduser(), *table.rewards.shape)
     with locked(sketches.folder / _LOCK, repr(str(sketches.folder))):
         remove_unfinished(sketches.folder)
         settings = _settings(config)
         record = sketches.folder / _SETTINGS
         if record.exists():
-            check_same_settings(sketches.folder, _written(record), settings)
+            check_same_settings(sketches.folder, _BEFORE | _written(record), settings)
         _make_missing(sketches, config, table, settings)
     return sketches
 
@@ -143,12 +128,13 @@ def _make_missing(
     differentiator = _differentiator(config, table)
     with replacing(sketches.folder / _SETTINGS) as unfinished:
         unfinished.write_text(json.dumps(settings, indent=2) + "\n")
-    with progress_bar(len(parts), done=len(parts) - len(missing), name="gradients", unit="shard") as move:
+    left = sum(sketches.size(start) for _, start in missing)
+    total = sketches.prompts * sketches.n
+    with progress_bar(total, done=total - left, name="gradients", unit="response") as move:
         for part in missing:
-            gradients = differentiator.shard(*part)
+            gradients = differentiator.shard(*part, moved=move)
             with replacing(sketches.shard(*part)) as unfinished, unfinished.open("wb") as file:
                 np.save(file, gradients)
-            move(1)
 
 
 @dataclass(frozen=True)
@@ -157,40 +143,63 @@ class _Differentiator:
 
     config: GradientConfig
     table: Rollouts
-    model: Any
-    sketch: CountSketch
+    differentiate: Callable[..., Any]
     prompt_token_ids: Sequence[list[int]]
     policy: PolicyCheck
 
-    def shard(self, prompt: int, start: int) -> Float[np.ndarray, "b D"]:
+    def shard(self, prompt: int, start: int, *, moved: Callable[[int], None]) -> Float[np.ndarray, "b D"]:
         """The sketches of some responses to one prompt."""
         responses = [ids.tolist() for ids in self.table.known("token_ids")[prompt, start : start + _SHARD]]
-        gradients, logprobs = gradient_sketches(
-            self.model,
-            self.sketch,
+        gradients, logprobs = self.differentiate(
             [self.prompt_token_ids[prompt]] * len(responses),
             responses,
             temperature=self.table.metadata["sampling"]["temperature"],
             batch_size=self.config.batch_size,
+            moved=moved,
         )
         recorded = self.table.known("logprobs")[prompt, start : start + _SHARD]
         self.policy.check(logprobs - recorded, np.array([len(ids) for ids in responses]), one_prompt=True)
-        return gradients
+        sketches: Float[np.ndarray, "b D"] = gradients
+        return sketches
 
 
 def _differentiator(config: GradientConfig, table: Rollouts) -> _Differentiator:
     """Load the policy and see that it is the one that sampled the table."""
     options: dict[str, Any] = {"revision": config.model_revision, "device": config.device}
     model, tokenizer = load_policy(config.model_name_or_path, **options)
-    model.set_attn_implementation("eager")
     prompts, template_kwargs = prompts_of_texts(table.known("prompts")), table.metadata.get("chat_template_kwargs")
     source = f"rollout table {str(config.table)!r}"
     prompt_token_ids = tokenize_prompts(tokenizer, prompts, template_kwargs, source=source)
     check_fit(prompt_token_ids, tokenizer, model.config, model=config.model_name_or_path, source=source)
+    how: dict[str, Any] = {"options": options, "dtype": config.dtype, "batch_size": config.batch_size}
     names = (config.model_name_or_path, str(config.table))
-    policy = check_policy(model, prompt_token_ids, table, names=names, options=options, batch_size=config.batch_size)
-    sketch = CountSketch(dict(model.named_parameters()), dim=config.dim, seed=config.seed)
-    return _Differentiator(config, table, model, sketch, prompt_token_ids, policy)
+    policy = check_policy(model, prompt_token_ids, table, names=names, **how)
+    if config.dtype != "float32":
+        model, _ = load_policy(config.model_name_or_path, dtype=config.dtype, **options)
+    return _Differentiator(config, table, engine(model, config), prompt_token_ids, policy)
+
+
+def engine(model: Any, config: GradientConfig) -> Callable[..., Any]:
+    """What differentiates responses: the policy with a sketch of what is asked for.
+
+    Args:
+        model: The policy; with a LoRA adapter its parameters are frozen.
+        config: From `complete`.
+
+    Returns:
+        `gradient_sketches` or `lora_sketches`; it takes prompts, responses, temperature, batch_size and moved.
+    """
+    if config.parameters == LORA:
+        adapter = fresh_adapter(
+            model.requires_grad_(False), config.lora_target_modules or (), r=config.lora_r or 0, seed=config.seed
+        )
+        sketch = adapter.sketch(dim=config.dim, seed=config.seed)
+        return partial(lora_sketches, model, sketch, adapter=adapter)
+    model.set_attn_implementation("eager")
+    own = dict(model.named_parameters())
+    names = parameter_names(model, config.parameters or ALL)
+    sketch = CountSketch({name: own[name] for name in names}, dim=config.dim, seed=config.seed)
+    return partial(gradient_sketches, model, sketch, names=names)
 
 
 def _check_table(table: Rollouts, config: GradientConfig) -> None:
@@ -217,6 +226,7 @@ def _settings(config: GradientConfig) -> dict[str, Any]:
         "revision": config.model_revision,
         "dim": config.dim,
         "seed": config.seed,
+        **config.settings,
         "tailgrad_version": __version__,
     }
 

@@ -31,13 +31,16 @@ _TITLES = {
 _IDEAL = {"direction": 1.0, "norm_ratio": 1.0}
 
 
-def write_fidelity(fidelity: Fidelity, out_dir: str | Path, *, pool: Mapping[str, Any] | None = None) -> str:
+def write_fidelity(
+    fidelity: Fidelity, out_dir: str | Path, *, pool: Mapping[str, Any] | None = None, note: str = ""
+) -> str:
     """Write fidelity.png, fidelity.svg, fidelity.md and fidelity.json.
 
     Args:
         fidelity: The numbers.
         out_dir: Folder for the four files, made if missing; an earlier report in it is replaced.
         pool: Where the pool comes from, for the JSON; JSON types only.
+        note: What the gradients are taken with respect to, a line below the table.
 
     Returns:
         The table, as in fidelity.md.
@@ -58,7 +61,7 @@ def write_fidelity(fidelity: Fidelity, out_dir: str | Path, *, pool: Mapping[str
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     _save_figure(fidelity, folder / "fidelity")
-    table = fidelity_markdown(fidelity)
+    table = fidelity_markdown(fidelity) + (f"\n{note}\n" if note else "")
     (folder / "fidelity.md").write_text(table, encoding="utf-8")
     (folder / "fidelity.json").write_text(_json_text(fidelity, pool or {}), encoding="utf-8")
     return table

@@ -51,7 +51,8 @@ def response_logprobs(
             batch = rows[start : start + size]
             prompts, responses = zip(*(pairs[i] for i in batch), strict=True)
             cache = _cache_of(model, prompts[0][:-1], len(batch)) if shared else None
-            logprobs[batch] = _batch_logprobs(model, prompts, responses, temperature, cache).cpu().numpy()
+            with torch.no_grad():
+                logprobs[batch] = batch_logprobs(model, prompts, responses, temperature, cache).cpu().numpy()
     return logprobs
 
 
@@ -73,10 +74,25 @@ def _rows_in_budget(model: Any, pairs: list[tuple[list[int], list[int]]], batch_
     return max(1, min(batch_size, _LOGITS_BUDGET // (vocabulary * (kept + 1))))
 
 
-def _batch_logprobs(
-    model: Any, prompts: Sequence[list[int]], responses: Sequence[list[int]], temperature: float, cache: Any | None
+def batch_logprobs(
+    model: Any,
+    prompts: Sequence[list[int]],
+    responses: Sequence[list[int]],
+    temperature: float = 1.0,
+    cache: Any | None = None,
 ) -> Float[Tensor, " b"]:
-    """With the cache of all but the last token of the one prompt of all rows, or with the whole rows."""
+    """Return the log-probabilities of responses in one forward pass; they can be differentiated.
+
+    Args:
+        model: The policy.
+        prompts: Token ids, one list per response.
+        responses: Token ids, one list per response.
+        temperature: Divides the logits; above 0.
+        cache: That of all but the last token of the prompt, where all rows have one prompt.
+
+    Returns:
+        Log-probabilities in nats, float64.
+    """
     cached = 0 if cache is None else len(prompts[0]) - 1
     prompts = [prompt[cached:] for prompt in prompts]
     rows = [prompt + response for prompt, response in zip(prompts, responses, strict=True)]
@@ -86,8 +102,7 @@ def _batch_logprobs(
     mask = torch.cat([mask.new_ones(len(rows), cached), mask], dim=1)
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask, "use_cache": cache is not None}
     inputs |= {} if cache is None else {_cache_name(model): cache}
-    with torch.no_grad():
-        logits = model(**inputs, **_last_logits(model, kept)).logits[:, -kept:][:, :-1].float() / temperature
+    logits = model(**inputs, **_last_logits(model, kept)).logits[:, -kept:][:, :-1].float() / temperature
     targets = input_ids[:, -(kept - 1) :]
     chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
     positions = torch.arange(length - kept + 1, length, device=model.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,7 @@ def check_policy(
     names: tuple[str, str],
     options: dict[str, Any],
     batch_size: int,
+    dtype: str = "float32",
 ) -> PolicyCheck:
     """Refuse a policy that did not sample a table, by a few responses to all prompts, before long work starts.
 
@@ -101,9 +102,10 @@ def check_policy(
         names: Names of the policy and of the table.
         options: `revision` and `device` of the policy.
         batch_size: Most responses at once.
+        dtype: What the policy computes in afterwards, if less precise.
 
     Returns:
-        The check, for the rest of the table.
+        The check, for the rest of the table: it allows for the rounding of that dtype, too.
 
     Raises:
         ValueError: It is another policy.
@@ -114,21 +116,23 @@ def check_policy(
     responses = [table.known("token_ids")[i // n, i % n].tolist() for i in at]
     how = {"temperature": table.metadata["sampling"]["temperature"], "batch_size": batch_size}
     exact = response_logprobs(model, prompts, responses, **how)
-    lengths, rounding = np.array([len(ids) for ids in responses]), 0.0
-    if (dtype := table.metadata.get("dtype", "float32")) != "float32":
-        rounded, _ = load_policy(names[0], dtype=dtype, **options)
-        rounding = _spread(response_logprobs(rounded, prompts, responses, **how) - exact, lengths)
+    lengths, recorded = np.array([len(ids) for ids in responses]), table.metadata.get("dtype", "float32")
+    rounding = {"float32": 0.0}
+    for coarse in {recorded, dtype} - {"float32"}:
+        rounded, _ = load_policy(names[0], dtype=coarse, **options)
+        rounding[coarse] = _spread(response_logprobs(rounded, prompts, responses, **how) - exact, lengths)
     ours, theirs = model_sha256(names[0]), table.metadata.get("model_files")
     allowed = _ROUNDING_SAME_FILES if ours is not None and ours == theirs else _ROUNDING
-    check = PolicyCheck(*names, table.metadata.get("model"), dtype, rounding, allowed)
+    check = PolicyCheck(*names, table.metadata.get("model"), recorded, rounding[recorded], allowed)
     check.check(exact - table.known("logprobs").ravel()[at], lengths)
-    if dtype != "float32" and ours is not None and theirs is not None and ours != theirs:
+    if recorded != "float32" and ours is not None and theirs is not None and ours != theirs:
         warnings.warn(
-            f"model {names[0]!r} agrees with {names[1]!r} as far as {dtype} can tell, but its files are not those that "
-            "the table was sampled with: a policy that is but a small step away cannot be told from it.",
+            f"model {names[0]!r} agrees with {names[1]!r} as far as {recorded} can tell, but its files are not those "
+            "that the table was sampled with: a policy that is but a small step away cannot be told from it.",
             stacklevel=2,
         )
-    return check
+    coarsest = max((recorded, dtype), key=rounding.__getitem__)
+    return replace(check, dtype=coarsest, rounding=rounding[coarsest])
 
 
 def _spread(difference: Float[np.ndarray, " b"], lengths: Int[np.ndarray, " b"]) -> float:

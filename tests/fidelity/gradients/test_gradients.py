@@ -10,48 +10,14 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM
 
+from small_gradients import MODELS, PROMPTS, RESPONSES, Flat, by_autograd, small_model
 from tailgrad.fidelity import count_sketch as engine
 from tailgrad.fidelity import gradient_store
 from tailgrad.fidelity.count_sketch import CountSketch, gradient_sketches
 from tailgrad.fidelity.gradient_store import GradientConfig, sketch_gradients
 from tailgrad.rollouts import SampleConfig, read_rollouts, sample
-
-SIZES: dict[str, Any] = {
-    "vocab_size": 12,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
-MODELS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
-    "tied llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True)),
-    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)),
-}
-PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [6, 5, 5]]
-RESPONSES = [[5, 6, 2], [2], [7, 8, 9, 10, 11, 5, 6], [9]]
-
-
-class Flat(CountSketch):
-    """A sketch that loses nothing: the gradients side by side."""
-
-    def __init__(self, model: Any) -> None:
-        self.dim = sum(parameter.numel() for parameter in model.parameters())
-
-    def __call__(self, gradients: dict[str, torch.Tensor]) -> torch.Tensor:
-        return torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
-
-
-def by_autograd(model: Any, prompt: list[int], response: list[int], temperature: float) -> tuple[np.ndarray, float]:
-    """One response: its tokens' log-probabilities read one by one from a plain forward, and their gradient."""
-    logprobs = (model(input_ids=torch.tensor([prompt + response])).logits[0] / temperature).log_softmax(-1)
-    total = sum(logprobs[len(prompt) + t - 1, token] for t, token in enumerate(response))
-    gradients = torch.autograd.grad(total, list(model.parameters()))
-    return torch.cat([gradient.flatten() for gradient in gradients]).numpy(), total.item()
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -59,16 +25,12 @@ def by_autograd(model: Any, prompt: list[int], response: list[int], temperature:
 def test_gradients_equal_a_loop_of_autograd(
     tmp_path: Path, architecture: str, temperature: float, batch_size: int
 ) -> None:
-    torch.manual_seed(0)
-    model = MODELS[architecture]()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(tmp_path)
+    small_model(architecture).save_pretrained(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     expected = [by_autograd(plain, *pair, temperature) for pair in zip(PROMPTS, RESPONSES, strict=True)]
     eager = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
     found, logprobs = gradient_sketches(
-        eager, Flat(eager), PROMPTS, RESPONSES, temperature=temperature, batch_size=batch_size
+        eager, Flat(dict(eager.named_parameters())), PROMPTS, RESPONSES, temperature=temperature, batch_size=batch_size
     )
     np.testing.assert_allclose(logprobs, [value for _, value in expected], rtol=1e-5)
     for row, (gradient, _) in zip(found, expected, strict=True):
@@ -76,11 +38,11 @@ def test_gradients_equal_a_loop_of_autograd(
 
 
 def test_the_memory_allowed_does_not_change_the_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SIZES, attn_implementation="eager")).eval()
-    expected, _ = gradient_sketches(model, Flat(model), PROMPTS, RESPONSES)
+    model = small_model("llama")
+    model.set_attn_implementation("eager")
+    expected, _ = gradient_sketches(model, Flat(dict(model.named_parameters())), PROMPTS, RESPONSES)
     monkeypatch.setattr(engine, "_GRADIENTS_BUDGET", 1)
-    found, _ = gradient_sketches(model, Flat(model), PROMPTS, RESPONSES)
+    found, _ = gradient_sketches(model, Flat(dict(model.named_parameters())), PROMPTS, RESPONSES)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 

@@ -106,9 +106,11 @@ def test_what_low_precision_cannot_tell_is_said(options: dict[str, Any], tmp_pat
     sketch_gradients(copy)
     with pytest.warns(UserWarning, match="its files are not those"):
         strict = gradient_store._differentiator(
-            replace(copy, model_name_or_path=str(near)), read_rollouts(options["out"])
+            replace(copy, parameters="all", model_name_or_path=str(near)), read_rollouts(options["out"])
         ).policy
-    loose = gradient_store._differentiator(copy, read_rollouts(options["out"])).policy  # by its files it is
+    loose = gradient_store._differentiator(
+        replace(copy, parameters="all"), read_rollouts(options["out"])
+    ).policy  # by its files it is
     lengths = np.full(9, 4)
     for factor, policies in ((2.0, []), (5.0, [strict]), (20.0, [strict, loose])):
         for policy in (strict, loose):
