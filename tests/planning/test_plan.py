@@ -103,7 +103,14 @@ def test_a_report_of_a_policy_that_is_known(weight: float, tmp_path) -> None:
     assert plan.elsewhere == {}
     row = next(one for one in plan.rows if (one.estimator, one.m) == (TEA, 16))
     assert row.measured_direction == pytest.approx(row.direction.mean[0], abs=0.15)
-    assert "measured direction" in tables_of(plan_markdown(plan))[0][0]
+    text = plan_markdown(plan)
+    shown = {cells[0]: cells for cells in tables_of(text)[0]}
+    assert shown["estimator"][-1] == "measured direction"
+    assert shown[TEA][-1].startswith(f"{row.measured_direction:.2f}")
+    assert shown["cvar"][-1] == ""
+    gaps = [abs(one.direction.mean[0] - one.measured_direction) for one in plan.rows if one.measured_direction]
+    assert len(gaps) == 2
+    assert f"off by {np.mean(gaps):.2f} on average" in text
 
 
 def test_reports_that_cannot_be_used(tmp_path) -> None:

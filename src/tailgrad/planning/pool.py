@@ -109,7 +109,7 @@ def _what_rewards_say(pool: Float[np.ndarray, "Q k"], deploy_n: int) -> list[str
         )
     if np.isin(pool, (0.0, 1.0)).all():
         notes.append(
-            "Rewards are 0 and 1: within a prompt all estimators agree, and differ in how they weigh the prompts. In "
-            "trainings nothing was ahead of GRPO beyond noise (experiments/zero-one)."
+            "Rewards are 0 and 1: estimators differ in how they weigh the prompts alone. In trainings on such rewards "
+            "it depended on the task whether one was ahead of GRPO (docs/gallery.md): compare."
         )
     return notes

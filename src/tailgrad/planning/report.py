@@ -132,9 +132,18 @@ def _numbers(plan: Plan) -> str:
         cells += [interval_cell(row.signal_to_noise, 0, 3), interval_cell(row.value, 0, 3)]
         cells += [interval_cell(row.difference, 0, 3, sign="+"), _ahead(row)]
         if has_measured:
-            cells.append("" if row.measured_direction is None else f"{row.measured_direction:.2f}")
+            cells.append(_measured(plan, row))
         rows.append(cells)
     return aligned(rows)
+
+
+def _measured(plan: Plan, row: PlanRow) -> str:
+    """The measured direction of the estimator, at this m or the nearest one that was measured."""
+    own = [one for one in plan.rows if one.estimator == row.estimator and one.measured_direction is not None]
+    if not own:
+        return ""
+    nearest = min(own, key=lambda one: abs(one.m - row.m))
+    return f"{nearest.measured_direction:.2f}" + ("" if nearest.m == row.m else f" (m = {nearest.m})")
 
 
 def _ahead(row: PlanRow) -> str:

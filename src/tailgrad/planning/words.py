@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tailgrad.display.cells import interval_cell
 from tailgrad.estimators import find_estimator, parse_estimator
 from tailgrad.planning.plan import Plan, PlanRow
@@ -98,13 +100,29 @@ def dependence(plan: Plan) -> str:
     if not plan.elsewhere:
         return (
             f"Measured by {plan.traits.source}: steps are noisy in D = {plan.traits.noise_directions:,.0f} directions, "
-            f"and move the spread w = {plan.traits.spread_weight:.2f} times as much as the mean."
-        )
+            f"and move the spread w = {plan.traits.spread_weight:.2f} times as much as the mean. {_how_far_off(plan)}"
+        ).rstrip()
     if plan.robust:
         return "Robust: the same estimator is chosen for all policies below."
     return (
         "It depends on the policy, as the table shows. `tailgrad fidelity` measures it; give its report to this "
         "command with --fidelity."
+    )
+
+
+def _how_far_off(plan: Plan) -> str:
+    """How far the plan's directions are from the measured ones."""
+    gaps = {
+        row: abs(row.direction.mean[0] - row.measured_direction)
+        for row in plan.rows
+        if row.measured_direction is not None and not np.isnan(row.direction.mean[0])
+    }
+    if not gaps:
+        return ""
+    worst = max(gaps, key=lambda row: gaps[row])
+    return (
+        f"Directions are then off by {np.mean([*gaps.values()]):.2f} on average, most for `{worst.estimator}` with m = "
+        f"{worst.m}: {worst.direction.mean[0]:.2f}, measured {worst.measured_direction:.2f}."
     )
 
 
