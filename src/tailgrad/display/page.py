@@ -39,7 +39,8 @@ table { border-collapse: separate; border-spacing: 0; width: max-content; margin
   line-height: 22px; font-variant-numeric: tabular-nums; overflow-wrap: normal; }
 th, td { border-bottom: 1px solid var(--line); padding: 5px 13px 5px 0; text-align: left; vertical-align: top;
   max-width: 26rem; }
-th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); max-width: 14rem; }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--page);
+  max-width: min(26rem, 45vw); overflow-wrap: anywhere; }
 code { font-size: 0.9em; }
 pre { overflow-x: auto; }
 """.strip()
