@@ -76,7 +76,7 @@ def _of_tests(measures: Mapping[str, Interval], tests: Sequence[ReachTest]) -> V
         return Verdict("unknown", "few_prompts", reach, words)
     reason = _why_not(measures, tests, factor)
     words = f"No: {_REASONS[reason]} (shape {interval_cell(measures['shape'], 0, 2)}); even {_foretells(best)}"
-    return Verdict("none", reason, reach, words + (f" (to {reach} times as many it is right)." if reach else "."))
+    return Verdict("none", reason, reach, words + (f" (up to N = {reach} m it is right)." if reach else "."))
 
 
 _REASONS: Final = {
@@ -107,12 +107,12 @@ def _reach(tests: Sequence[ReachTest]) -> int:
 def _yes(tests: Sequence[ReachTest], tail: str, reach: int) -> str:
     ours, other = sorted((test for test in tests if test.factor == reach), key=lambda test: test.tail != tail)
     most = ", and this pool can test no more" if reach == max(test.factor for test in tests) else ""
-    words = f"Yes, to {reach} times the responses at hand{most}: {_foretells(ours)}"
+    words = f"Yes, up to N = {reach} m{most}: {_foretells(ours)}"
     return f"{words} (with {_TAILS[other.tail]}: {other.cell})."
 
 
 def _foretells(test: ReachTest) -> str:
-    who = f"with {_TAILS[test.tail]}, {test.m} responses foretell V_{test.deploy_n}"
+    who = f"with {_TAILS[test.tail]}, m = {test.m} responses foretell V_{test.deploy_n}"
     return f"{who} with an error of {test.cell} of the gain"
 
 
