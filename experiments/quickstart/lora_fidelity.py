@@ -25,7 +25,7 @@ from tailgrad.statistics.intervals import Interval, mean_interval
 
 HERE = Path(__file__).parent
 ESTIMATORS = ("grpo", "max_at_k:k=4", "cvar", "max_at_k:k=8", "flat_tea", "tea", "prefix_tea")
-M, DEPLOY_N, PROMPTS, N, SEED = 16, 128, 16, 1024, 0
+M, DEPLOY_N, PROMPTS, N, SEED = 16, 128, 48, 1024, 0
 CHOICES: dict[str, dict[str, Any]] = {
     "all": {"parameters": "all"},
     "lora": {"parameters": "lora"},
