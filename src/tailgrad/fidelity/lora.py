@@ -93,12 +93,16 @@ def target_layers(model: Any, targets: Sequence[str]) -> list[str]:
         Their names, in the model's order.
 
     Raises:
-        ValueError: A target matches no layer, or the output head.
+        ValueError: A target matches no layer but the output head, or is no regular expression.
     """
     layers = _linear_layers(model)
     found = set()
     for target in targets:
-        matched = {name for name in layers if target == ALL_LINEAR or re.fullmatch(rf"(.*\.)?({target})", name)}
+        try:
+            pattern = re.compile(rf"(.*\.)?({target})")
+        except re.error as error:
+            raise ValueError(f"lora_target_modules has {target!r}, which is no regular expression: {error}.") from error
+        matched = {name for name in layers if target == ALL_LINEAR or pattern.fullmatch(name)}
         if not matched:
             raise ValueError(
                 f"lora_target_modules has {target!r}, which matches no linear layer of the model. It has "

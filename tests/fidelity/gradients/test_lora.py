@@ -154,6 +154,11 @@ def test_a_target_that_is_no_linear_layer_is_refused(target: str) -> None:
         target_layers(make("tied llama"), ["q_proj", target])
 
 
+def test_a_broken_expression_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'q_proj\[', which is no regular expression: unterminated"):
+        target_layers(make("llama"), ["q_proj["])
+
+
 def test_a_type_without_default_targets_is_refused() -> None:
     model = make("llama")
     model.config.model_type = "strange"
