@@ -186,13 +186,23 @@ def test_unscored_responses_and_ragged_prompts_are_left_out() -> None:
         (normal(20, 32), 2048, "more than 32 times the 32"),
         (torch.full((20, 32), 1.5), 64, "no prompt has spread"),
         (torch.full((20, 32), math.nan), 64, "no prompt has spread"),
-        (torch.from_numpy(stats.t(1.5).rvs((40, 128), random_state=0)), 512, "may be heavy"),
+        (torch.from_numpy(stats.t(1.5).rvs((40, 128), random_state=0)), 512, "too heavy"),
     ],
 )
 def test_what_may_not_be_trusted_is_refused_with_the_reason(rewards: torch.Tensor, deploy_n: int, reason: str) -> None:
     found = calibrated_forecast(rewards, [deploy_n])
     assert reason in found.refused[0]
     assert np.isnan([*found.mean, *found.low, *found.high, *found.per_prompt.ravel()]).all()
+
+
+def test_the_interval_is_that_of_the_logarithm_of_the_gain_until_it_is_wider_than_the_gain() -> None:
+    rewards = normal(200, 512)
+    found = calibrated_forecast(rewards, [1024])
+    last = float(rewards.amax(dim=1).mean())
+    gain, low, high = (part[0] - last for part in (found.mean, found.low, found.high))
+    assert low * high == pytest.approx(gain**2)
+    wide = calibrated_forecast(normal(4, 16), [512])
+    assert (wide.high - wide.mean) / (wide.mean - wide.low) == pytest.approx(math.e)
 
 
 def test_one_prompt_may_be_forecast_and_one_n_refused_beside_another() -> None:
