@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tailgrad.tails import expected_max_normal, gaussian_tail_forecast, tail_forecast, tail_statistics
-from tailgrad.tails.statistics import tail_size
+from tailgrad.tails.statistics import largest_group, tail_size
 
 
 @pytest.mark.parametrize(("tail_fraction", "rollouts", "size"), [(0.07, 100, 7), (0.25, 16, 4), (0.25, 17, 5)])
@@ -75,3 +75,11 @@ def test_equal_rewards_have_no_spread_at_all() -> None:
     rewards = torch.full((1, 12), 0.7, dtype=torch.float64)
     assert rewards[0, :3].sum() / 3 != 0.7
     assert tail_statistics(rewards).std.item() == 0
+
+
+@pytest.mark.parametrize("percent", [7, 14, 25, 28, 33, 57, 100])
+def test_the_largest_group_is_the_last_whose_tail_holds_so_many(percent: int) -> None:
+    """Counted in whole percent, where nothing is rounded: 0.07 * 100 is 7.000000000000001 in floats."""
+    for size in range(1, 40):
+        by_count = max(n for n in range(1, 100 * size // percent + 2) if -(-percent * n // 100) == size)
+        assert largest_group(size, percent / 100) == by_count
