@@ -48,6 +48,13 @@ _TAILS = [
     ("diagnosis.py", "sums[1] - count * mean**2", "sums[1]", "diagnosis"),
     ("diagnosis.py", "at_best > np.maximum(share * scored, 1)", "at_best > share", "diagnosis"),
     ("gaussianity.py", "(rank - 0.375) / (n + 0.25)", "rank / (n + 1)", "gaussianity"),
+    ("pareto.py", "_log_moment(k + 1, n, shape)", "_log_moment(k, n, shape)", "far_forecasts"),
+    ("pareto.py", "torch.lgamma(count + 1 - shape)", "torch.lgamma(count - shape)", "far_forecasts"),
+    ("families.py", "ndtri(1 - 1 / deploy_n)", "ndtri(1 - 1 / (deploy_n + 1) ** 2)", "far_forecasts"),
+    ("families.py", "(difference * largest)", "(largest / difference)", "far_forecasts"),
+    ("levels.py", "trials - successes + deploy_n", "trials + deploy_n", "far_forecasts"),
+    ("levels.py", "_HOPELESS * (successes == 0)", "_HOPELESS", "far_forecasts"),
+    ("calibrated.py", "torch.expm1(sign * ratio) / ratio", "torch.expm1(sign * ratio)", "far_forecasts"),
 ]
 
 _ESTIMATORS = [
