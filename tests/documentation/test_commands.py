@@ -65,6 +65,9 @@ def build(folder: Path, page: str) -> None:
         save_prompts(folder / name, prompts)
     if page == "docs/report.md":
         save_results(folder)
+    if page == "docs/forecasts.md":
+        rewards = np.random.default_rng(0).normal(size=128)
+        pq.write_table(pa.table({"prompt": ["a", "b"] * 64, "reward": rewards}), folder / "base.parquet")
     if page in ("README.md", "docs/grid.md"):
         (folder / "grid.yaml").write_text(yaml.safe_dump(small_grid(page)))
 
