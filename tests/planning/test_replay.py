@@ -112,6 +112,15 @@ def test_advantages_are_scaled_as_a_training_scales_them() -> None:
     np.testing.assert_allclose(found.noise, 1 / 8, rtol=1e-9)
 
 
+def test_advantages_are_scaled_as_asked() -> None:
+    """By group GRPO and Dr. GRPO are one; over the batch, what the root mean square of all is one of."""
+    pool = np.random.default_rng(0).normal(size=(4, 64)) * np.array([[1.0], [2.0], [4.0], [8.0]])
+    grpo, dr_grpo = replay(pool, [("grpo", 8), ("dr_grpo", 8)], deploy_n=16, scaling="group").square
+    np.testing.assert_allclose(grpo, dr_grpo, rtol=1e-9)
+    found = replay(pool, [("tea", 8)], deploy_n=16, scaling="batch")
+    np.testing.assert_allclose(found.noise.mean(), 1 / 8, rtol=1e-9)
+
+
 def test_the_same_seed_gives_the_same_numbers_in_any_company() -> None:
     pool = np.random.default_rng(0).normal(size=(4, 64))
     alone = replay(pool, [("cvar", 8)], deploy_n=16, seed=3)

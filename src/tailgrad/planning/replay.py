@@ -70,7 +70,12 @@ def _standardised(values: Float[np.ndarray, "P n"], known: np.ndarray) -> Float[
 
 
 def replay(
-    rewards: Float[np.ndarray, "P n"], groups: Sequence[tuple[str, int]], *, deploy_n: int, seed: int = 0
+    rewards: Float[np.ndarray, "P n"],
+    groups: Sequence[tuple[str, int]],
+    *,
+    deploy_n: int,
+    scaling: str | None = None,
+    seed: int = 0,
 ) -> Replay:
     """Deal a pool into groups of m, and let estimators give them advantages as a training would.
 
@@ -80,6 +85,7 @@ def replay(
         rewards: Rewards of n responses to each of P prompts, none unscored; n even.
         groups: Estimators with options, as `parse_estimator` reads them, each with an m that it takes, at most n / 2.
         deploy_n: N, at most n / 2.
+        scaling: How all advantages are scaled, as `scale_advantages` reads it; None is the default of each estimator.
         seed: Seed of the groups.
 
     Returns:
@@ -98,7 +104,7 @@ def replay(
     directions = scores(halves.reshape(-1, half)).reshape(prompts, 2, 2, half)  # of each half by itself
     influence = np.stack([population_influence(halves[:, h], deploy_n) for h in (0, 1)], axis=1)
     truth = np.einsum("phi,phki->phk", influence, directions) / half
-    functions = [(_advantages(text, deploy_n), m) for text, m in groups]
+    functions = [(_advantages(text, deploy_n, scaling), m) for text, m in groups]
     parts, noise = np.zeros((len(groups), prompts, 2, 2)), np.zeros((len(groups), prompts))
     for m in sorted({m for _, m in groups}):
         rng = np.random.default_rng([seed, m])  # no generator that rewards may have been drawn by
@@ -121,8 +127,8 @@ def _between_halves(
     return np.asarray((first * second[..., ::-1, :]).mean(axis=-2))
 
 
-def _advantages(text: str, deploy_n: int) -> Callable[[np.ndarray], np.ndarray]:
-    """The advantages that a training makes of groups [P, G, m], scaled as it scales them by default."""
+def _advantages(text: str, deploy_n: int, scaling: str | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """The advantages that a training makes of groups [P, G, m], scaled as asked, or as it scales them by default."""
     name, options = parse_estimator(text)
     row, estimate = find_estimator(name), bind(name, **with_budget(name, options, deploy_n))
 
@@ -137,6 +143,6 @@ def _advantages(text: str, deploy_n: int) -> Callable[[np.ndarray], np.ndarray]:
                 found = estimate(rewards.flatten(0, 1))
         found = found.reshape(-1, groups.shape[2])
         none_by_rounding = torch.zeros((len(found), 1), dtype=torch.bool)
-        return np.asarray(scale_advantages(found, row.scaling, none_by_rounding).numpy())
+        return np.asarray(scale_advantages(found, scaling or row.scaling, none_by_rounding).numpy())
 
     return advantages

@@ -1,0 +1,60 @@
+"""Rank correlations of experiments/plan, and that its page has the tables of its rows."""
+
+import importlib
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy import stats
+
+FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "plan"
+NAMES = ("ranks", "values", "report")
+
+
+@pytest.fixture
+def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
+    monkeypatch.syspath_prepend(FOLDER)
+    yield {name: importlib.import_module(name) for name in NAMES}
+    for name in NAMES:
+        sys.modules.pop(name, None)
+
+
+def test_the_correlation_is_spearmans(modules: dict[str, ModuleType]) -> None:
+    rng = np.random.default_rng(0)
+    said, came = rng.normal(size=6), rng.integers(0, 4, size=(5, 6)).astype(float)
+    expected = [stats.spearmanr(said, row).statistic for row in came]
+    np.testing.assert_allclose(modules["ranks"].rank_correlation(said, came), expected, rtol=1e-12)
+
+
+def test_the_interval_is_a_point_without_noise_and_wide_where_seeds_disagree(modules: dict[str, ModuleType]) -> None:
+    interval = modules["ranks"].correlation_interval
+    said, even = np.array([1.0, 2.0, 3.0]), np.array([[[1.0]], [[2.0]], [[4.0]]]) + np.zeros((3, 4, 20))
+    assert interval(said, even) == pytest.approx((1, 1, 1))
+    noise = np.random.default_rng(0).normal(size=(3, 4, 1))
+    _, low, high = interval(said, even / 10 + 3 * noise)
+    assert low < 0 < high
+
+
+def test_chance_is_a_share_of_all_orders(modules: dict[str, ModuleType]) -> None:
+    said, came = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0])
+    orders = [stats.spearmanr(said, order).statistic for order in itertools.permutations(came)]
+    expected = np.mean(np.array(orders) >= stats.spearmanr(said, came).statistic - 1e-9)
+    assert modules["ranks"].chance(said, came) == pytest.approx(expected)
+
+
+def test_pairs_count_where_they_are_clear(modules: dict[str, ModuleType]) -> None:
+    noise = np.random.default_rng(0).normal(size=(3, 4, 30))
+    came = noise + np.array([0.0, 0.0, 9.0])[:, None, None]
+    came[1] = came[0] + noise[1] - noise[1].mean(axis=(0, 1))
+    assert modules["ranks"].pairs_in_order(np.array([3.0, 1.0, 2.0]), came) == (1, 2)
+
+
+def test_the_page_has_the_tables_of_the_rows(modules: dict[str, ModuleType]) -> None:
+    found = modules["report"].outcomes(modules["values"].read_values())
+    page = (FOLDER / "README.md").read_text()
+    assert modules["report"].choice_table(found) in page
+    assert all(one.of.name.split(",")[0] in page for one in found)
