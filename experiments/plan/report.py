@@ -131,7 +131,8 @@ def order_table(found: Sequence[Outcome]) -> str:
     """Rank correlation of value and gain per set of trainings, and what the choice gained against the best."""
     heading = ["trainings", "estimators, seeds", "rank correlation", "p", "pairs", "the plan takes", "most gained"]
     lines = [[*heading, "the choice less that"]]
-    for one in [part for whole in found for part in (whole, whole.without(LAST)) if part is whole or len(part.names) > 9]:
+    parts = [part for one in found for part in (one, *([one.without(LAST)] if set(LAST) < set(one.names) else []))]
+    for one in parts:
         said = one.said("assumed", "value")
         size = f"{len(one.names)}, {one.gains.shape[1]}"
         by_chance = f"{chance(said, one.gains.mean(axis=(1, 2))):.2g}"
@@ -202,15 +203,16 @@ def draw(found: Sequence[Outcome]) -> None:
         panels = figure.subplot_mosaic([[*PANELS[:2], PANELS[1], PANELS[2]], [*PANELS[3:]]])
         for title, panel in panels.items():
             points = [point for one in shown if title in (one.of.name, one.of.reward_name) for point in _points(one)]
+            many = len(points) > 8
             for place, (value, gain, name, colour) in enumerate(sorted(points)):
                 panel.errorbar(value, gain[0], gain[1], fmt="o", ms=4, color=colour, elinewidth=0.8, alpha=0.85)
                 above = place % 2 == 0
-                style = {"va": "bottom" if above else "top", "ha": "center", "fontsize": 7 if len(points) > 8 else 8, "color": colour}
-                style |= {"rotation": 90 if len(points) > 8 else 0, "xytext": (0, 3 if above else -3)}
+                style = {"va": "bottom" if above else "top", "ha": "center", "color": colour}
+                style |= {"xytext": (0, 3 if above else -3), "fontsize": 7 if many else 8, "rotation": 90 * many}
                 end = gain[0] + (gain[1][1][0] if above else -gain[1][0][0])
                 panel.annotate(name, (value, end), textcoords="offset points", **style)
             panel.set_title(title)
-            panel.margins(x=0.2 if len(points) < 8 else 0.05, y=0.2 if len(points) < 9 else 0.5)
+            panel.margins(*(0.05, 0.5) if many else (0.2, 0.2))
         figure.supxlabel("the plan's value of a step")
         figure.supylabel("gain of $V_{128}$ over the starting policy")
         handles = [panel.plot([], [], "o", color=colour)[0] for colour in COLOURS[:2]]
