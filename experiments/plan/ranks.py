@@ -1,4 +1,4 @@
-"""Rank correlation of what was said with what came, its interval over prompts and seeds, and pairs in the right order."""
+"""Rank correlation of what was said with what came, with its interval, and pairs in the right order."""
 
 from itertools import combinations
 from typing import Final
