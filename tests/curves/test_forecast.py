@@ -15,13 +15,13 @@ def normal(prompts: int, n: int, seed: int, name: str = "base") -> Rollouts:
     return Rollouts(np.random.default_rng(seed).normal(size=(prompts, n)), name=name)
 
 
-def test_the_forecast_of_several_seeds_is_their_mean_and_their_errors_are_independent() -> None:
+def test_the_forecast_of_several_seeds_is_their_mean_and_so_is_its_error() -> None:
     runs = [normal(32, 64, seed) for seed in range(4)]
     alone = [forecast_curve([run], [512, 1024]) for run in runs]
     together = forecast_curve(runs, [512, 1024])
     assert together.v_n.mean == pytest.approx(np.mean([one.v_n.mean for one in alone], axis=0))
     errors = np.array([one.high - one.v_n.mean for one in alone])
-    assert together.high - together.v_n.mean == pytest.approx(np.sqrt((errors**2).sum(axis=0)) / 4)
+    assert together.high - together.v_n.mean == pytest.approx(errors.mean(axis=0))
     assert (together.low < expected_max_normal(512)).any()
 
 
@@ -45,6 +45,26 @@ def test_another_reward_that_picks_is_refused() -> None:
     rewards = np.random.default_rng(0).normal(size=(8, 32))
     with pytest.raises(ValueError, match="another reward picks"):
         forecast_curve([Rollouts(rewards, selection_rewards=rewards)], [64])
+
+
+def test_no_interval_of_a_success_rate_goes_beyond_1() -> None:
+    rng = np.random.default_rng(0)
+    rewards = (rng.random((24, 64)) < rng.beta(1, 3, size=(24, 1))).astype(float)
+    found = forecast_curve([Rollouts(rewards)], [128, 1024])
+    assert (found.v_n.high == 1).any()
+    assert (found.v_n.high <= 1).all()
+
+
+def test_prompts_without_a_forecast_are_counted_in_the_report(tmp_path: Path) -> None:
+    rewards = np.random.default_rng(0).normal(size=(24, 64))
+    rewards[:3, 12:] = np.nan
+    write_report([Rollouts(rewards, name="base")], tmp_path, forecast_n=[128])
+    assert "the forecast is of the 21 of 24 prompts" in (tmp_path / "curve.md").read_text()
+
+
+def test_too_few_responses_are_a_reason_and_no_error(tmp_path: Path) -> None:
+    write_report([normal(8, 3, 0)], tmp_path, forecast_n=[64])
+    assert "3 scored responses per prompt are too few: a forecast needs 16" in (tmp_path / "curve.md").read_text()
 
 
 def test_n_within_the_responses_is_refused() -> None:

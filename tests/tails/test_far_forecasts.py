@@ -177,15 +177,37 @@ def test_unscored_responses_and_ragged_prompts_are_left_out() -> None:
     found = calibrated_forecast(rewards, [512])
     assert np.isnan(found.per_prompt[3])
     assert np.isfinite([*found.mean, *found.low, *found.high]).all()
+    rewards[4, 15:] = math.nan
+    without = rewards[[row for row in range(24) if row not in (3, 4)]]
+    few = calibrated_forecast(rewards, [512])
+    assert few.mean == pytest.approx(calibrated_forecast(without, [512]).mean)
+    assert np.isnan(few.per_prompt[4])
+
+
+def test_how_far_a_forecast_goes_counts_scored_responses() -> None:
+    rewards = normal(9, 64)
+    rewards[:5, 32:] = math.nan
+    found = calibrated_forecast(rewards, [1024, 1025])
+    assert found.refused[0] == ""
+    assert "more than 32 times the 32 scored" in found.refused[1]
+
+
+@pytest.mark.parametrize("name", FORECASTS)
+def test_every_forecast_refuses_bad_input(name: str) -> None:
+    with pytest.raises(ValueError, match="deploy_n = 0"):
+        FORECASTS[name](normal(4, 32), deploy_n=0)
+    with pytest.raises(ValueError, match="is inf"):
+        FORECASTS[name](torch.tensor([[0.0, math.inf]]), deploy_n=64)
 
 
 @pytest.mark.parametrize(
     ("rewards", "deploy_n", "reason"),
     [
-        (normal(20, 12), 64, "12 responses per prompt are too few"),
+        (normal(20, 12), 64, "12 scored responses per prompt are too few"),
         (normal(20, 32), 2048, "more than 32 times the 32"),
         (torch.full((20, 32), 1.5), 64, "no prompt has spread"),
-        (torch.full((20, 32), math.nan), 64, "no prompt has spread"),
+        (torch.full((20, 32), math.nan), 64, "0 scored responses per prompt are too few"),
+        (normal(20, 3), 64, "3 scored responses per prompt are too few"),
         (torch.from_numpy(stats.t(1.5).rvs((40, 128), random_state=0)), 512, "too heavy"),
     ],
 )
@@ -203,6 +225,38 @@ def test_the_interval_is_that_of_the_logarithm_of_the_gain_until_it_is_wider_tha
     assert low * high == pytest.approx(gain**2)
     wide = calibrated_forecast(normal(4, 16), [512])
     assert (wide.high - wide.mean) / (wide.mean - wide.low) == pytest.approx(math.e)
+
+
+def test_the_half_width_is_twice_the_noise_of_halves_and_what_a_wider_tail_says() -> None:
+    rewards = normal(400, 256)
+    found = calibrated_forecast(rewards, [512])
+    largest, share = float(rewards.amax(dim=1).mean()), 1 / 16
+    wider = pareto_tail(rewards, tail_fraction=2 * share)
+    gap = float(found.mean[0] - forecast_of_pareto_tail(wider, 512).mean())
+    halves = [
+        pareto_tail_forecast(half, deploy_n=512, tail_fraction=share).mean()
+        for pool in range(64)
+        for half in [normal(400, 128, 1000 + pool)]
+    ]
+    noise = float(torch.stack(halves).var() / 2)  # of all responses, which are twice as many
+    gain = float(found.mean[0]) - largest
+    half_width = gain * math.log((found.high[0] - largest) / gain)
+    assert half_width == pytest.approx(2 * math.sqrt(noise + gap**2), rel=0.15)
+    assert 4 * noise > gap**2 / 4  # so that a wrong factor of the noise would be seen
+
+
+def test_the_interval_of_levels_is_that_of_a_posterior(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, n, deploy_n = 2.0, 60.0, 16, 30
+    monkeypatch.setattr(levels_module, "_A", np.full((1, 1, 1), a))
+    monkeypatch.setattr(levels_module, "_B", np.full((1, 1), b))
+    monkeypatch.setattr(levels_module, "_HOPELESS", np.zeros((1, 1, 1, 1)))
+    monkeypatch.setattr(levels_module, "_LOG_PRIOR", np.zeros((1, 1, 1, 1)))
+    successes = np.arange(200) % 3
+    rewards = torch.tensor([[1.0] * s + [0.0] * (n - s) for s in successes.tolist()])
+    rates = np.random.default_rng(0).beta(a + successes, b + n - successes, size=(20_000, 200))
+    low, high = np.quantile((1 - (1 - rates) ** deploy_n).mean(axis=1), [0.025, 0.975])
+    found = level_forecast(rewards, deploy_n=deploy_n)
+    assert [found.low, found.high] == pytest.approx([low, high], abs=0.05 * (high - low))
 
 
 def test_one_prompt_may_be_forecast_and_one_n_refused_beside_another() -> None:

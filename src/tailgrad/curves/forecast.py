@@ -34,8 +34,10 @@ class CurveForecast:
 def forecast_curve(runs: Sequence[Rollouts], deploy_n: Sequence[int], *, seed: int = 0) -> CurveForecast:
     """Forecast V_N of a method at N above the responses per prompt.
 
-    See `tailgrad.tails.calibrated_forecast` for the forecast, its error and when it is refused. The errors of several
-    seeds are independent. The interval over prompts is that of `mean_interval`; the two errors are added in squares.
+    See `tailgrad.tails.calibrated_forecast` for the forecast, its error and when it is refused. The error of several
+    seeds is the mean of theirs: what the assumed shape is wrong by, they have in common. The interval over prompts is
+    that of `mean_interval`; the two errors are added in squares. Where rewards take few values, no interval goes beyond
+    the largest and the smallest.
 
     Args:
         runs: The method's training seeds, on the same prompts.
@@ -62,10 +64,15 @@ def forecast_curve(runs: Sequence[Rollouts], deploy_n: Sequence[int], *, seed: i
     found = [calibrated_forecast(torch.from_numpy(run.rewards), budgets, seed=seed) for run in runs]
     refused = tuple(next(filter(None, reasons), "") for reasons in zip(*(one.refused for one in found), strict=True))
     over_prompts = mean_interval(np.stack([one.per_prompt for one in found]), seed=seed)
-    below = np.sqrt(sum((one.mean - one.low) ** 2 for one in found)) / len(found)
-    above = np.sqrt(sum((one.high - one.mean) ** 2 for one in found)) / len(found)
+    below, above = (
+        np.mean(ends, axis=0)
+        for ends in ([one.mean - one.low for one in found], [one.high - one.mean for one in found])
+    )
     mean = over_prompts.mean
     low = mean - np.hypot(mean - over_prompts.low, below)
     high = mean + np.hypot(over_prompts.high - mean, above)
+    if all(one.family == "levels" for one in found):
+        every = np.concatenate([run.rewards.ravel() for run in runs])
+        low, high = (end.clip(np.nanmin(every), np.nanmax(every)) for end in (low, high))
     v_n = Interval(mean, low, high, over_prompts.prompts)
     return CurveForecast(budgets, v_n, mean - below, mean + above, refused)

@@ -140,13 +140,24 @@ def notes_of(comparison: Comparison) -> list[str]:
         if short:
             notes.append(f"{curve.name}: {_left_out(comparison)}; prompts counted: {', '.join(short)}.")
     for curve in comparison.curves:
-        reasons = (
-            {} if curve.forecast is None else dict(zip(curve.forecast.refused, curve.forecast.deploy_n, strict=True))
-        )
-        notes += [f"{curve.name}: no forecast up to N = {n}: {reason}." for reason, n in reasons.items() if reason]
+        notes += _forecast_notes(curve, comparison.prompts)
     if any(2 * curve.v_n.prompts.min() < comparison.prompts for curve in comparison.curves):
         notes.append(
             "V_N is unknown where fewer than half of the prompts are counted: they need not be like the others."
+        )
+    return notes
+
+
+def _forecast_notes(curve: Curve, prompts: int) -> list[str]:
+    """Why there is no forecast, and of how many prompts there is one."""
+    if curve.forecast is None:
+        return []
+    reasons = dict(zip(curve.forecast.refused, curve.forecast.deploy_n, strict=True))
+    notes = [f"{curve.name}: no forecast up to N = {n}: {reason}." for reason, n in reasons.items() if reason]
+    counted = int(curve.forecast.v_n.prompts.max())
+    if 0 < counted < prompts:
+        notes.append(
+            f"{curve.name}: the forecast is of the {counted} of {prompts} prompts that have enough scored responses."
         )
     return notes
 

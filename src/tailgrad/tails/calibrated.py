@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tailgrad.tails.levels import level_forecast, levels_of
@@ -14,10 +14,10 @@ from tailgrad.tails.pareto import ParetoTail, forecast_of_pareto_tail, pareto_ta
 from tailgrad.types import Rewards, check_rewards
 
 FEWEST = 16
-"""Responses per prompt below which nothing is forecast."""
+"""Scored responses of a prompt below which nothing is forecast."""
 
 FARTHEST = 32
-"""Times the responses per prompt up to which N may go: what the coverage was measured for."""
+"""Times the scored responses per prompt up to which N may go: what the coverage was measured for."""
 
 HEAVIEST = 0.5
 """From this shape on a tail has no finite variance, and its noise cannot be read from halves."""
@@ -68,9 +68,9 @@ def calibrated_forecast(rewards: Rewards, deploy_n: Sequence[int], *, seed: int 
     less at twice as many: it is the difference of the two forecasts. The interval is wider upward, as a gain is
     positive and its error grows with it; where h is above the gain, the ends are forecast + 1.72 h and - 0.63 h.
 
-    There is no forecast with fewer than 16 responses per prompt, for N above 32 n, where no prompt's tail has spread,
-    and where the shape is 0.5 or more. Elsewhere the intervals hold the truth in 9 of 10 cases or more, as far as was
-    tried (docs/forecasts.md).
+    There is no forecast of a prompt with fewer than 16 scored responses, for N above 32 times their median number, where
+    no prompt's tail has spread, and where the shape is 0.5 or more. Elsewhere the intervals hold the truth in 9 of 10
+    cases or more, as far as was tried (docs/forecasts.md).
 
     Args:
         rewards: Rewards `[P, n]`; NaN where a response could not be scored.
@@ -102,13 +102,20 @@ def calibrated_forecast(rewards: Rewards, deploy_n: Sequence[int], *, seed: int 
             f"{', '.join(map(str, budgets))}: up to there V_N is exact (best_of_n)"
         )
     values = rewards.detach().to(torch.float64)
-    few = len(levels_of(values)) > 1
-    found = _by_levels(values, budgets) if few else _by_pareto(values, budgets, seed)
-    refused = tuple(_why_not(values.shape[1], n) or found.why_not for n in budgets)
+    scored = (~torch.isnan(values)).sum(dim=1)
+    enough = scored >= FEWEST
+    few = len(levels_of(values[enough])) > 1
+    refused = tuple(_why_not(scored, n) for n in budgets)
+    per_prompt, ends = torch.full((len(values), len(budgets)), math.nan, dtype=torch.float64), [math.nan, math.nan]
+    if not all(refused):
+        found = _by_levels(values[enough], budgets) if few else _by_pareto(values[enough], budgets, seed)
+        refused = tuple(reason or found.why_not for reason in refused)
+        per_prompt[enough.cpu()] = found.per_prompt.cpu()
+        ends = [found.low.cpu(), found.high.cpu()]
     given = torch.tensor([not reason for reason in refused])
-    forecasts, *ends = (part.cpu().where(given, math.nan) for part in found[:3])
-    per_prompt, mean, low, high = (part.numpy() for part in (forecasts, forecasts.nanmean(dim=0), *ends))
-    return CalibratedForecast(budgets, per_prompt, mean, low, high, refused, "levels" if few else "pareto")
+    per_prompt, low, high = (torch.where(given, part, math.nan) for part in (per_prompt, *ends))
+    numbers = (part.numpy() for part in (per_prompt, per_prompt.nanmean(dim=0), low, high))
+    return CalibratedForecast(budgets, *numbers, refused, "levels" if few else "pareto")
 
 
 def _by_levels(values: Rewards, budgets: tuple[int, ...]) -> _Found:
@@ -128,7 +135,7 @@ def _by_pareto(values: Rewards, budgets: tuple[int, ...], seed: int) -> _Found:
     if tail.shape >= HEAVIEST:
         why_not = f"the tail is too heavy (shape {tail.shape:.2f}, and from {HEAVIEST} on no interval is to be had)"
         return _Found(forecasts, mean, mean, why_not)
-    gap = mean - _means(values, budgets, 2 * share)
+    gap = _mean_difference(forecasts, _with_share(values, budgets, 2 * share))
     half = 2 * (_noise(values, budgets, share, seed) + gap**2).sqrt()
     largest = values.nan_to_num(nan=-math.inf).amax(dim=1).where(~torch.isnan(tail.threshold), math.nan).nanmean()
     ratio = (half / (mean - largest).clamp(min=0)).nan_to_num(nan=1.0).clamp(1e-9, 1)
@@ -145,23 +152,29 @@ def _noise(values: Rewards, budgets: tuple[int, ...], share: float, seed: int) -
     for _ in range(_SPLITS):
         places = torch.randperm(n, generator=generator).to(values.device)
         halves = [shuffled[:, part] for part in (places[: n // 2], places[n // 2 : n // 2 * 2])]
-        differences.append(_means(halves[0], budgets, share) - _means(halves[1], budgets, share))
+        differences.append(_mean_difference(*(_with_share(half, budgets, share) for half in halves)))
     return torch.stack(differences).square().mean(dim=0) / 4
 
 
-def _means(values: Rewards, budgets: tuple[int, ...], share: float) -> Float[Tensor, " K"]:
-    """Mean forecasts over the prompts that have one."""
-    return _at(pareto_tail(values, tail_fraction=min(share, 0.5)), budgets).nanmean(dim=0)
+def _with_share(values: Rewards, budgets: tuple[int, ...], share: float) -> Float[Tensor, "P K"]:
+    """Forecasts from a tail of this share of the responses, of half of them at most."""
+    return _at(pareto_tail(values, tail_fraction=min(share, 0.5)), budgets)
+
+
+def _mean_difference(first: Float[Tensor, "P K"], second: Float[Tensor, "P K"]) -> Float[Tensor, " K"]:
+    """Mean over the prompts that have both forecasts."""
+    return (first - second).nanmean(dim=0)
 
 
 def _at(tail: ParetoTail, budgets: tuple[int, ...]) -> Float[Tensor, "P K"]:
     return torch.stack([forecast_of_pareto_tail(tail, n) for n in budgets], dim=1)
 
 
-def _why_not(n: int, deploy_n: int) -> str:
+def _why_not(scored: Int[Tensor, " P"], deploy_n: int) -> str:
     """Why nothing is forecast from so few responses, or so far."""
-    if n < FEWEST:
-        return f"{n} responses per prompt are too few: a forecast needs {FEWEST}"
+    if int(scored.max()) < FEWEST:
+        return f"{int(scored.max())} scored responses per prompt are too few: a forecast needs {FEWEST}"
+    n = int(scored[scored >= FEWEST].median())
     if deploy_n > FARTHEST * n:
-        return f"more than {FARTHEST} times the {n} responses per prompt, and no forecast was checked so far out"
+        return f"more than {FARTHEST} times the {n} scored responses per prompt, and no forecast was checked so far out"
     return ""

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from scipy.special import ndtri
 from torch import Tensor
 
+from tailgrad.tails.constants import check_budget
 from tailgrad.tails.forecasts import exponential_tail_forecast, gaussian_tail_forecast, mean_best_of_subsets
 from tailgrad.tails.pareto import pareto_tail_forecast
 from tailgrad.types import Rewards, check_rewards
@@ -20,10 +21,14 @@ def mean_and_std_forecast(rewards: Rewards, *, deploy_n: int | float) -> Float[T
 
     Args:
         rewards: Rewards `[P, M]`; NaN where a rollout could not be scored.
-        deploy_n: N, above 1.
+        deploy_n: N; of N = 1 the forecast is minus infinity, as that quantile is.
 
     Returns:
         One float64 forecast per prompt, in the units of the rewards; NaN where nothing is scored.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor or `deploy_n` not a number.
+        ValueError: If an argument is out of range.
 
     Examples:
         >>> mean_and_std_forecast(torch.tensor([[-1.0, 1.0]]), deploy_n=64).round(decimals=4)
@@ -32,6 +37,8 @@ def mean_and_std_forecast(rewards: Rewards, *, deploy_n: int | float) -> Float[T
     Reference:
         arXiv 2602.01485 (Scaling-Law-Guided search).
     """
+    check_rewards(rewards)
+    check_budget(deploy_n, "deploy_n", validate=True)
     values = rewards.to(torch.float64)
     mean = values.nanmean(dim=1, keepdim=True)
     std = (values - mean).square().nanmean(dim=1).sqrt()
@@ -53,12 +60,17 @@ def location_scale_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor,
         One float64 forecast per prompt, in the units of the rewards; NaN for all where the pool holds fewer than N, and
         the reward itself where a prompt's are equal.
 
+    Raises:
+        TypeError: If `rewards` is not a real tensor or `deploy_n` not a number.
+        ValueError: If an argument is out of range.
+
     Examples:
         >>> rewards = torch.tensor([[0.0, 1.0], [10.0, 30.0]])
         >>> location_scale_forecast(rewards, deploy_n=4)
         tensor([ 1., 30.], dtype=torch.float64)
     """
     check_rewards(rewards)
+    check_budget(deploy_n, "deploy_n", validate=True)
     values = rewards.to(torch.float64)
     scored = ~torch.isnan(values)
     n = scored.sum(dim=1, keepdim=True)
@@ -69,7 +81,7 @@ def location_scale_forecast(rewards: Rewards, *, deploy_n: int) -> Float[Tensor,
     spread = (difference > 0).squeeze(1)
     pool = ((values - mean) / difference)[spread]
     pool = pool[~torch.isnan(pool)].unsqueeze(0)
-    largest = mean_best_of_subsets(pool, (deploy_n,)) if 0 < deploy_n <= pool.shape[1] else math.nan
+    largest = mean_best_of_subsets(pool, (deploy_n,)) if deploy_n <= pool.shape[1] else math.nan
     return (mean + (difference * largest).where(difference > 0, 0.0)).squeeze(1)
 
 
