@@ -68,9 +68,9 @@ def calibrated_forecast(rewards: Rewards, deploy_n: Sequence[int], *, seed: int 
     less at twice as many: it is the difference of the two forecasts. The interval is wider upward, as a gain is
     positive and its error grows with it; where h is above the gain, the ends are forecast + 1.72 h and - 0.63 h.
 
-    There is no forecast of a prompt with fewer than 16 scored responses, for N above 32 times their median number, where
-    no prompt's tail has spread, and where the shape is 0.5 or more. Elsewhere the intervals hold the truth in 9 of 10
-    cases or more, as far as was tried (docs/forecasts.md).
+    There is no forecast of a prompt with fewer than 16 scored responses, for N above 32 times their median number,
+    where no prompt's tail has spread, and where the shape is 0.5 or more. Elsewhere the intervals hold the truth in 9
+    of 10 cases or more, as far as was tried (docs/forecasts.md).
 
     Args:
         rewards: Rewards `[P, n]`; NaN where a response could not be scored.
