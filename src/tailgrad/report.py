@@ -79,7 +79,7 @@ def _of_folder(folder: Path) -> Iterator[tuple[Path, Part]]:
     """Every report in a folder and below, then every training; tables only say that they are there."""
     reports: list[tuple[Path, Part]] = []
     trainings: list[tuple[Path, Part]] = []
-    tables = 0
+    tables: list[str] = []
     for root, folders, names in os.walk(folder):
         place = Path(root)
         log = log_file(place)
@@ -90,9 +90,11 @@ def _of_folder(folder: Path) -> Iterator[tuple[Path, Part]]:
         drawn = {figure for text in texts for figure in [f"{text.stem}.svg", *_figures_in(text)]}
         if left := sorted(name for name in names if name.endswith(".svg") and name not in drawn):
             warnings.warn(f"{root}: no table stands beside {', '.join(left)}; left out.", stacklevel=2)
-        tables += sum(name.endswith((".parquet", ".npy")) for name in names)
+        tables += [str(place / name) for name in sorted(names) if name.endswith((".parquet", ".npy"))]
     if not reports and not trainings:
-        more = f" It holds {tables} tables: name those to draw, such as {folder}/*.parquet." if tables else ""
+        more = (
+            f" Of the rollout tables in it ({len(tables)}) name those to draw, such as {tables[0]}." if tables else ""
+        )
         raise ValueError(
             f"{str(folder)!r} holds no report and no training.{more or f' To show something, {_ALLOWED}.'}"
         )

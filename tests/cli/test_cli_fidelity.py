@@ -197,4 +197,4 @@ def test_a_table_whose_best_is_picked_by_another_reward_is_refused(
         out = tmp_path / f"{selection}.parquet"
         judged = rescore(ScoreConfig(pool / "pool.parquet", out, selection, reward_funcs=reward))
         assert main(command(pool, tmp_path / "out", table=str(judged))) == code
-    assert "the best of N is picked by 'reward'; fidelity knows one reward" in capsys.readouterr().err
+    assert "the best of N is picked by 'reward'; `tailgrad fidelity` takes one reward" in capsys.readouterr().err

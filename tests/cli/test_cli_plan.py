@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 
 from tailgrad.cli.main import main
@@ -105,3 +106,13 @@ def test_rewards_from_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[st
     columns = ["--prompt_column", "question", "--reward_column", "grade", "--deploy_n", "16"]
     assert main(["plan", str(tmp_path / "mine.csv"), "--out", str(tmp_path), *columns, "--num_generations", "8"]) == 0
     assert "--model_name_or_path MODEL --dataset_name PROMPTS --reward_funcs REWARD" in capsys.readouterr().out
+
+
+def test_a_table_that_lost_its_metadata_is_named(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare.parquet"
+    parquet.write_table(parquet.read_table(table).replace_schema_metadata(None), bare)
+    asked = ["--deploy_n", "32", "--estimators", "max_at_k:k=4", "--num_generations", "8"]
+    assert main(["plan", str(bare), "--out", str(tmp_path), *asked]) == 0
+    assert "tailgrad plan: warning: rollout table" in capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_what_cannot_be_shown_is_refused_in_a_line(work: Path, capsys: pytest.Ca
         (work / folder).mkdir()
     assert "'empty' holds no report and no training" in refused(capsys, "empty")
     np.save(work / "tables" / "a.npy", REWARDS)
-    assert "tables/*" in refused(capsys, "report", "tables")
+    assert "name those to draw, such as tables/a.npy" in refused(capsys, "report", "tables")
     assert "'none': there is no such file or folder" in refused(capsys, "none")
     for name in ("notes.txt", "policy/README.md", "lonely.svg", "model.safetensors"):
         (work / name).write_text("x")

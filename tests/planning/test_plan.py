@@ -9,6 +9,7 @@ import pytest
 from reports import tables_of
 from tailgrad.fidelity import gradient_fidelity, write_fidelity
 from tailgrad.planning import MeasuredGradients, Plan, PolicyTraits, make_plan, plan_markdown, read_fidelity_report
+from tailgrad.planning.choice import choose
 from tailgrad.planning.measured import fitted_traits
 from tailgrad.planning.pool import LARGEST, usable_pool
 from tailgrad.planning.replay import replay, scores
@@ -49,6 +50,19 @@ def test_what_is_chosen_follows_the_policy(planned: Plan) -> None:
     assert planned.elsewhere[planned.traits.noise_directions, planned.traits.spread_weight] == ("grpo", 8)
     by_weight = [planned.mean_direction[w].mean[0] for w in (0.0, 0.1, 1.0)]
     np.testing.assert_allclose(by_weight, [1 / math.sqrt(1 + w * 2.5946**2 / 2) for w in (0.0, 0.1, 1.0)], atol=0.05)
+
+
+@pytest.mark.parametrize(("of_small", "chosen"), [(0.48, 0), (0.47, 1)])
+def test_a_smaller_m_is_taken_within_5_percent(of_small: float, chosen: int) -> None:
+    noise = np.array([0.0, 0.001, -0.001, 0.001, -0.001])
+    groups = [("tea", 8), ("tea", 32), ("grpo", 8)]
+    found = choose(groups, np.array([[of_small], [0.5], [0.3]]) + noise)
+    assert (found.chosen, found.best) == (chosen, 1)
+
+
+def test_the_closest_rival_may_have_another_m(planned: Plan) -> None:
+    rival = max((row for row in planned.rows if "grpo" not in row.estimator), key=lambda row: row.value.mean[0])
+    assert f"`{rival.estimator}` with m = {rival.m} comes closest" in plan_markdown(planned)
 
 
 def test_break_even_is_where_two_values_cross(gaussian: np.ndarray, planned: Plan) -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from tailgrad.curves import best_of_n
+from tailgrad.statistics import Interval
 from tailgrad.tails import expected_max_normal
-from tailgrad.tails.reach import reach_tests
+from tailgrad.tails.reach import ReachTest, reach_tests
+from tailgrad.tails.verdict import verdict_of
 
 CONSTANTS = {"gaussian": expected_max_normal, "exponential": lambda n: float((1 / np.arange(1, n + 1)).sum())}
 
@@ -69,3 +71,27 @@ def test_what_cannot_be_tested() -> None:
     (one, *_) = reach_tests(np.random.default_rng(5).normal(size=(1, 64)))
     assert math.isfinite(one.error)
     assert math.isnan(one.low)
+
+
+def of_gaussian_tail(*errors: tuple[int, float, float]) -> list[ReachTest]:
+    """Tests of N = 64: m, the Gaussian's error and its half-width; the exponential's is far off."""
+    gaussian = [ReachTest("gaussian", m, 64, error, error - half, error + half) for m, error, half in errors]
+    return [*gaussian, *(ReachTest("exponential", m, 64, 0.5, 0.4, 0.6) for m, *_ in errors)]
+
+
+@pytest.mark.parametrize(
+    ("tests", "tail", "reason", "reach"),
+    [
+        (of_gaussian_tail((32, 0.01, 0.02), (16, 0.02, 0.02), (8, 0.05, 0.05)), "gaussian", "tested", 8),
+        (of_gaussian_tail((32, 0.01, 0.02), (16, 0.02, 0.02), (8, 0.051, 0.04)), "unknown", "few_prompts", 4),
+        (of_gaussian_tail((32, 0.01, 0.02), (16, 0.02, 0.02), (8, -0.04, 0.061)), "unknown", "few_prompts", 4),
+        (of_gaussian_tail((32, 0.06, 0.02), (16, 0.01, 0.02), (8, 0.01, 0.02)), "unknown", "few_prompts", 0),
+        (of_gaussian_tail((32, 0.01, 0.02), (16, 0.02, 0.02), (8, 0.08, 0.02)), "none", "short", 4),
+    ],
+)
+def test_where_a_forecast_stops_being_right(tests: list[ReachTest], tail: str, reason: str, reach: int) -> None:
+    """5% of the gain, and an interval that reaches at most 10%."""
+    numbers = {"constant": 0.0, "saturated": 0.0, "repeated_best": 0.0, "shape": -0.5}
+    measures = {name: Interval(*(np.array([value]) for _ in range(4))) for name, value in numbers.items()}
+    found = verdict_of(measures, tests, values=1000)
+    assert (found.tail, found.reason, found.reach) == (tail, reason, reach)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tailgrad.cli.tables import open_of_one_reward
 from tailgrad.options import OptionParser, option
 
 HELP: Final = "measure, before training, how well each estimator's gradient points along that of V_N"
@@ -70,15 +71,8 @@ def run(words: Sequence[str]) -> None:
     from tailgrad.fidelity import check_fidelity, gradient_fidelity, write_fidelity
     from tailgrad.fidelity.gradient_config import GradientConfig, complete, described
     from tailgrad.fidelity.gradient_store import sketch_gradients
-    from tailgrad.rollouts import read_rollouts
 
-    table, out = read_rollouts(options.table), Path(options.out).expanduser()
-    if table.selection_rewards is not None:
-        raise ValueError(
-            f"rollout table {options.table!r} is scored by {table.metadata.get('reward')!r}, and the best of N is "
-            f"picked by {table.metadata.get('selection_reward')!r}; fidelity knows one reward. Give a table of "
-            "`tailgrad sample`, or of `tailgrad score --selection reward`."
-        )
+    table, out = open_of_one_reward("fidelity", options.table), Path(options.out).expanduser()
     estimators, m, deploy_n = options.estimators, options.num_generations, options.deploy_n
     check_fidelity(table.rewards, estimators=estimators, m=m, deploy_n=deploy_n)
     given = {name: value for name, value in vars(options).items() if name in GradientConfig.__dataclass_fields__}

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tailgrad.options import OptionParser, option
+from tailgrad.cli.curve import CurveOptions
+from tailgrad.cli.tables import open_of_one_reward
+from tailgrad.options import OptionParser, option, same_option
 
 HELP: Final = "say, before training, which estimator, m and prompts per step fit N"
 EXTRA: Final = "eval"
@@ -23,7 +25,7 @@ class PlanOptions:
         positional=True,
         metavar="TABLE",
     )
-    out: str = option(text="folder for the report")
+    out: str = same_option(CurveOptions, "out")
     deploy_n: int = option(128, "N: responses per prompt at deployment, at most half of those in the table")
     rollouts_per_step: int = option(128, "rollouts of one training step: prompts per step times m")
     num_generations: tuple[int, ...] | None = option(
@@ -37,8 +39,8 @@ class PlanOptions:
     fidelity: str | None = option(
         None, "fidelity.json of `tailgrad fidelity` for this policy and reward", metavar="JSON"
     )
-    prompt_column: str | None = option(None, "in a table from elsewhere: what tells the prompts apart")
-    reward_column: str | None = option(None, "in a table from elsewhere: the reward")
+    prompt_column: str | None = same_option(CurveOptions, "prompt_column")
+    reward_column: str | None = same_option(CurveOptions, "reward_column")
     seed: int = option(0, "seed of the groups and of the bootstrap (default 0)")
 
 
@@ -56,16 +58,9 @@ def run(words: Sequence[str]) -> None:
     """Make the plan, write it and print its text."""
     options = make_parser().read(words)
     from tailgrad.planning import make_plan, read_fidelity_report, write_plan
-    from tailgrad.rollouts import read_rollouts
 
     columns = {"prompt_column": options.prompt_column, "reward_column": options.reward_column}
-    table, out = read_rollouts(options.table, **columns), Path(options.out).expanduser()
-    if table.selection_rewards is not None:
-        raise ValueError(
-            f"rollout table {options.table!r} is scored by {table.metadata.get('reward')!r}, and the best of N is "
-            f"picked by {table.metadata.get('selection_reward')!r}; a plan knows one reward. Give a table of `tailgrad "
-            "sample`, or of `tailgrad score --selection reward`."
-        )
+    table, out = open_of_one_reward("plan", options.table, **columns), Path(options.out).expanduser()
     plan = make_plan(
         table.rewards,
         deploy_n=options.deploy_n,

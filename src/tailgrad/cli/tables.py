@@ -30,13 +30,28 @@ def open_tables(command: str, options: Any) -> list[Rollouts]:
     names = names_of(options.tables) if options.names is None else options.names
     if len(names) != len(options.tables):
         raise ValueError(f"--names has {len(names)} names for {len(options.tables)} tables: give one per table.")
-    return [_open(command, name, path, options) for name, path in zip(names, options.tables, strict=True)]
+    columns = {column: getattr(options, column) for column in _COLUMNS}
+    return [open_table(command, path, name=name, **columns) for name, path in zip(names, options.tables, strict=True)]
 
 
-def _open(command: str, name: str, path: str, options: Any) -> Rollouts:
+def open_table(command: str, path: str, **how: str | None) -> Rollouts:
+    """Open one table; of a rollout table that lost its metadata say so.
+
+    Args:
+        command: The command, for its warnings.
+        path: The table.
+        how: As `read_rollouts` takes it.
+
+    Returns:
+        The rollouts.
+
+    Raises:
+        ValueError: If the table cannot be read.
+        FileNotFoundError: If it is missing.
+    """
     from tailgrad.rollouts import read_rollouts
 
-    rollouts = read_rollouts(path, name=name, **{column: getattr(options, column) for column in _COLUMNS})
+    rollouts = read_rollouts(path, **how)
     if not rollouts.metadata and "logprobs" in rollouts.columns:
         print(
             f"tailgrad {command}: warning: rollout table {path!r} carries no metadata (pandas drops it when it writes "
@@ -45,6 +60,31 @@ def _open(command: str, name: str, path: str, options: Any) -> Rollouts:
             file=sys.stderr,
         )
     return rollouts
+
+
+def open_of_one_reward(command: str, path: str, **how: str | None) -> Rollouts:
+    """Open one table as `open_table`, but none whose best response another reward picks.
+
+    Args:
+        command: The command, for its messages.
+        path: The table.
+        how: As `read_rollouts` takes it.
+
+    Returns:
+        The rollouts.
+
+    Raises:
+        ValueError: If the table cannot be read, or another reward picks the best.
+        FileNotFoundError: If it is missing.
+    """
+    table = open_table(command, path, **how)
+    if table.selection_rewards is not None:
+        raise ValueError(
+            f"rollout table {path!r} is scored by {table.metadata.get('reward')!r}, and the best of N is picked by "
+            f"{table.metadata.get('selection_reward')!r}; `tailgrad {command}` takes one reward. Give a table of "
+            "`tailgrad sample`, or of `tailgrad score --selection reward`."
+        )
+    return table
 
 
 def names_of(tables: Sequence[str]) -> list[str]:

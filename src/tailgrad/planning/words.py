@@ -47,9 +47,9 @@ def _why(row: PlanRow, grpo: PlanRow) -> str:
 
 
 def _why_the_mean(plan: Plan) -> str:
-    tails = [row for row in plan.rows if row.m == plan.chosen.m and not _of_mean(row)]
+    tails = [row for row in plan.rows if np.isfinite(row.value.mean[0]) and not _of_mean(row)]
     if not tails:
-        return "Nothing else was compared."
+        return "Of no estimator of the tail the value is known."
     rival = max(tails, key=lambda row: row.value.mean[0])
     where = (
         "in a step of this size the noise counts for more"
@@ -58,7 +58,7 @@ def _why_the_mean(plan: Plan) -> str:
     )
     noise = float(plan.chosen.signal_to_noise.mean[0] / rival.signal_to_noise.mean[0])
     return (
-        f"Of the estimators of the tail `{rival.estimator}` comes closest ({_cell(rival)}): it has a direction of "
+        f"Of the estimators of the tail `{rival.estimator}` with m = {rival.m} comes closest ({_cell(rival)}): it has a direction of "
         f"{rival.direction.mean[0]:.2f} where `{plan.chosen.estimator}` has {plan.chosen.direction.mean[0]:.2f}, and "
         f"{noise:.1f} times the noise beside its signal; {where}."
     )

@@ -106,16 +106,18 @@ def calibrated_forecast(rewards: Rewards, deploy_n: Sequence[int], *, seed: int 
     enough = scored >= FEWEST
     few = len(levels_of(values[enough])) > 1
     refused = tuple(_why_not(scored, n) for n in budgets)
-    per_prompt, ends = torch.full((len(values), len(budgets)), math.nan, dtype=torch.float64), [math.nan, math.nan]
+    per_prompt = torch.full((len(values), len(budgets)), math.nan, dtype=torch.float64)
+    low, high = torch.full((2, len(budgets)), math.nan, dtype=torch.float64)
     if not all(refused):
         found = _by_levels(values[enough], budgets) if few else _by_pareto(values[enough], budgets, seed)
         refused = tuple(reason or found.why_not for reason in refused)
-        per_prompt[enough.cpu()] = found.per_prompt.cpu()
-        ends = [found.low.cpu(), found.high.cpu()]
+        per_prompt[enough.cpu()], low, high = (part.cpu() for part in found[:3])
     given = torch.tensor([not reason for reason in refused])
-    per_prompt, low, high = (torch.where(given, part, math.nan) for part in (per_prompt, *ends))
-    numbers = (part.numpy() for part in (per_prompt, per_prompt.nanmean(dim=0), low, high))
-    return CalibratedForecast(budgets, *numbers, refused, "levels" if few else "pareto")
+    per_prompt, mean, low, high = (
+        part.where(given, math.nan) for part in (per_prompt, per_prompt.nanmean(dim=0), low, high)
+    )
+    family = "levels" if few else "pareto"
+    return CalibratedForecast(budgets, per_prompt.numpy(), mean.numpy(), low.numpy(), high.numpy(), refused, family)
 
 
 def _by_levels(values: Rewards, budgets: tuple[int, ...]) -> _Found:

@@ -91,7 +91,7 @@ def tails_markdown(diagnoses: Mapping[str, TailDiagnosis], *, prompts: Mapping[s
     fraction = next(iter(diagnoses.values())).tail_fraction
     wide = min(1.0, 2 * fraction)
     parts = [
-        "May V_N be extrapolated beyond the responses at hand?",
+        "May V_N be extrapolated from fewer responses, how far, and with which tail?",
         "\n".join(f"- {name}: {found.verdict.sentence}" for name, found in diagnoses.items()),
         f"How straight the upper {wide:g} of the rewards is against a Gaussian tail, and the shape of the upper "
         f"{fraction:g} [{CONFIDENCE:.0%} interval over prompts]",
@@ -114,7 +114,7 @@ def _legend(fraction: float) -> str:
         "R^2, pooled: of the QQ points of all prompts' standardised rewards against the normal; 1 is a straight line.",
         "R^2 per prompt: the mean over prompts. exponential's, uniform's: how much straighter (+) or less straight (-) "
         "a prompt's points lie against such a tail.",
-        "shape: of the generalised Pareto distribution. -1 is uniform, a Gaussian's upper quarter about -0.2, 0 is "
+        "shape: of the generalised Pareto distribution. -1 is uniform, a Gaussian's upper quarter -0.26, 0 is "
         "exponential; above 0 is heavier.",
         f"a forecast is right if it errs by at most {TOLERANCE:.0%} of the gain, and its interval reaches at most "
         f"{LIMIT:.0%}.",
