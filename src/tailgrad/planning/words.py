@@ -58,9 +58,9 @@ def _why_the_mean(plan: Plan) -> str:
     )
     noise = float(plan.chosen.signal_to_noise.mean[0] / rival.signal_to_noise.mean[0])
     return (
-        f"Of the estimators of the tail `{rival.estimator}` with m = {rival.m} comes closest ({_cell(rival)}): it has a direction of "
-        f"{rival.direction.mean[0]:.2f} where `{plan.chosen.estimator}` has {plan.chosen.direction.mean[0]:.2f}, and "
-        f"{noise:.1f} times the noise beside its signal; {where}."
+        f"Of the estimators of the tail `{rival.estimator}` with m = {rival.m} comes closest ({_cell(rival)}): it "
+        f"has a direction of {rival.direction.mean[0]:.2f} where `{plan.chosen.estimator}` has "
+        f"{plan.chosen.direction.mean[0]:.2f}, and {noise:.1f} times the noise beside its signal; {where}."
     )
 
 
