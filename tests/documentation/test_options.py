@@ -21,7 +21,7 @@ PAGES = [page for page in PAGES if "results" not in page.parts]
 # Options of other programs and of scripts of this repository, which their own tests try.
 OTHERS = {
     *("--num_processes", "--cpu", "--nproc_per_node"),  # accelerate, torchrun
-    *("--data", "--out", "--policies", "--reward", "--precision", "--responses"),  # experiments, benchmarks
+    *("--data", "--out", "--policies", "--reward", "--precision", "--responses", "--tables"),  # experiments, benchmarks
     *("--help", "--version"),
 }
 
