@@ -116,6 +116,15 @@ def test_metrics_by_hand() -> None:
     assert metrics["tail/best_of_2"] == pytest.approx((22 / 6 + 2) / 2)
 
 
+def test_of_one_rollout_per_prompt_the_best_is_its_reward() -> None:
+    """An evaluation may draw one; nothing is forecast from it."""
+    rewards = torch.tensor([[1.0], [3.0], [math.nan]])
+    metrics = advantage_metrics(rewards, torch.zeros_like(rewards), deploy_n=64, smallest_group=2)
+    assert metrics["tail/best_of_1"] == 2
+    assert math.isnan(metrics["tail/forecast_best_of_64"])
+    assert metrics["tail/groups_too_small"] == 1
+
+
 @pytest.mark.parametrize(
     ("deploy_n", "k", "best"), [(128, 4, 5.0), (1e9, 4, 5.0), (4, 4, 5.0), (3.5, 3, 4.5), (1, 1, 2.25)]
 )

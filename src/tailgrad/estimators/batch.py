@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tailgrad.tails import max_at_k_forecast, tail_forecast, tail_statistics
+from tailgrad.tails import tail_forecast, tail_statistics
+from tailgrad.tails.forecasts import mean_best_of_subsets
 
 SCALINGS: Final = ("none", "group", "batch")
 """How advantages may be scaled; see `scale_advantages`."""
@@ -168,6 +169,6 @@ def advantage_metrics(
         "tail/groups_too_small": too_small.double().mean().item(),
         "tail/unscored": unscored.mean().item(),
         "tail/spread": spread.nanmean().item(),
-        f"tail/best_of_{known}": max_at_k_forecast(rewards, deploy_n=known).nanmean().item(),
+        f"tail/best_of_{known}": mean_best_of_subsets(rewards.double(), (known,)).nanmean().item(),
         f"tail/forecast_best_of_{deploy_n:g}": forecast.nanmean().item(),
     }
