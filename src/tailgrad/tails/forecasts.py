@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tailgrad.tails._leave_one_out import leave_one_out_error
 from tailgrad.tails.shapes import tail_shape
 from tailgrad.types import Rewards, check_rewards
 
@@ -252,11 +253,7 @@ def standard_error(forecast: Callable[..., Tensor], rewards: Rewards, **options:
     rows = max(1, _CHUNK // values.shape[1])
     for left_out, found in zip(*(torch.split(all_, rows) for all_ in (every, forecasts.view(-1))), strict=True):
         found.copy_(forecast(_without(values, left_out), **options))
-    relative = forecasts - forecasts.where(scored, -math.inf).amax(dim=1, keepdim=True)  # equal ones: exactly 0
-    n = scored.sum(dim=1)
-    mean = relative.where(scored, 0.0).sum(dim=1, keepdim=True) / n.unsqueeze(1)
-    squares = ((relative - mean) ** 2).where(scored, 0.0).sum(dim=1)
-    return (squares * (n - 1) / n).sqrt()
+    return leave_one_out_error(forecasts, scored)
 
 
 def _without(values: Float[Tensor, "P M"], left_out: Int[Tensor, " L"]) -> Float[Tensor, "L M"]:

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tailgrad.tails._leave_one_out import leave_one_out_error
 from tailgrad.tails.constants import check_budget, check_tail_fraction
 from tailgrad.tails.statistics import tail_size
 from tailgrad.types import Rewards, check_rewards
@@ -92,7 +93,7 @@ def pareto_tail(rewards: Rewards, *, tail_fraction: float = 0.25) -> ParetoTail:
     size = torch.minimum(tail_size(scored, tail_fraction), scored - 1).clamp(min=0)
     descending = values.nan_to_num(nan=-math.inf).sort(dim=1, descending=True).values
     threshold = descending.gather(1, size).where(size >= 2, math.nan)
-    longest = int(size.max()) if size.numel() else 0
+    longest = max(1, int(size.max())) if size.numel() else 1
     inside = torch.arange(longest, device=values.device) < size
     excess = (descending[:, :longest] - threshold).where(inside, 0.0)
     mean, half_difference = _moments(excess, size)
@@ -228,8 +229,7 @@ def _error_over_rollouts(
     below = total - excess.cumsum(dim=1)
     left_total, left_ranked = total - excess, ranked - rank * excess - below
     shapes = _shape(left_total / (size - 1), _half_difference(left_total, left_ranked, size - 1))
-    deviations = shapes - shapes.where(inside, 0.0).sum(dim=1, keepdim=True) / size
-    return ((size - 1) / size * (deviations**2).where(inside, 0.0).sum(dim=1, keepdim=True)).sqrt()
+    return leave_one_out_error(shapes, inside).unsqueeze(1)
 
 
 def _spread_below(
@@ -254,4 +254,5 @@ def _pooled(
     if prompts == 1:
         return float(shape), math.nan
     without = 2 - (means.sum() - means) / (half_differences.sum() - half_differences)
-    return float(shape), math.sqrt((prompts - 1) / prompts * float(((without - without.mean()) ** 2).sum()))
+    error = leave_one_out_error(without.unsqueeze(0), torch.ones(1, prompts, dtype=torch.bool, device=means.device))
+    return float(shape), float(error)
