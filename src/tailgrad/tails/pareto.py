@@ -236,9 +236,8 @@ def _spread_below(
     descending: Float[Tensor, "P M"], threshold: Float[Tensor, "P 1"], size: Int[Tensor, "P 1"], scored: Tensor
 ) -> Float[Tensor, "P 1"]:
     """The threshold minus the median of the rewards that are not in the tail."""
-    middle = (size + scored - 1) / 2
-    places = (middle.floor().long(), middle.ceil().long())
-    low, high = (descending.gather(1, place.clamp(min=0)) for place in places)
+    below_and_above_the_middle = ((size + scored - 1) // 2, (size + scored) // 2)
+    low, high = (descending.gather(1, place.clamp(min=0)) for place in below_and_above_the_middle)
     return threshold - (low + high) / 2
 
 
