@@ -55,6 +55,7 @@ def test_prints_what_it_writes(table: Path, tmp_path: Path, capsys: pytest.Captu
     found = [(row["estimator"], row["m"], row["prompts_per_step"]) for row in document["rows"]]
     assert found == [(name, m, 64 // m) for m in (8, 16) for name in ("grpo", "tea", "max_at_k:k=4")]
     assert document["command"] in printed
+    assert "name others to train on" in printed
     words = shlex.split(document["command"].replace("\\\n", " "))
     assert words[2:8] == [
         *("--model_name_or_path", "org/policy", "--dataset_name", "my prompts.jsonl"),
@@ -79,6 +80,20 @@ def test_the_command_is_one_that_train_takes(m: int, rollouts_per_step: int, rew
     assert config.per_device_train_batch_size * config.gradient_accumulation_steps == rollouts_per_step
     (model,) = (part for part in parts if hasattr(part, "model_name_or_path"))
     assert model.model_name_or_path == "org/policy"
+
+
+def test_the_command_samples_as_the_table_was() -> None:
+    sampling = {"n": 64, "temperature": 0.7, "top_p": 1.0, "top_k": 0, "max_new_tokens": 40}
+    sampling |= {"min_p": 0.1, "repetition_penalty": None, "no_repeat_ngram_size": 3}
+    table = {"sampling": sampling, "chat_template_kwargs": {"enable_thinking": False}}
+    command = train_command("grpo", 8, deploy_n=64, rollouts_per_step=64, table=table)
+    parts = make_parser().read(shlex.split(command.replace("\\\n", " "))[2:])
+    (config,) = (part for part in parts if hasattr(part, "estimator"))
+    assert (config.temperature, config.min_p, config.max_completion_length) == (0.7, 0.1, 40)
+    assert config.generation_kwargs == {"no_repeat_ngram_size": 3}
+    assert config.chat_template_kwargs == {"enable_thinking": False}
+    assert "--top" not in command
+    assert "--repetition_penalty" not in command
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -9,6 +10,15 @@ from typing import Any, Final
 
 _ROLLOUTS_AT_ONCE: Final = 8
 """Rollouts per backward pass, as in TRL, where they divide those of a step."""
+
+_SHAPING: Final = {
+    **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")},
+    "max_new_tokens": "max_completion_length",
+}
+"""Options of `tailgrad train` by the name of the setting in a rollout table; others are `generation_kwargs`."""
+
+_OFF: Final = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
+"""What need not be said."""
 
 
 def train_command(
@@ -21,8 +31,8 @@ def train_command(
         m: Rollouts per prompt.
         deploy_n: N.
         rollouts_per_step: B x m.
-        table: Metadata of the rollout table: policy, prompts and reward are taken from it. What it does not say stands
-            in capital letters.
+        table: Metadata of the rollout table: policy, prompts, reward and what shapes a response are taken from it. Of
+            policy, prompts and reward, what it does not say stands in capital letters.
 
     Returns:
         One command on several lines.
@@ -41,11 +51,24 @@ def train_command(
         ["--model_name_or_path", str(table.get("model") or "MODEL")],
         ["--dataset_name", str(data.get("name") or "PROMPTS"), *config, *_reward(table.get("reward"))],
         ["--estimator", estimator, "--num_generations", str(m), "--deploy_n", str(deploy_n)],
+        [*_shaping(table.get("sampling") or {}), *_as_json("chat_template_kwargs", table.get("chat_template_kwargs"))],
         ["--per_device_train_batch_size", str(at_once)],
         ["--gradient_accumulation_steps", str(rollouts_per_step // at_once), "--output_dir", "policy"],
     ]
-    first, second, third, *last = (shlex.join(line) for line in lines)
-    return "tailgrad train " + " \\\n    ".join([f"{first} {second}", third, " ".join(last)])
+    first, second, third, fourth, *last = (shlex.join(line) for line in lines)
+    together = [f"{first} {second}", third, *([fourth] if fourth else []), " ".join(last)]
+    return "tailgrad train " + " \\\n    ".join(together)
+
+
+def _shaping(sampling: Mapping[str, Any]) -> list[str]:
+    """How the responses were sampled: a plan holds for such responses alone."""
+    given = {name: value for name, value in sampling.items() if name != "n" and value not in (None, _OFF.get(name))}
+    own = [word for name in _SHAPING if name in given for word in (f"--{_SHAPING[name]}", str(given[name]))]
+    return own + _as_json("generation_kwargs", {name: given[name] for name in given if name not in _SHAPING})
+
+
+def _as_json(option: str, value: Mapping[str, Any] | None) -> list[str]:
+    return [f"--{option}", json.dumps(value)] if value else []
 
 
 def _reward(name: Any) -> list[str]:

@@ -68,7 +68,12 @@ def plan_markdown(plan: Plan, *, table: Mapping[str, Any] | None = None) -> str:
         >>> plan_markdown(plan).startswith("Take `")
         True
     """
-    parts = [answer(plan), f"```bash\n{_command(plan, table)}\n```", direction_of_the_mean(plan), dependence(plan)]
+    parts = [answer(plan), f"```bash\n{_command(plan, table)}\n```"]
+    if ((table or {}).get("dataset") or {}).get("name"):
+        parts.append(
+            "It trains on the prompts of these rollouts. If you keep them for measuring, name others to train on."
+        )
+    parts += [direction_of_the_mean(plan), dependence(plan)]
     if plan.elsewhere:
         parts.append(_elsewhere(plan))
     parts += [
