@@ -54,8 +54,11 @@ def save_figure(
         _draw_values(axes[0], comparison, styles)
         if panels == 2:
             _draw_differences(axes[1], comparison, styles)
-        for panel in axes:
-            _finish(panel, comparison, _marks(m, deploy_n))
+        exact, marks = max(comparison.budgets, default=1), _marks(m, deploy_n)
+        forecast = [curve.forecast.deploy_n[-1] for curve in comparison.curves if curve.forecast is not None]
+        _finish(axes[0], max([exact, *forecast, *marks]), marks)
+        if panels == 2:  # without the stretch of the forecasts, where no differences are
+            _finish(axes[1], exact, {value: text for value, text in marks.items() if value <= exact})
     return paths
 
 
@@ -180,7 +183,8 @@ def _marks(m: int | None, deploy_n: int | None) -> dict[int, str]:
     return marks
 
 
-def _finish(panel: Axes, comparison: Comparison, marks: dict[int, str]) -> None:
+def _finish(panel: Axes, last: int, marks: dict[int, str]) -> None:
+    """Put ticks up to the last N that is drawn, and the marks."""
     panel.set_xscale("log", base=2)
     for value, text in marks.items():
         panel.axvline(value, color="#777777", linewidth=1.0, linestyle=(0, (4, 3)), zorder=0.5)
@@ -195,8 +199,7 @@ def _finish(panel: Axes, comparison: Comparison, marks: dict[int, str]) -> None:
             color="#666666",
         )
     panel.set_title(panel.get_title(loc="left"), pad=18 if marks else 8)
-    forecast = [curve.forecast.deploy_n[-1] for curve in comparison.curves if curve.forecast is not None]
-    ticks = [2**power for power in range(max(*comparison.budgets, *forecast, 1).bit_length())]
+    ticks = [2**power for power in range(last.bit_length())]
     ticks = ticks[:: 1 + len(ticks) // 12]
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()
