@@ -44,14 +44,14 @@ def seed_deviation(differences: Float[np.ndarray, "S P"]) -> float:
     Without this bound, seeds that agree by chance would look as if they always agreed.
 
     Args:
-        differences: One per seed and prompt; two seeds or more.
+        differences: One per seed and prompt.
 
     Returns:
         The larger of the standard deviation of the means and of what the residuals of the two-way layout explain; NaN
-        without prompts.
+        without prompts, or with fewer than two seeds.
     """
-    num_prompts = differences.shape[1]
-    if not num_prompts:
+    num_seeds, num_prompts = differences.shape
+    if num_seeds < 2 or not num_prompts:
         return math.nan
     of_seeds, _, of_residual = (float(part[0]) for part in mean_squares(differences[:, :, None]))
     return math.sqrt(max(of_seeds, of_residual) / num_prompts)
