@@ -34,7 +34,7 @@ SLOW = (
         "grid/test_preflight",
         "grid/test_grid_config.py::test_a_grid_with",
     ),
-    *("test_arena", "test_experiments", "test_extras", "test_recipes", "test_small_instruct"),
+    *("experiments/", "test_arena", "test_experiments", "test_extras", "test_recipes", "test_small_instruct"),
     *("rollouts/test_interruption", "rollouts/test_prompts", "rollouts/test_sample", "rollouts/test_table_memory"),
     *("rollouts/test_train_and_sample", "rewards/test_reward_model"),
     *("fidelity/gradients/", "fidelity/test_break_even.py::test_the_interval_covers"),

@@ -151,14 +151,11 @@ def test_the_words_to_mention_do_not_depend_on_the_order_of_sets(
     assert prompts.frequent_words(rows) == prompts.frequent_words(rows[::-1]) == ["stone", "apple", "river"]
 
 
-def test_no_part_of_a_prompt_set_nearly_repeats_a_held_out_prompt(
-    modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_part_of_a_prompt_set_nearly_repeats_a_held_out_prompt(modules: dict[str, ModuleType]) -> None:
     prompts = modules["prompts"]
-    monkeypatch.setattr(prompts, "PARTS", {"test": 10, "choose": 10, "train": 100})
     rows = [{"instruction": f"Say item{i} and thing{i} with care"} for i in range(60)]
     rows += [{"instruction": row["instruction"] + "!"} for row in rows[:30]]
-    parts = prompts.split(rows, random.Random(0))
+    parts = prompts.split(rows, random.Random(0), {"test": 10, "choose": 10, "train": 100})
     normal = {name: {prompts.normalised(row["instruction"]) for row in part} for name, part in parts.items()}
     assert len(parts["test"]) == len(parts["choose"]) == 10
     assert not normal["test"] & (normal["choose"] | normal["train"])
@@ -240,6 +237,10 @@ def test_hub_data_sets_make_the_data_folder(modules: dict[str, ModuleType], tmp_
     found = modules["prompts"].instruction_rows(tmp_path / "data")
     assert {name: len(rows) for name, rows in found.items()} == {"alpaca": 0, "hh": 0, "dolly": 0}  # all too short
     assert list(modules["prompts"].plain_texts(tmp_path / "data")) == ["Once there was a tea."]
+
+    modules["hub_data"].make_data(tmp_path / "some", {name: names[name] for name in ("alpaca", "hh")})
+    left_out = {"dolly.jsonl.gz", "fairytaleqa_stories.jsonl.gz"}
+    assert {file.name for file in (tmp_path / "some").iterdir()} == {f"{file}.jsonl.gz" for file in files} - left_out
 
 
 @pytest.mark.parametrize("tier", sorted(FOLDER.glob("tier*.yaml")), ids=lambda path: path.stem)

@@ -71,16 +71,18 @@ def story_rows(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def make_data(out: Path, names: dict[str, str]) -> None:
-    """Write every file of the data folder."""
+    """Write the files of the data folder that come of these data sets: a name each, by the keys of `NAMES`."""
     out.mkdir(parents=True, exist_ok=True)
-    hh = {"name": names["hh"], "data_dir": "helpful-base"}
-    files = {
-        "dolly": dolly_rows(rows_of(names["dolly"])),
-        "hh_helpful_pairs": islice(hh_rows(rows_of(**hh)), MOST_PAIRS),
-        "fairytaleqa_stories": islice(story_rows(rows_of(names["stories"])), MOST_STORIES),
-        **dict.fromkeys(EMPTY, ()),
-        "alpaca": alpaca_rows(rows_of(names["alpaca"])),  # last: with it the folder is whole
-    }
+    files: dict[str, Iterable[Row]] = dict.fromkeys(EMPTY, ())
+    if "dolly" in names:
+        files["dolly"] = dolly_rows(rows_of(names["dolly"]))
+    if "hh" in names:
+        hh = {"name": names["hh"], "data_dir": "helpful-base"}
+        files["hh_helpful_pairs"] = islice(hh_rows(rows_of(**hh)), MOST_PAIRS)
+    if "stories" in names:
+        files["fairytaleqa_stories"] = islice(story_rows(rows_of(names["stories"])), MOST_STORIES)
+    if "alpaca" in names:
+        files["alpaca"] = alpaca_rows(rows_of(names["alpaca"]))  # last: with it the folder is whole
     for file, rows in files.items():
         lines = [json.dumps(row) + "\n" for row in rows]
         with gzip.open(out / f"{file}.jsonl.gz", "wt", encoding="utf-8") as written:

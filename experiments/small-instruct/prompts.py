@@ -49,34 +49,52 @@ def plain(text: str) -> bool:
     return re.fullmatch(r"[A-Za-z0-9 ,.'\"?!:;()$%-]+", text) is not None
 
 
-def instruction_rows(data: Path) -> dict[str, list[Row]]:
-    """Instruction and shortened answer of every usable row, by the prompt set that it belongs to."""
-    found: dict[str, list[Row]] = {"alpaca": [], "hh": [], "dolly": []}
-    for row in read_lines(data, "alpaca"):
-        text = " ".join(f"{row['instruction']} {row['input']}".split())
-        found["alpaca"].append({"instruction": text, "answer": row["output"]})
-    for row in read_lines(data, "hh_helpful_pairs"):
-        answer = row["chosen"] if len(row["turns"]) == 1 else row["turns"][1][1]
-        found["hh"].append({"instruction": " ".join(row["first_prompt"].split()), "answer": answer})
-    for row in read_lines(data, "dolly"):
-        found["dolly"].append({"instruction": " ".join(row["instruction"].split()), "answer": row["response"]})
-    for name, rows in found.items():
-        kept: dict[str, Row] = {}
-        for row in rows:
-            row["answer"] = first_sentences(row["answer"], ANSWER_WORDS)
-            short = 3 <= len(row["instruction"].split()) <= 30 and len(row["answer"].split()) >= 3
-            if short and plain(row["instruction"]) and plain(row["answer"]):
-                kept.setdefault(normalised(row["instruction"]), row)
-        found[name] = list(kept.values())
+def read_instructions(data: Path, names: Iterable[str]) -> dict[str, list[Row]]:
+    """Instruction and answer of every row of these files of the data folder, by prompt set."""
+    found: dict[str, list[Row]] = {name: [] for name in names}
+    if "alpaca" in found:
+        for row in read_lines(data, "alpaca"):
+            text = " ".join(f"{row['instruction']} {row['input']}".split())
+            found["alpaca"].append({"instruction": text, "answer": row["output"]})
+    if "hh" in found:
+        for row in read_lines(data, "hh_helpful_pairs"):
+            answer = row["chosen"] if len(row["turns"]) == 1 else row["turns"][1][1]
+            found["hh"].append({"instruction": " ".join(row["first_prompt"].split()), "answer": answer})
+    if "dolly" in found:
+        for row in read_lines(data, "dolly"):
+            found["dolly"].append({"instruction": " ".join(row["instruction"].split()), "answer": row["response"]})
     return found
 
 
-def split(rows: list[Row], generator: random.Random) -> dict[str, list[Row]]:
-    """The parts of one prompt set: instructions of 4 to 16 words, no two parts nearly alike."""
-    rest = [row for row in rows if 4 <= len(row["instruction"].split()) <= 16]
+def without_repeats(rows: Iterable[Row]) -> list[Row]:
+    """The first row of each instruction, punctuation and capitals aside."""
+    kept: dict[str, Row] = {}
+    for row in rows:
+        kept.setdefault(normalised(row["instruction"]), row)
+    return list(kept.values())
+
+
+def instruction_rows(data: Path) -> dict[str, list[Row]]:
+    """Instruction and shortened answer of every usable row, by the prompt set that it belongs to."""
+    found = read_instructions(data, ("alpaca", "hh", "dolly"))
+    for name, rows in found.items():
+        for row in rows:
+            row["answer"] = first_sentences(row["answer"], ANSWER_WORDS)
+        found[name] = without_repeats(filter(_is_short, rows))
+    return found
+
+
+def _is_short(row: Row) -> bool:
+    short = 3 <= len(row["instruction"].split()) <= 30 and len(row["answer"].split()) >= 3
+    return short and plain(row["instruction"]) and plain(row["answer"])
+
+
+def split(rows: list[Row], generator: random.Random, sizes: dict[str, int]) -> dict[str, list[Row]]:
+    """The parts of one prompt set, `train` the last of them; no two parts are nearly alike."""
+    rest = rows[:]
     generator.shuffle(rest)
     parts: dict[str, list[Row]] = {}
-    for part, size in PARTS.items():
+    for part, size in sizes.items():
         parts[part], rest = rest[:size], rest[size:]
         rest = without_near_duplicates(rest, parts[part]) if part != "train" else rest
     return parts
@@ -126,7 +144,8 @@ def make_prompts(data: Path, out: Path, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
     generator = random.Random(seed)
     rows = instruction_rows(data)
-    parts = {name: split(rows[name], generator) for name in ("alpaca", "hh")}
+    askable = {name: [r for r in rows[name] if 4 <= len(r["instruction"].split()) <= 16] for name in ("alpaca", "hh")}
+    parts = {name: split(given, generator, PARTS) for name, given in askable.items()}
     held_out = [row for name in parts for part in ("test", "choose") for row in parts[name][part]]
     parts = {
         name: {

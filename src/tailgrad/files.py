@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder beside `folder` to fill, and put it in its place at the end; until then `folder` is as it was.
+
+    Args:
+        folder: The folder to write; what is in it is removed in the end.
+
+    Yields:
+        The unfinished folder, which is empty; one that was left there is removed.
+    """
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(unfinished, folder)
 
 
 def remove_unfinished(folder: Path, name: str | None = None) -> None:

@@ -16,7 +16,7 @@ from tailgrad.cli.main import COMMANDS
 
 FOLDERS = ("docs", "recipes", "benchmarks", "experiments")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(p for f in FOLDERS for p in sorted((ROOT / f).rglob("*.md")))]
-PAGES = [page for page in PAGES if "results" not in page.parts]
+PAGES = [page for page in PAGES if not {"results", "artifacts"} & set(page.parts)]
 
 # Options of other programs and of scripts of this repository, which their own tests try.
 OTHERS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailgrad._version import __version__
+from tailgrad.files import replacing_folder
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS, build_corpus
 from tailgrad.quickstart.lexicon import CLASS_OF, TOPICS
 from tailgrad.quickstart.task import LENGTHS, LETTERS, LIST_LENGTHS, TEMPLATES
@@ -68,12 +68,9 @@ def fit_base_policy(folder: Path, *, fit: dict[str, Any] = FIT) -> Path:
     if is_fitted(folder, fit=fit):
         return folder
     check_place(folder)
-    unfinished = folder.with_name(folder.name + ".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    _fit(unfinished, fit)
-    (unfinished / _RECORD).write_text(json.dumps({"tailgrad_version": __version__, **fit}))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
+    with replacing_folder(folder) as unfinished:
+        _fit(unfinished, fit)
+        (unfinished / _RECORD).write_text(json.dumps({"tailgrad_version": __version__, **fit}))
     return folder
 
 
