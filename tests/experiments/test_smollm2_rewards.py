@@ -1,12 +1,11 @@
 """The rewards of the SmolLM2 experiment: pairs with length held level, their report, and IFEval's verifier."""
 
 import gzip
-import importlib
 import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -22,21 +21,11 @@ from tiny_policies import CHAT_TEMPLATE, save_policy
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "smollm2"
 
 
-@pytest.fixture(scope="module")
-def modules() -> Iterator[dict[str, ModuleType]]:
-    """Its scripts that need no verifier, which import one another by their bare names."""
-    path, before = sys.path[:], set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
+@pytest.fixture
+def modules(script: Callable[[str], ModuleType]) -> dict[str, ModuleType]:
+    """Its scripts that need no verifier."""
     names = ("preference_pairs", "pair_report", "ifeval_kinds", "ifeval_prompts")
-    yield {name: importlib.import_module(name) for name in names}
-    sys.path[:] = path
-    forget_experiments(before)
-
-
-def forget_experiments(before: set[str]) -> None:
-    for name in set(sys.modules) - before:
-        if str(FOLDER.parent) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+    return {name: script(f"smollm2/{name}") for name in names}
 
 
 def upper_or_short(response: str, kind: str, **kwargs: Any) -> bool:
@@ -45,7 +34,9 @@ def upper_or_short(response: str, kind: str, **kwargs: Any) -> bool:
 
 
 @pytest.fixture
-def verifier(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+def verifier(
+    modules: dict[str, ModuleType], script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> ModuleType:
     """The reward with a stand-in of lm-eval that knows two kinds, and describes every kind by its arguments."""
 
     def strict(given: Any, response: str) -> SimpleNamespace:
@@ -73,9 +64,7 @@ def verifier(modules: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) ->
     }
     for name, module in stand_ins.items():
         monkeypatch.setitem(sys.modules, name, module)
-    before = set(sys.modules)
-    yield importlib.import_module("ifeval")
-    forget_experiments(before)
+    return script("smollm2/ifeval")
 
 
 def pair(modules: dict[str, ModuleType], first: str, chosen: int, rejected: int) -> Any:
@@ -266,14 +255,12 @@ def test_prompts_to_train_on_keep_apart_from_those_of_ifeval(
 
 
 @pytest.fixture
-def lm_eval_verifier(modules: dict[str, ModuleType]) -> Iterator[ModuleType]:
+def lm_eval_verifier(script: Callable[[str], ModuleType]) -> ModuleType:
     reason = (
         "IFEval's checks come from lm-eval, 38 packages that nothing else here needs: pip install 'lm_eval[ifeval]'"
     )
     pytest.importorskip("lm_eval", reason=reason)
-    before = set(sys.modules)
-    yield importlib.import_module("ifeval")
-    forget_experiments(before)
+    return script("smollm2/ifeval")
 
 
 @pytest.mark.parametrize(
