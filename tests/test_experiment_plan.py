@@ -8,11 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "plan"
-NAMES = ("ranks", "values", "report")
+NAMES = ("ranks", "values", "followed", "report")
 
 
 @pytest.fixture
@@ -58,3 +59,24 @@ def test_the_page_has_the_tables_of_the_rows(modules: dict[str, ModuleType]) -> 
     page = (FOLDER / "README.md").read_text()
     assert modules["report"].choice_table(found) in page
     assert all(one.of.name.split(",")[0] in page for one in found)
+
+
+def test_following_a_plan_is_the_paired_difference_of_its_rows(modules: dict[str, ModuleType]) -> None:
+    of = modules["followed"].Round("score", "small-instruct/tier3-lm-score.yaml", "tea")
+    found = modules["followed"].followed(of)
+    rows = pd.read_parquet(FOLDER.parent / "small-instruct" / "results" / "tier3-lm-score.parquet")
+    rows = rows[(rows.split == "test") & (rows.step == 60) & (rows.scored_by == "lm-score")]
+    gained = {}
+    for name in ("grpo", "tea"):
+        own = rows[rows.estimator == name]
+        assert own.learning_rate.nunique() == 1
+        places = [list(budgets).index(128) for budgets in own.budgets]
+        gained[name] = np.mean([value[at] for v_n, at in zip(own.v_n, places, strict=True) for value in v_n])
+    expected = [gained["grpo"], gained["tea"], gained["tea"]]
+    assert [values.mean() for values in found.last[1:]] == pytest.approx(expected)
+    assert f"{gained['tea'] - gained['grpo']:+.2f} [" in modules["followed"].end_table([found])
+
+
+def test_a_round_that_is_not_finished_has_no_line(modules: dict[str, ModuleType]) -> None:
+    of = modules["followed"].Round("score", "small-instruct/tier3-lm-score.yaml", "rs_grpo")
+    assert modules["followed"].followed(of) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from followed import ROUNDS, end_table, followed, within_table
 from jaxtyping import Float
 from ranks import chance, correlation_interval, pairs_in_order
 from values import TRAININGS, Trained
@@ -34,10 +35,12 @@ WAYS: Final = {
 }
 """Numbers of the plan that estimators can be put in order by: its plan and column in values.csv."""
 PANELS: Final = (
-    *("quickstart", "verifier, all estimators", "verifier, scaled by group"),
-    *("reward model", "larger model's score", "heavy tail", "light tail"),
+    *("quickstart, all estimators", "verifier, all estimators"),
+    *("verifier, scaled by group", "reward model", "larger model's score", "heavy tail", "light tail"),
 )
-"""Of the figure: one set of trainings, or all on one reward."""
+"""Of the figure: one set of trainings, or all on one reward; two wide ones above."""
+SHORT: Final = {"max_at_k:": "", ":risk_beta=1": "", "flat_tea:": "flat ", "tail_fraction=": "", "extrapolate_n": "K"}
+"""Words of an estimator's name, and what stands for them in the figure."""
 
 Values = dict[str, dict[str, dict[str, str]]]
 """Rows of values.csv by plan and estimator."""
@@ -124,6 +127,11 @@ def tables(found: Sequence[Outcome]) -> str:
         "Pairs in order, by other numbers of the plan:",
         pairs_table(found),
     ]
+    rounds = [one for one in map(followed, ROUNDS) if one]
+    if rounds:
+        parts += ["The trainings that follow the plan, at the end:", end_table(rounds)]
+    if any(one.within for one in rounds):
+        parts += ["Within the same KL divergence, along training:", within_table(rounds)]
     return "\n\n".join(parts)
 
 
@@ -200,7 +208,8 @@ def draw(found: Sequence[Outcome]) -> None:
     """Gain against value, one panel per reward, of steps of eight prompts."""
     shown = [one for one in found if one.of.config.prompts_per_step == 8]
     with drawing(HERE / "results" / "gain", (12.0, 7.0)) as (figure, _):
-        panels = figure.subplot_mosaic([[*PANELS[:2], PANELS[1], PANELS[2]], [*PANELS[3:]]])
+        wide, narrow = PANELS[:2], PANELS[2:]
+        panels = figure.subplot_mosaic([[one for one in wide for _ in narrow], [one for one in narrow for _ in wide]])
         for title, panel in panels.items():
             points = [point for one in shown if title in (one.of.name, one.of.reward_name) for point in _points(one)]
             many = len(points) > 8
@@ -224,7 +233,9 @@ def draw(found: Sequence[Outcome]) -> None:
 def _points(one: Outcome) -> list[tuple[float, tuple[float, list[list[float]]], str, str]]:
     """Value, gain with what an error bar is drawn from, short name and colour of each estimator."""
     gain, value = mean_interval(np.moveaxis(one.gains, 0, 2)), one.said("assumed", "value")
-    names = [name.split(",")[0].replace("max_at_k:", "").replace(":risk_beta=1", "") for name in one.names]
+    names = [name.split(",")[0] for name in one.names]
+    for long, short in SHORT.items():
+        names = [name.replace(long, short) for name in names]
     bars = [
         (mean, [[mean - low], [high - mean]]) for mean, low, high in zip(gain.mean, gain.low, gain.high, strict=True)
     ]

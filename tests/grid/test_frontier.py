@@ -6,6 +6,7 @@ import pytest
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.frontier import (
     KL_VALUES,
+    _best_so_far,
     best_within_kl,
     equal_kl_table,
     over_rates,
@@ -151,8 +152,12 @@ def test_unknown_kl_is_said(config, fill) -> None:
 def test_the_figure_is_drawn(config, fill, tmp_path) -> None:
     found, rows = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
     panels = {"over steps": over_steps(found, 8), "over rates": over_rates(config, found, rows, 8)}
-    save_frontier(panels, tmp_path / "frontier", budget=8, reference="grpo")
+    save_frontier(panels, tmp_path / "frontier", budget=8, reference="grpo", unordered=["over rates"])
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
+
+
+def test_the_line_of_unordered_points_goes_through_the_best_so_far() -> None:
+    assert _best_so_far(np.array([2.0, 1.0, np.nan, 2.0, 3.0])).tolist() == [True, False, False, False, True]
 
 
 def test_kl_values_are_half_octaves() -> None:

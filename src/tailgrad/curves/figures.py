@@ -200,7 +200,7 @@ def _finish(panel: Axes, last: int, marks: dict[int, str]) -> None:
         )
     panel.set_title(panel.get_title(loc="left"), pad=18 if marks else 8)
     ticks = [2**power for power in range(last.bit_length())]
-    ticks = ticks[:: 1 + len(ticks) // 12]
+    ticks = ticks[:: 1 + len(ticks) // 11]
     panel.set_xticks(ticks, [str(tick) for tick in ticks])
     panel.minorticks_off()
     panel.set_xlabel("N (responses per prompt; the best is returned)")

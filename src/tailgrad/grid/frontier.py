@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tailgrad.display.cells import aligned, decimals_of, interval_cell
 from tailgrad.display.style import drawing, styles_of
@@ -117,6 +117,11 @@ def over_rates(
     return found
 
 
+def _best_so_far(values: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:
+    """Which values are above all before them."""
+    return np.asarray(values > np.concatenate([[-np.inf], np.fmax.accumulate(values)[:-1]]))
+
+
 def without_start(points: Mapping[str, Points]) -> dict[str, Points]:
     """The points of `over_steps` but for the start: between it and the first measured step the path is not known."""
     return {name: (kl[:, 1:], v_n[:, :, 1:]) for name, (kl, v_n) in points.items()}
@@ -155,7 +160,14 @@ def _cells(table: list[list[Interval | None]], sign: str = "") -> list[list[str]
     return [["" if one is None else interval_cell(one, 0, decimals, sign) for one in row] for row in table]
 
 
-def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, budget: int, reference: str) -> None:
+def save_frontier(
+    panels: Mapping[str, Mapping[str, Points]],
+    stem: Path,
+    *,
+    budget: int,
+    reference: str,
+    unordered: Collection[str] = (),
+) -> None:
     """Draw V_N against KL, one line per method through its points; the mean over seeds thick, each seed thin.
 
     Args:
@@ -163,6 +175,7 @@ def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, bud
         stem: Path of the files without ending; the folder must exist.
         budget: N.
         reference: Name of the reference.
+        unordered: Panels whose points follow no path: the line goes through those that are the best within their KL.
 
     Raises:
         ModuleNotFoundError: If matplotlib is missing.
@@ -173,13 +186,16 @@ def save_frontier(panels: Mapping[str, Mapping[str, Points]], stem: Path, *, bud
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for panel, (title, points) in zip(axes, panels.items(), strict=True):
             for name, (kl, v_n) in points.items():
-                panel.plot(kl.mean(axis=0), v_n.mean(axis=(0, 1)), marker="o", markersize=4, label=name, **styles[name])
-                for seed in range(len(kl)):
+                at, reached = kl.mean(axis=0), v_n.mean(axis=(0, 1))
+                on_line = _best_so_far(reached) if title in unordered else np.full(len(reached), True)
+                panel.plot(at[on_line], reached[on_line], marker="o", markersize=4, label=name, **styles[name])
+                panel.plot(at[~on_line], reached[~on_line], "o", markersize=3, alpha=0.4, color=styles[name]["color"])
+                for seed in range(len(kl) if len(kl) > 1 else 0):
                     panel.plot(kl[seed], v_n[seed].mean(axis=0), linewidth=0.6, alpha=0.5, **styles[name])
             panel.set_xscale("function", functions=(lambda kl: np.sqrt(np.maximum(kl, 0.0)), np.square))
             panel.set_xlim(left=0.0)
             panel.locator_params(axis="x", nbins=6)
             panel.set_xlabel("KL to the starting policy (nats per response; square root axis)")
-            panel.set_title(title)
+            panel.set_title(title.replace(", ", "\n", 1))
         axes[0].set_ylabel(f"$V_{{{budget}}}$")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
+from typing import Final
 
 from tailgrad.display.cells import aligned, decimals_of, interval_cell
 from tailgrad.display.style import drawing, styles_of
 from tailgrad.statistics.intervals import Interval
+
+_TITLE_WIDTH: Final = 60
+"""Characters of a line above a panel, which long names of methods make narrow."""
 
 
 def save_gains(gains: Mapping[str, Mapping[str, Interval | None]], stem: Path, *, reference: str) -> None:
@@ -21,7 +26,9 @@ def save_gains(gains: Mapping[str, Mapping[str, Interval | None]], stem: Path, *
     Raises:
         ModuleNotFoundError: If matplotlib is missing.
     """
-    with drawing(stem, (7.0, 0.9 + sum(0.35 + 0.26 * len(methods) for methods in gains.values()))) as (figure, _):
+    titles = {title: fill(title, _TITLE_WIDTH) for title in gains}
+    heights = [0.2 + 0.15 * (1 + titles[title].count("\n")) + 0.26 * len(methods) for title, methods in gains.items()]
+    with drawing(stem, (7.0, 0.9 + sum(heights))) as (figure, _):
         panels = figure.subplots(len(gains), 1, squeeze=False, sharex=True)[:, 0]
         for panel, (title, methods) in zip(panels, gains.items(), strict=True):
             names = [name for name, interval in methods.items() if interval is not None]
@@ -33,7 +40,7 @@ def save_gains(gains: Mapping[str, Mapping[str, Interval | None]], stem: Path, *
                 panel.plot([*interval.low, *interval.high], [height, height], color=colour, linewidth=2)
                 panel.plot(interval.mean, [height], "o", color=colour, markersize=5)
             panel.set_yticks(range(len(names)), list(reversed(names)))
-            panel.set_title(title, fontsize=9.5)
+            panel.set_title(titles[title], fontsize=9.5)
         panels[-1].set_xlabel(f"$V_N$ at the trained N, minus {reference}'s (95% intervals)")
 
 

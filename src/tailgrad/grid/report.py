@@ -81,7 +81,7 @@ def _report_frontier(
 ) -> list[str]:
     """Draw V_N against KL, over training steps and over learning rates, and give the tables at equal KL."""
     budget = _largest(shared_budgets(methods, every_step=True), setting.deploy_n)
-    panels, texts = {}, []
+    panels, texts, unordered = {}, [], []
     if config.checkpoints:
         title = "over training steps, held-out prompts"
         panels[title] = over_steps(methods, budget)
@@ -90,10 +90,11 @@ def _report_frontier(
     if rates := over_rates(config, methods, rows, budget):
         title = f"over {config.tried}, choosing prompts, seed {config.seeds[0]}"
         panels[title] = rates
+        unordered += [title] if len(config.betas) > 1 and config.choose_beta else []
         table = equal_kl_table(rates, budget=budget, reference=config.reference, read=best_within_kl)
         texts += [f"V_{budget} of the best within a KL, {title}; differences paired", table]
     if panels:
-        save_frontier(panels, stem, budget=budget, reference=config.reference)
+        save_frontier(panels, stem, budget=budget, reference=config.reference, unordered=unordered)
         texts.insert(0, f"![V_{budget} against KL]({stem.name}.svg)")
     return texts
 
