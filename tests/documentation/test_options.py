@@ -21,7 +21,8 @@ PAGES = [page for page in PAGES if not {"results", "artifacts"} & set(page.parts
 # Options of other programs and of scripts of this repository, which their own tests try.
 OTHERS = {
     *("--num_processes", "--cpu", "--nproc_per_node"),  # accelerate, torchrun
-    *("--data", "--out", "--policies", "--reward", "--precision", "--responses", "--tables"),  # experiments, benchmarks
+    # experiments, benchmarks
+    *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--responses", "--tables"),
     *("--help", "--version"),
 }
 
