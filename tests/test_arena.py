@@ -1,6 +1,5 @@
 """The parts of the arena that its conclusions rest on, and the whole of it at a tiny size."""
 
-import importlib
 import itertools
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiment_scripts import importing_scripts
 from tailgrad.estimators import bind, smallest_group
 from tailgrad.estimators import parse_estimator as parse
 
@@ -24,12 +24,8 @@ pytestmark = pytest.mark.nightly
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
     """Its scripts, which import one another by their bare names."""
-    path, before = sys.path[:], set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    yield {name: importlib.import_module(name) for name in (*NAMES, "report", "run", "paper_protocol")}
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with importing_scripts() as load:
+        yield {name: load(f"arena/{name}") for name in (*NAMES, "report", "run", "paper_protocol")}
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Rank correlations of experiments/plan, and that its page has the tables of its rows."""
 
-import importlib
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -12,16 +10,16 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from experiment_scripts import importing_scripts
+
 FOLDER = Path(__file__).resolve().parent.parent / "experiments" / "plan"
 NAMES = ("ranks", "values", "followed", "report")
 
 
 @pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
-    monkeypatch.syspath_prepend(FOLDER)
-    yield {name: importlib.import_module(name) for name in NAMES}
-    for name in NAMES:
-        sys.modules.pop(name, None)
+def modules() -> Iterator[dict[str, ModuleType]]:
+    with importing_scripts() as load:
+        yield {name: load(f"plan/{name}") for name in NAMES}
 
 
 def test_the_correlation_is_spearmans(modules: dict[str, ModuleType]) -> None:

@@ -1,8 +1,6 @@
 """The robustness experiment: its exact influences, measures and variants."""
 
-import importlib
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from experiment_scripts import importing_scripts
 from tailgrad.estimators import dr_grpo, flat_tea, max_at_k
 from tailgrad.tails import expected_max_normal
 
@@ -24,14 +23,8 @@ pytestmark = pytest.mark.nightly
 
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
-    names = ("shapes", "remedies", "run")
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
+    with importing_scripts() as load:
+        yield {name: load(f"robustness/{name}") for name in ("shapes", "remedies", "run")}
 
 
 def gaussian(prompts: int, rollouts: int, seed: int = 0) -> Tensor:

@@ -1,9 +1,7 @@
 """The parts of the small instruct experiment that its conclusions rest on."""
 
-import importlib
 import json
 import random
-import sys
 from collections.abc import Iterator
 from itertools import accumulate, chain
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from experiment_scripts import importing_scripts
 from tailgrad.fidelity import gradient_fidelity
 from tailgrad.grid import read_grid
 from tailgrad.tails import upper_tail_qq
@@ -31,13 +30,9 @@ pytestmark = pytest.mark.nightly
 @pytest.fixture(scope="module")
 def modules() -> Iterator[dict[str, ModuleType]]:
     """Its scripts, which import one another by their bare names."""
-    path, before = sys.path[:], set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
     names = ("constraints", "hub_data", "prompts", "policy", "lm_score", "tail_shapes", "tails", "run", "fidelity")
-    yield {name: importlib.import_module(name) for name in names}
-    sys.path[:] = path
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    with importing_scripts() as load:
+        yield {name: load(f"small-instruct/{name}") for name in names}
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
