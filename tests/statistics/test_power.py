@@ -42,4 +42,5 @@ def test_seeds_that_agree_by_chance_spread_as_the_noise_of_their_prompts() -> No
     prompts = 7.0 * np.arange(4000)  # what all seeds share does not count
     assert seed_deviation(noise + prompts) == pytest.approx(seed_deviation(noise))
     assert np.isnan(seed_deviation(np.empty((3, 0))))
+    assert seed_deviation(np.array([[0.0, 0.0], [1.0, 1.0]])) == pytest.approx(0.5**0.5)
     assert np.isnan(seed_deviation(noise[:1]))
