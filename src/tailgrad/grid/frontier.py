@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -196,6 +197,6 @@ def save_frontier(
             panel.set_xlim(left=0.0)
             panel.locator_params(axis="x", nbins=6)
             panel.set_xlabel("KL to the starting policy (nats per response; square root axis)")
-            panel.set_title(title.replace(", ", "\n", 1))
+            panel.set_title(fill(title, 42))
         axes[0].set_ylabel(f"$V_{{{budget}}}$")
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
