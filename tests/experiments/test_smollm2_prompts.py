@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import combinations, product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -19,11 +20,11 @@ def question(generator: random.Random, first: str = "Tell") -> str:
     return " ".join([first, *generator.sample(WORDS, 6)]) + "?"
 
 
-def alpaca_row(instruction: str) -> dict[str, object]:
+def alpaca_row(instruction: str) -> dict[str, Any]:
     return {"instruction": instruction, "input": "", "output": f"{instruction} Gladly, here are horses."}
 
 
-def hh_row(instruction: str) -> dict[str, object]:
+def hh_row(instruction: str) -> dict[str, Any]:
     return {"turns": [["Human", instruction]], "first_prompt": instruction, "chosen": "Of course.", "rejected": "No."}
 
 
@@ -36,12 +37,12 @@ def write_data(folder: Path, alpaca: list[str], hh: list[str]) -> Path:
     return folder
 
 
-def read(folder: Path) -> dict[str, list[dict[str, object]]]:
+def read(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in folder.iterdir()}
 
 
 @pytest.fixture
-def made(script: Callable[[str], ModuleType], tmp_path: Path) -> dict[str, list[dict[str, object]]]:
+def made(script: Callable[[str], ModuleType], tmp_path: Path) -> dict[str, list[dict[str, Any]]]:
     """Every prompt of HH is an Alpaca instruction too, with a word more."""
     generator = random.Random(0)
     alpaca = [question(generator) for _ in range(1400)]
@@ -54,13 +55,13 @@ def made(script: Callable[[str], ModuleType], tmp_path: Path) -> dict[str, list[
     return read(tmp_path / "prompts")
 
 
-def test_each_part_has_as_many_prompts_of_each_set_in_turn(made: dict[str, list[dict[str, object]]]) -> None:
+def test_each_part_has_as_many_prompts_of_each_set_in_turn(made: dict[str, list[dict[str, Any]]]) -> None:
     assert set(made) == {f"{name}-{part}" for name in ("instructions", "constraints") for part in PARTS}
     for part, size in PARTS.items():
         assert [row["source"] for row in made[f"instructions-{part}"]] == ["alpaca", "hh"] * size
 
 
-def test_no_two_parts_have_nearly_the_same_prompt(made: dict[str, list[dict[str, object]]]) -> None:
+def test_no_two_parts_have_nearly_the_same_prompt(made: dict[str, list[dict[str, Any]]]) -> None:
     words = {
         part: [frozenset(re.findall(r"\w+", str(row["instruction"]).lower())) for row in made[f"instructions-{part}"]]
         for part in PARTS
@@ -75,7 +76,7 @@ def test_no_two_parts_have_nearly_the_same_prompt(made: dict[str, list[dict[str,
 
 
 def test_both_kinds_ask_the_same_and_the_reward_reads_what_the_prompt_says(
-    made: dict[str, list[dict[str, object]]], script: Callable[[str], ModuleType]
+    made: dict[str, list[dict[str, Any]]], script: Callable[[str], ModuleType]
 ) -> None:
     score = script("smollm2/graded").score
     for part in PARTS:
@@ -83,12 +84,12 @@ def test_both_kinds_ask_the_same_and_the_reward_reads_what_the_prompt_says(
         assert [row["instruction"] for row in plain] == [row["instruction"] for row in asked]
         assert all(row["prompt"] == [{"role": "user", "content": row["instruction"]}] for row in plain)
         for row in asked:
-            checks, text = json.loads(str(row["checks"])), row["prompt"][0]["content"]  # type: ignore[index]
-            assert text.startswith(str(row["instruction"]))
+            checks, text = json.loads(row["checks"]), row["prompt"][0]["content"]
+            assert text.startswith(row["instruction"])
             assert f"Use {checks['length']} words." in text
             assert all(word in text for word in checks["mention"])
     row = made["constraints-test"][0]
-    checks = json.loads(str(row["checks"]))
+    checks = json.loads(row["checks"])
     fillers = ["magnificently"] * (checks["length"] - 2)
     good = " ".join([*checks["mention"], *fillers])
     rewards = score([[{"role": "assistant", "content": text}] for text in (good, "no")], [row["checks"]] * 2)
