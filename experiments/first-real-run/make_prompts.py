@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tailgrad.files import replacing
+
 RL_PROMPTS = 640
 CHOOSE_PROMPTS = 48
 TEST_PROMPTS = 96
@@ -96,8 +98,9 @@ def user_turn(row: Row) -> list[Row]:
 
 
 def write_lines(path: Path, rows: Iterable[dict[str, object]]) -> None:
-    """Write JSON lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    """Write JSON lines; the file appears complete or not at all."""
+    with replacing(path) as unfinished:
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def make_prompts(data: Path, out: Path, seed: int = 0) -> None:
@@ -107,7 +110,7 @@ def make_prompts(data: Path, out: Path, seed: int = 0) -> None:
     for name in ("rl", "choose", "test"):
         rows = parts[name]
         write_lines(out / f"{name}.jsonl", ({"prompt": user_turn(r), "instruction": r["instruction"]} for r in rows))
-    for name, rows in (("fit", parts["fit"]), ("eval", parts["test"] + parts["choose"])):
+    for name, rows in (("eval", parts["test"] + parts["choose"]), ("fit", parts["fit"])):  # with the last all are there
         turns = ((user_turn(r), [{"role": "assistant", "content": r["output"].strip()}]) for r in rows)
         write_lines(out / f"{name}.jsonl", ({"prompt": p, "completion": c} for p, c in turns))
     print({name: len(rows) for name, rows in parts.items()})

@@ -19,6 +19,7 @@ from report import write_tables
 from scipy import stats
 
 from tailgrad.curves import best_of_n
+from tailgrad.files import replacing
 from tailgrad.rollouts import read_rollouts
 from tailgrad.tails import FORECASTS, calibrated_forecast
 
@@ -127,8 +128,7 @@ def summary(errors: np.ndarray, gains: list[float]) -> dict[str, object]:
 def write(rows: list[dict[str, object]]) -> None:
     """The rows so far."""
     names = ["rewards", "prompts", "m", "N", "family", "given", "repeats", "gain"]
-    ROWS.parent.mkdir(exist_ok=True)
-    with ROWS.open("w", newline="") as file:
+    with replacing(ROWS) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*names, "coverage", "bias", "spread", "half_width"], restval="")
         writer.writeheader()
         writer.writerows(rows)

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from tailgrad.curves import Rollouts, best_of_n, write_report
+from tailgrad.files import replacing
 from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.run import quickstart
 from tailgrad.rollouts import read_rollouts
@@ -87,10 +88,15 @@ def run_sharing_base(config: QuickstartConfig, shared: Path) -> None:
     """Run a quickstart; the base policy's rollouts are the same in all of them and sampled only once."""
     table = Path(config.out) / "rollouts" / "base.parquet"
     if shared.exists() and not table.exists():
-        table.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(shared, table)
+        copy(shared, table)
     quickstart(config)
-    shutil.copy(table, shared)
+    copy(table, shared)
+
+
+def copy(source: Path, path: Path) -> None:
+    """Copy a file, which appears complete or not at all."""
+    with replacing(path) as unfinished:
+        shutil.copy(source, unfinished)
 
 
 def measure(path: Path) -> dict[str, float]:

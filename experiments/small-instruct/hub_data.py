@@ -18,6 +18,8 @@ from typing import Any
 
 from datasets import Dataset, load_dataset
 
+from tailgrad.files import replacing
+
 NAMES = {
     "alpaca": "tatsu-lab/alpaca",
     "dolly": "databricks/databricks-dolly-15k",
@@ -85,7 +87,7 @@ def make_data(out: Path, names: dict[str, str]) -> None:
         files["alpaca"] = alpaca_rows(rows_of(names["alpaca"]))  # last: with it the folder is whole
     for file, rows in files.items():
         lines = [json.dumps(row) + "\n" for row in rows]
-        with gzip.open(out / f"{file}.jsonl.gz", "wt", encoding="utf-8") as written:
+        with replacing(out / f"{file}.jsonl.gz") as part, gzip.open(part, "wt", encoding="utf-8") as written:
             written.writelines(lines)
         print(f"{file}: {len(lines):,} rows", flush=True)
 

@@ -34,6 +34,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
+from tailgrad.files import replacing_folder
 from tailgrad.training.progress import StepBar
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "first-real-run"))
@@ -79,7 +80,8 @@ def shared_tokenizer(out: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of both policies; made by whichever is fitted first."""
     folder = out / "tokenizer"
     if not (folder / "tokenizer.json").exists():
-        new_tokenizer(texts_of(out), VOCABULARY).save_pretrained(folder)
+        with replacing_folder(folder) as unfinished:
+            new_tokenizer(texts_of(out), VOCABULARY).save_pretrained(unfinished)
     return AutoTokenizer.from_pretrained(folder)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 from policy_checks import Checks, as_json, check, from_json, problems, report
 from tokenizers import Tokenizer, pre_tokenizers
 
-from tailgrad.files import replacing_folder
+from tailgrad.files import replacing_folder, restore_folder
 from tailgrad.identity import file_sha256
 from tailgrad.models.loading import load_policy
 
@@ -108,6 +108,7 @@ def checked_before(out: Path, source: str) -> Checks | None:
     Raises:
         ValueError: Something else stands there.
     """
+    restore_folder(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not (out / RECORD).is_file():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -29,22 +31,60 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a record, which appears complete or not at all.
+
+    Args:
+        path: The file.
+        values: JSON types only.
+    """
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(values, indent=2) + "\n")
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give a folder beside `folder` to fill, and put it in its place at the end; until then `folder` is as it was.
 
+    The old folder is renamed, the new one is renamed into its place, and the old one is removed. So a killed process
+    leaves `folder` whole, as it was or as it was to be, at any moment but between the two renames. Then both folders
+    are whole under other names, and `restore_folder` puts the new one in its place.
+
     Args:
-        folder: The folder to write; what is in it is removed in the end.
+        folder: The folder to write; what is in it is removed in the end. A link stays one.
 
     Yields:
-        The unfinished folder, which is empty; one that was left there is removed.
+        The unfinished folder, which is empty; what a killed process left there is removed.
     """
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    folder = folder.resolve()
+    restore_folder(folder)
+    unfinished, replaced = _beside(folder)
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     yield unfinished
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, replaced)
     os.replace(unfinished, folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """End what a killed `replacing_folder` had begun to put in place; call it before looking whether `folder` is there.
+
+    Args:
+        folder: The folder that was to be written.
+    """
+    folder = folder.resolve()
+    unfinished, replaced = _beside(folder)
+    if replaced.exists():  # so `unfinished` had been filled, or is in its place already
+        if unfinished.exists() and not folder.exists():
+            os.replace(unfinished, folder)
+        shutil.rmtree(replaced)
+
+
+def _beside(folder: Path) -> tuple[Path, Path]:
+    """Where a new folder is filled, and where the old one goes meanwhile."""
+    return folder.with_name(f"{folder.name}.unfinished"), folder.with_name(f".{folder.name}.replaced")
 
 
 def remove_unfinished(folder: Path, name: str | None = None) -> None:

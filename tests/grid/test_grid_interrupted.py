@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -17,8 +19,11 @@ from safetensors.torch import load_file
 from tailgrad.cli.main import main
 from tailgrad.grid import GridConfig
 from tailgrad.grid.commands import model_folder, training_job
+from tailgrad.grid.run import _forget_if_past
+from tailgrad.grid.trainings import testing as measurements_of
 from tailgrad.grid.trainings import trials
 from tailgrad.quickstart.task import build_prompts
+from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training.saving import SaveAtSteps
 
 
@@ -51,6 +56,34 @@ def test_a_training_interrupted_in_a_later_epoch_ends_with_the_same_weights(
         assert {path.name for path in folder.glob("checkpoint-*")} == {"checkpoint-5", "checkpoint-6"}
         ends.append(load_file(folder / "checkpoint-6" / "model.safetensors"))
     assert all(ends[0][name].equal(ends[1][name]) for name in ends[0])
+
+
+def test_a_training_that_is_forgotten_goes_whole_even_if_that_is_cut_off(
+    make_grid: Callable[..., GridConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_grid(train={"max_steps": 4}, checkpoints=[2])
+    training = trials(config)[0]
+    folder, remove = model_folder(config, training), shutil.rmtree
+
+    def train() -> None:
+        for step in (1, 4):  # and not 2
+            (folder / f"checkpoint-{step}").mkdir(parents=True)
+            (folder / f"checkpoint-{step}" / TRAINING_RECORD).touch()
+
+    def cut_off(path: Path, **kwargs: Any) -> None:
+        if path.exists():
+            remove(path / "checkpoint-4")
+            raise KeyboardInterrupt
+
+    train()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            _forget_if_past(config, training, measurements_of(config, training))
+    assert not folder.exists()
+    train()
+    _forget_if_past(config, training, measurements_of(config, training))
+    assert list(folder.parent.iterdir()) == []
 
 
 def test_an_interrupt_ends_a_grid_that_was_started_in_the_background(

@@ -1,6 +1,7 @@
 """The quickstart from start to finish, at a fraction of its length."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from tailgrad import __version__
 from tailgrad.cli.main import main
-from tailgrad.files import locked
+from tailgrad.files import locked, replacing_folder
 from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.policy import _RECORD, FIT, fit_base_policy
 from tailgrad.quickstart.run import _training_jobs, quickstart
@@ -76,6 +77,27 @@ def test_a_folder_that_holds_something_else_is_not_replaced_by_a_fit(
     assert (tmp_path / "out" / "quickstart.lock").is_file()
     with pytest.raises(ValueError, match="holds something else"):
         fit_base_policy(model)
+
+
+def test_a_policy_whose_fit_was_killed_while_it_was_put_in_place_is_not_fitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, rename = json.dumps({"tailgrad_version": __version__, **FIT}), os.replace
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / _RECORD).write_text("{}")
+
+    def killed_afterwards(source: Path, place: Path) -> None:
+        rename(source, place)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", killed_afterwards)
+        with pytest.raises(KeyboardInterrupt), replacing_folder(tmp_path / "base") as new:
+            (new / _RECORD).write_text(record)
+    assert not (tmp_path / "base").exists()
+    monkeypatch.setattr("tailgrad.quickstart.policy._fit", lambda folder, fit: pytest.fail("fitted again"))
+    assert (fit_base_policy(tmp_path / "base") / _RECORD).read_text() == record
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
 def test_two_quickstarts_do_not_run_in_one_folder(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import TrainerCallback
+from trl import GRPOTrainer
 
 from tailgrad.quickstart.task import verifier
+from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.resume import last_checkpoint, resolve_resume, why_not_exact
 from tailgrad.training.schedule import Schedule
@@ -186,6 +188,28 @@ def test_another_run_is_not_resumed_and_free_options_are_free(train, prompts, tm
     (last / "tailgrad_run.json").unlink()
     train("old", last, max_steps=3)
     assert "does not say what decided its run" in caplog.text
+
+
+def test_what_is_cut_off_while_it_is_written_again_no_longer_passes_for_whole(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, out = train("out", max_steps=2), tmp_path / "out"
+    trainer.save_model()
+    assert last_checkpoint(out) == out / "checkpoint-2"
+    assert (out / TRAINING_RECORD).is_file()
+
+    def cut_off(trainer: GRPOTrainer, folder: str | None = None, _internal_call: bool = False) -> None:
+        Path(folder or trainer.args.output_dir, "model.safetensors").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(GRPOTrainer, "save_model", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        train("out", out / "checkpoint-1", max_steps=2)
+    assert last_checkpoint(out) == out / "checkpoint-1"
+    assert not (out / "checkpoint-2" / TRAINING_RECORD).exists()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save_model()
+    assert not (out / TRAINING_RECORD).exists()
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Checkpoints at given steps stay, of the others the newest alone; the record tells the prompts of a step."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from tailgrad.quickstart.task import build_prompts, verifier
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.record import card_of
+from tailgrad.training.resume import last_checkpoint
+from tailgrad.training.saving import SaveAtSteps
 
 
 def test_the_model_card_names_the_estimator_and_cites_its_source_beside_that_of_grpo(policy, prompts, options) -> None:
@@ -57,3 +61,23 @@ def test_checkpoints_at_given_steps_are_kept(policy: Path, options: Any, tmp_pat
     for folder in (tmp_path / "out", *(tmp_path / "out").glob("checkpoint-*")):
         record = json.loads((folder / TRAINING_RECORD).read_text())
         assert record["prompts_per_step"] == 8 * 3 / 8
+
+
+def test_a_checkpoint_whose_removal_is_cut_off_does_not_pass_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+
+    def cut_off(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", cut_off)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=2)
+    with pytest.raises(KeyboardInterrupt):
+        SaveAtSteps([]).on_save(SimpleNamespace(output_dir=tmp_path), state, None)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    (tmp_path / "checkpoint-2" / "trainer_state.json").unlink()
+    assert last_checkpoint(tmp_path) is None

@@ -20,7 +20,7 @@ from tailgrad.fidelity.count_sketch import CountSketch, gradient_sketches
 from tailgrad.fidelity.gradient_config import GradientConfig, complete
 from tailgrad.fidelity.lora import fresh_adapter, lora_sketches
 from tailgrad.fidelity.parameters import ALL, LORA, parameter_names
-from tailgrad.files import locked, remove_unfinished, replacing
+from tailgrad.files import locked, remove_unfinished, replacing, write_json
 from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.models.loading import load_policy
 from tailgrad.models.token_ids import check_fit
@@ -126,8 +126,7 @@ def _make_missing(
     if not missing:
         return
     differentiator = _differentiator(config, table)
-    with replacing(sketches.folder / _SETTINGS) as unfinished:
-        unfinished.write_text(json.dumps(settings, indent=2) + "\n")
+    write_json(sketches.folder / _SETTINGS, settings)
     left = sum(sketches.size(start) for _, start in missing)
     total = sketches.prompts * sketches.n
     with progress_bar(total, done=total - left, name="gradients", unit="response") as move:

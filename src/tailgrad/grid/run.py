@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import platform
 import shutil
 import time
@@ -125,10 +126,13 @@ def _is_trained(config: GridConfig, training: Training, measurements: list[Measu
 def _forget_if_past(config: GridConfig, training: Training, measurements: list[Measurement]) -> None:
     """Remove a training that has gone past a step it did not save: resumed, it would not come by it again."""
     folder = model_folder(config, training)
+    removed = folder.with_name(f".{folder.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
     saved = {int(record.parent.name[11:]) for record in folder.glob(f"checkpoint-*/{TRAINING_RECORD}")}
     missing = {one.step for one in measurements} - saved
     if saved and min(missing) < max(saved):
-        shutil.rmtree(folder)
+        os.replace(folder, removed)  # in one stroke: half a training would be resumed
+        shutil.rmtree(removed)
 
 
 def _row(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Row:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailgrad._version import __version__
-from tailgrad.files import replacing_folder
+from tailgrad.files import replacing_folder, restore_folder
 from tailgrad.quickstart.corpus import MAX_RESPONSE_TOKENS, build_corpus
 from tailgrad.quickstart.lexicon import CLASS_OF, TOPICS
 from tailgrad.quickstart.task import LENGTHS, LETTERS, LIST_LENGTHS, TEMPLATES
@@ -65,6 +65,7 @@ def fit_base_policy(folder: Path, *, fit: dict[str, Any] = FIT) -> Path:
     Raises:
         ValueError: `folder` holds something else, which the fit would replace.
     """
+    restore_folder(folder)
     if is_fitted(folder, fit=fit):
         return folder
     check_place(folder)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tailgrad._version import __version__
 from tailgrad.curves import Comparison, Rollouts, write_report
-from tailgrad.files import locked, replacing
+from tailgrad.files import locked, write_json
 from tailgrad.grid.frontier import Points, equal_kl_table, save_frontier, without_start
 from tailgrad.identity import model_sha256
 from tailgrad.quickstart.config import QuickstartConfig
@@ -151,8 +151,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
             f"{out} holds a quickstart {what} (see {record}). Give another --out, go on as it was begun, or delete the "
             "folder."
         )
-    with replacing(record) as unfinished:
-        unfinished.write_text(json.dumps(there | settings, indent=2) + "\n")
+    write_json(record, there | settings)
 
 
 def _write_prompts(out: Path, split: str) -> Path:

@@ -17,7 +17,8 @@ from tailgrad.events import EventReader
 from tailgrad.rollouts.generation import TRAINING_RECORD
 
 STATE: Final = "trainer_state.json"
-"""Where transformers keeps what was logged: in a checkpoint, and `tailgrad train` also beside the policy."""
+"""Where transformers keeps what was logged: in a checkpoint, and `tailgrad train` also beside the policy. It is written
+last, so that a checkpoint holding a readable one is whole."""
 
 EVENTS_ENDING: Final = ".events.jsonl"
 """How the names of files of events end; see `tailgrad.events`."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from tailgrad.training.log import STATE
 from tailgrad.training.schedule import Schedule
-
-_STATE_FILE: Final = "trainer_state.json"
-"""The file that `transformers.Trainer` writes last, so that a checkpoint holding a readable one is whole."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +75,7 @@ def exact_checkpoint(resume: str | bool | None, args: Any, schedule: Schedule) -
     """
     if str(resume).lower() not in ("true", "last"):
         if not _state_of(Path(str(resume))):
-            raise ValueError(f"{resume} is not a whole checkpoint: it has no readable {_STATE_FILE}.")
+            raise ValueError(f"{resume} is not a whole checkpoint: it has no readable {STATE}.")
         if reason := why_not_exact(Path(str(resume)), args, schedule):
             raise ValueError(f"{resume} cannot be resumed exactly: {reason} {_instead(resume)}")
         return str(resume)
@@ -155,7 +153,7 @@ def _whole_checkpoints(output_dir: str | Path) -> list[Path]:
 def _state_of(folder: Path) -> dict[str, Any]:
     """The trainer's state in a checkpoint; empty where there is none or it was cut off."""
     try:
-        state = json.loads((folder / _STATE_FILE).read_text())
+        state = json.loads((folder / STATE).read_text())
     except (OSError, ValueError):
         return {}
     return state if isinstance(state, dict) and "global_step" in state else {}

@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from tailgrad.training.log import STATE
+
 
 class SaveAtSteps(TrainerCallback):
     """Saves checkpoints at given steps and keeps them; of all others only the newest stays.
@@ -32,4 +34,5 @@ class SaveAtSteps(TrainerCallback):
         for folder in Path(args.output_dir).glob("checkpoint-*"):
             step = int(folder.name[11:]) if folder.name[11:].isdigit() else state.global_step
             if step < state.global_step and step not in self.steps:
+                (folder / STATE).unlink(missing_ok=True)  # first: what a kill leaves must not pass for a checkpoint
                 shutil.rmtree(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +16,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from tailgrad.estimators import bind, smallest_group
 from tailgrad.estimators.batch import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
-from tailgrad.files import replacing
+from tailgrad.files import write_json
 from tailgrad.rewards import checked_for_trl
 from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.prompts import RESERVED_COLUMNS
 from tailgrad.training.config import TailGRPOConfig, config_of
+from tailgrad.training.log import STATE
 from tailgrad.training.progress import show_progress_line
 from tailgrad.training.record import card_of, dropout_of, generation_of, make_savable, training_record
 from tailgrad.training.resume import exact_checkpoint, step_of
@@ -171,7 +171,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         done = step_of(checkpoint)
         if checkpoint and done >= self.schedule.total:
             self._load_from_checkpoint(checkpoint)  # resumed there, transformers would take one step more
-            self.state = TrainerState.load_from_json(str(Path(checkpoint, "trainer_state.json")))
+            self.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
             return TrainOutput(done, float("nan"), {})
         self.start_after(self.schedule.epochs_before(done))
         output = super().train(checkpoint, *args, **kwargs)
@@ -223,18 +223,16 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         Args:
             output_dir: Where; the training's own folder by default.
         """
+        folder, is_checkpoint = Path(output_dir or self.args.output_dir), _internal_call and output_dir
+        if self.args.should_save:  # what says that an older model here is whole goes before the model does
+            for name in (TRAINING_RECORD, *([STATE] if is_checkpoint else [])):
+                (folder / name).unlink(missing_ok=True)
         make_savable(self.model.generation_config)  # transformers has changed special tokens since
         super().save_model(output_dir, _internal_call)
-        if self.args.should_save and _internal_call and output_dir and self._run:
-            _write(Path(output_dir, RUN_RECORD), self._run)
+        if self.args.should_save and is_checkpoint and self._run:
+            write_json(folder / RUN_RECORD, self._run)
         if self.args.should_save:
-            record = training_record(self.args, self.generation)
-            _write(Path(output_dir or self.args.output_dir, TRAINING_RECORD), record)
-
-
-def _write(path: Path, record: dict[str, Any]) -> None:
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(record, indent=2) + "\n")
+            write_json(folder / TRAINING_RECORD, training_record(self.args, self.generation))
 
 
 def _name_of(model: Any) -> str:
