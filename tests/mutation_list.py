@@ -40,7 +40,7 @@ _TAILS = [
     ("shapes.py", "torch.polygamma(1, size) - linear", "torch.polygamma(1, size) + linear", "shapes"),
     ("shapes.py", "torch.digamma(scored.to(torch.float64) + 1)", "torch.digamma(scored.to(torch.float64))", "shapes"),
     ("forecasts.py", "(smaller + 1 - k)", "(smaller - k)", "forecasts"),
-    ("_leave_one_out.py", "squares * (n - 1) / n", "squares / n", "forecasts"),
+    ("leave_one_out.py", "squares * (n - 1) / n", "squares / n", "leave_one_out"),
     ("pareto.py", "((size - 1) * total - 2 * ranked)", "(size * total - 2 * ranked)", "pareto"),
     ("pareto.py", "ranked - rank * excess - below", "ranked - rank * excess", "pareto"),
     ("reach.py", "(high - low) / (middle - low)", "(high - middle) / (middle - low)", "reach"),

@@ -22,6 +22,7 @@ from tailgrad.curves import best_of_n
 from tailgrad.files import replacing
 from tailgrad.rollouts import read_rollouts
 from tailgrad.tails import FORECASTS, calibrated_forecast
+from tailgrad.tails.leave_one_out import leave_one_out_error
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "coverage.csv"
@@ -108,9 +109,8 @@ def jackknife(forecast: Callable[..., torch.Tensor], values: torch.Tensor, deplo
     kept = [
         np.delete(np.arange(values.shape[1]), group) for group in np.array_split(np.arange(values.shape[1]), GROUPS)
     ]
-    without = np.array([float(forecast(values[:, places], deploy_n=deploy_n).nanmean()) for places in kept])
-    variance = (GROUPS - 1) / GROUPS * ((without - without.mean()) ** 2).sum()
-    return float(stats.t.ppf(0.975, GROUPS - 1) * np.sqrt(variance))
+    without = torch.stack([forecast(values[:, places], deploy_n=deploy_n).nanmean() for places in kept])
+    return float(stats.t.ppf(0.975, GROUPS - 1) * leave_one_out_error(without.unsqueeze(0)))
 
 
 def summary(errors: np.ndarray, gains: list[float]) -> dict[str, object]:

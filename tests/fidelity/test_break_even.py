@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from reports import tables_of
 from tailgrad.fidelity import Fidelity, FidelityPoint, break_even, fidelity_markdown, gradient_fidelity
@@ -78,6 +79,16 @@ def test_the_interval_covers() -> None:
     covered = [interval.low[0] <= truth <= interval.high[0] for interval in found]
     assert np.mean(covered) > 0.86  # 95% but for chance: four standard errors of 40
     assert np.mean([interval.high[0] < 3 * interval.low[0] for interval in found]) > 0.9  # and says something
+
+
+def test_the_interval_is_that_of_the_jackknife_of_log_b() -> None:
+    """By hand: B = 8 (0.49 / s - 0.81 / 0.4) / (0.81 - 0.49), of which only s is another without each prompt."""
+    signals = np.array([0.05, 0.04, 0.05, 0.06, 0.05, 0.055, 0.045, 0.05, 0.05])
+    found = break_even(point(*((0.9, float(signal)) for signal in signals)), point((0.7, 0.4)))
+    b = 8 * (0.49 / signals - 0.81 / 0.4) / (0.81 - 0.49)
+    assert found.mean[0] == pytest.approx(b[0])
+    reach = stats.t.ppf(0.975, 7) * math.sqrt(7 * np.var(np.log(b[1:])))
+    assert (found.low[0], found.high[0]) == pytest.approx((b[0] * math.exp(-reach), b[0] * math.exp(reach)))
 
 
 def test_what_needs_no_crossing() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from scipy.special import stdtrit
 
 from tailgrad.fidelity.measure import FidelityPoint
 from tailgrad.fidelity.products import MEASURES
 from tailgrad.statistics.intervals import CONFIDENCE, Interval
+from tailgrad.tails.leave_one_out import leave_one_out_error
 
 _USED = [MEASURES.index("direction"), MEASURES.index("signal_to_noise")]
 
@@ -106,9 +108,8 @@ def _interval(value: float, without: Float[np.ndarray, " P"]) -> tuple[float, fl
 
 def _half_width(without: Float[np.ndarray, " P"]) -> float:
     """Of the jackknife's interval, from the values without each prompt."""
-    prompts = len(without)
-    error = math.sqrt((prompts - 1) / prompts * float(((without - without.mean()) ** 2).sum()))
-    return float(stdtrit(prompts - 1, (1 + CONFIDENCE) / 2)) * error
+    error = float(leave_one_out_error(torch.from_numpy(without).unsqueeze(0)))
+    return float(stdtrit(len(without) - 1, (1 + CONFIDENCE) / 2)) * error
 
 
 def break_even_cell(found: Interval) -> str:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tailgrad.tails._leave_one_out import leave_one_out_error
+from tailgrad.tails.leave_one_out import leave_one_out_error
 from tailgrad.tails.shapes import tail_shape
 from tailgrad.types import Rewards, check_rewards
 

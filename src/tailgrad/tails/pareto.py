@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tailgrad.tails._leave_one_out import leave_one_out_error
 from tailgrad.tails.constants import check_budget, check_tail_fraction
+from tailgrad.tails.leave_one_out import leave_one_out_error
 from tailgrad.tails.statistics import tail_size
 from tailgrad.types import Rewards, check_rewards
 
@@ -249,9 +249,7 @@ def _pooled(
     if not len(means):
         return math.nan, math.nan
     shape = 2 - means.sum() / half_differences.sum()
-    prompts = len(means)
-    if prompts == 1:
+    if len(means) == 1:
         return float(shape), math.nan
     without = 2 - (means.sum() - means) / (half_differences.sum() - half_differences)
-    error = leave_one_out_error(without.unsqueeze(0), torch.ones(1, prompts, dtype=torch.bool, device=means.device))
-    return float(shape), float(error)
+    return float(shape), float(leave_one_out_error(without.unsqueeze(0)))

@@ -1,0 +1,17 @@
+import math
+
+import torch
+
+from tailgrad.tails.leave_one_out import leave_one_out_error
+
+
+def test_the_error_of_a_mean_is_its_own_and_only_members_are_read() -> None:
+    """Of n values the mean's error is std / sqrt(n), and the mean without x_i is (sum - x_i) / (n - 1)."""
+    values = torch.randn(3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = values.std(dim=1) / math.sqrt(8)
+    without = (values.sum(dim=1, keepdim=True) - values) / 7
+    torch.testing.assert_close(leave_one_out_error(without), expected)
+    padded = torch.cat([without, torch.full((3, 2), math.nan, dtype=torch.float64)], dim=1)
+    torch.testing.assert_close(leave_one_out_error(padded, ~padded.isnan()), expected)
+    assert leave_one_out_error(padded).isnan().all()
+    assert leave_one_out_error(torch.full((1, 7), 1e15 / 3)).item() == 0
