@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import trl
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
@@ -40,7 +41,11 @@ class Recorder(TailGRPOTrainer):
 
 @pytest.mark.parametrize("reward", [uneven_reward, verifier])
 @pytest.mark.parametrize("changes", [{}, {"num_iterations": 2, "loss_type": "grpo", "gradient_accumulation_steps": 2}])
-def test_grpo_ends_with_bitwise_the_weights_of_trl(policy, prompts, options, reward, changes) -> None:
+def test_grpo_ends_with_bitwise_the_weights_of_trl(
+    policy, prompts, options, reward, changes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both leave out the logits of prompts here, as both do on a GPU; on a CPU TRL's own are rounded otherwise."""
+    monkeypatch.setattr("trl.trainer.utils._use_triton", lambda device: True)
     ends = []
     for trainer_class, config_class, own in [
         (GRPOTrainer, GRPOConfig, {}),
@@ -53,6 +58,36 @@ def test_grpo_ends_with_bitwise_the_weights_of_trl(policy, prompts, options, rew
         ends.append(weights(trainer))
         assert any(not torch.equal(before[name], ends[-1][name]) for name in before)
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_logits_of_prompts_are_left_out(policy, prompts, options, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = TailGRPOConfig(**options(), estimator="grpo")
+    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
+    torch.manual_seed(0)
+    tokens = torch.randint(3, 12, (6, 15))
+    mask = torch.ones_like(tokens)
+    mask[0, :4] = mask[1, -2:] = 0
+    kernel, rows = trl.trainer.utils._ChunkedLogProbFunction, []
+
+    class Counted:
+        @staticmethod
+        def apply(hidden: Tensor, *others: Any) -> Any:
+            rows.append(len(hidden))
+            return kernel.apply(hidden, *others)
+
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", Counted)
+    found = []
+    for host in (GRPOTrainer, TailGRPOTrainer):
+        trainer.model.zero_grad()
+        computed = host._get_per_token_logps_and_entropies(
+            trainer, trainer.model, tokens, mask, 5, compute_entropy=True
+        )
+        (computed[0] * torch.arange(5)).sum().backward()
+        found.append((*computed[:2], *(parameter.grad.clone() for parameter in trainer.model.parameters())))
+    assert rows == [6 * 14, 6 * 5 - 2]
+    for theirs, ours in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        assert ours.any()
 
 
 OPTIONS = {

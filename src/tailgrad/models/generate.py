@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tailgrad.models.chosen import ChosenLogprobs
+
 
 def end_token_ids(model: Any, tokenizer: Any, given: list[int] | None = None) -> list[int]:
     """Return every token that ends a response, as TRL counts them: the tokenizer's and the model's.
@@ -40,6 +42,7 @@ def generate(
     top_k: int = 0,
     max_new_tokens: int = 512,
     batch_size: int = 256,
+    chosen: ChosenLogprobs | None = None,
     **others: Any,
 ) -> list[list[list[int]]]:
     """Sample n responses to each prompt with torch's global random numbers.
@@ -57,12 +60,13 @@ def generate(
         top_k: Only the k most likely tokens; 0 is off.
         max_new_tokens: Most tokens of a response, end token included.
         batch_size: Responses sampled at once.
+        chosen: Keeps the log-probabilities of the responses, if given.
         **others: Further settings of transformers' `GenerationConfig`.
 
     Returns:
         For each prompt n responses: token ids, the first end token the last, or `max_new_tokens` ids.
     """
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
     end_ids = end_token_ids(model, tokenizer, others.pop("eos_token_id", None))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (end_ids or [0])[0]
@@ -82,9 +86,17 @@ def generate(
     with torch.no_grad(), _generation_config(model, generation_config):
         for start in range(0, len(rows), batch_size):
             input_ids, mask = pad_tokens(rows[start : start + batch_size], pad, model.device, side="left")
-            tokens = model.generate(input_ids=input_ids, attention_mask=mask, generation_config=generation_config)
-            new_tokens = tokens[:, input_ids.shape[1] :].tolist()
-            responses += [_up_to_end(row, set(end_ids)) for row in new_tokens]
+            tokens = model.generate(
+                input_ids=input_ids,
+                attention_mask=mask,
+                generation_config=generation_config,
+                logits_processor=None if chosen is None else LogitsProcessorList([chosen]),
+            )
+            new_tokens = tokens[:, input_ids.shape[1] :]
+            batch = [_up_to_end(row, set(end_ids)) for row in new_tokens.tolist()]
+            responses += batch
+            if chosen is not None:
+                chosen.end(new_tokens, list(map(len, batch)))
     return [responses[start : start + n] for start in range(0, len(rows), n)]
 
 

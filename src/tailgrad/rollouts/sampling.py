@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tailgrad._version import __version__
 from tailgrad.identity import function_sha256, model_sha256
+from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.loading import load_policy, revision_of
 from tailgrad.models.token_ids import check_fit
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
@@ -48,19 +51,23 @@ def _sampler(config: SampleConfig) -> Sampler:
     reward, described = load_scoring(config, prompts)
     model, tokenizer = load_policy(config.model_name_or_path, revision=config.model_revision, **options)
     reference = None
-    if config.reference_model is not None:
+    if config.reference_model == config.model_name_or_path and config.model_revision is None:
+        reference = model
+    elif config.reference_model is not None:
         reference, _ = load_policy(config.reference_model, what="reference model", **options)
         _check_vocabulary(model, reference, config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, model.generation_config.to_dict())
     source, room = f"data set {config.dataset_name!r}", shaping["max_new_tokens"]
     token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs, source=source)
     check_fit(token_ids, tokenizer, model.config, model=config.model_name_or_path, new_tokens=room, source=source)
+    gathers = _gathers(model, reference, shaping)
     metadata = _metadata(config, model, reference, described, prompts) | {
+        "logprobs_while_sampling": gathers or None,
         "sampling": {"n": config.n, **shaping},
         "chat_template_kwargs": chat_template_kwargs if is_chat(prompts.prompts[0]) else {},
         "trained_with": trained_with,
     }
-    return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata, shaping)
+    return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata, shaping, gathers)
 
 
 def read_prompts(config: SampleConfig) -> Prompts:
@@ -158,6 +165,16 @@ def _describe_rewards(config: SampleConfig, rewards: list[Reward]) -> str:
         return names[0]
     weights = config.reward_weights or [1.0] * len(names)
     return " + ".join(f"{weight:g}*{name}" for weight, name in zip(weights, names, strict=True))
+
+
+def _gathers(model: Any, reference: Any, shaping: dict[str, Any]) -> bool:
+    """Whether log-probabilities are kept while sampling.
+
+    In lower precision a token's log-probability depends on how it is computed. A KL is a mean of differences, so there
+    both policies' are computed in the same way, afterwards: rounding then does not raise it.
+    """
+    alone = reference is None or reference is model or model.dtype == torch.float32
+    return alone and ChosenLogprobs.sees_logits(shaping)
 
 
 def _check_vocabulary(model: Any, reference: Any, config: SampleConfig) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.generate import end_token_ids, generate
 from tailgrad.models.logprobs import response_logprobs
 from tailgrad.rewards import CheckedReward
@@ -32,6 +33,7 @@ class Sampler:
         token_ids: The prompts' tokens.
         metadata: Goes into every part and the table.
         shaping: All that shapes a response; see `tailgrad.rollouts.generation`.
+        gathers: Whether log-probabilities are kept while sampling; else they take a pass of their own.
     """
 
     config: SampleConfig
@@ -43,6 +45,7 @@ class Sampler:
     token_ids: Sequence[list[int]]
     metadata: dict[str, Any]
     shaping: dict[str, Any]
+    gathers: bool
 
     @property
     def prompt_ids(self) -> range:
@@ -68,17 +71,19 @@ class Sampler:
         Returns:
             The columns of the rollout table, one value per response.
         """
-        config, n = self.config, self.config.n
+        n = self.config.n
         prompt_ids = [i for i in part for _ in range(n)]
         inputs = [self.token_ids[i] for i in prompt_ids]
-        responses = self._responses(part)
+        responses, logprobs = self._responses(part)
         texts = self.tokenizer.batch_decode(responses, skip_special_tokens=True)
         end_ids = set(end_token_ids(self.model, self.tokenizer, self.shaping.get("eos_token_id")))
         finished = [tokens[-1] in end_ids for tokens in responses]
-        options: dict[str, Any] = {"temperature": self.shaping["temperature"], "batch_size": config.batch_size}
+        if logprobs is None:
+            logprobs = self._logprobs(self.model, inputs, responses)
         reference: list[float] | list[None] = [None] * len(responses)
         if self.reference is not None:
-            reference = response_logprobs(self.reference, inputs, responses, **options).tolist()
+            same = self.reference is self.model
+            reference = logprobs if same else self._logprobs(self.reference, inputs, responses)
         return {
             "prompt_id": prompt_ids,
             "prompt": [prompt_text(prompt) for prompt in self.prompts.rows[prompt_ids]["prompt"]],
@@ -87,13 +92,15 @@ class Sampler:
             "reward": score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts),
             "num_tokens": [len(ids) - end for ids, end in zip(responses, finished, strict=True)],
             "finished": finished,
-            "logprob": response_logprobs(self.model, inputs, responses, **options).tolist(),
+            "logprob": logprobs,
             "reference_logprob": reference,
             "token_ids": responses,
         }
 
-    def _responses(self, part: range) -> list[list[int]]:
+    def _responses(self, part: range) -> tuple[list[list[int]], list[float] | None]:
+        """Responses, and their log-probabilities where they are kept while sampling."""
         config = self.config
+        chosen = ChosenLogprobs(self.shaping["temperature"]) if self.gathers else None
         with _seeded(self.model.device, config.seed, part.start // self.part_size):
             groups = generate(
                 self.model,
@@ -101,9 +108,16 @@ class Sampler:
                 [self.token_ids[i] for i in part],
                 n=config.n,
                 batch_size=config.batch_size,
+                chosen=chosen,
                 **self.shaping,
             )
-        return [response for group in groups for response in group]
+        responses = [response for group in groups for response in group]
+        return responses, None if chosen is None else chosen.logprobs
+
+    def _logprobs(self, model: Any, prompts: list[list[int]], responses: list[list[int]]) -> list[float]:
+        options: dict[str, Any] = {"temperature": self.shaping["temperature"], "batch_size": self.config.batch_size}
+        logprobs: list[float] = response_logprobs(model, prompts, responses, **options).tolist()
+        return logprobs
 
 
 def score(

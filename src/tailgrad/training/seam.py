@@ -8,6 +8,8 @@ process's slice in the returned batch, all of them in the log of completions. Wh
 With `corrects_old_rollouts` it also puts new advantages in the place of the old ones before each further step on the
 same rollouts: those of the estimator at the ratios of the policy now to the one that drew them.
 
+On a CPU the seam has the host compute the logits of responses only, as it does on a GPU.
+
 Once per training the seam looks whether the loss was computed from our advantages, so that a new TRL that takes them
 from elsewhere fails at the first step. It also winds the host's order of prompts forward when a training is resumed.
 """
@@ -15,6 +17,8 @@ from elsewhere fails at the first step. It also winds the host's order of prompt
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -144,6 +148,10 @@ class AdvantageSeam(_Host):
         counted = batch["completion_mask"] * batch.get("tool_mask", 1)
         return ((now.double() - batch["old_per_token_logps"].double()) * counted).sum(dim=1)
 
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+        with _logits_of_responses_only():
+            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
     def start_after(self, epochs: int) -> None:
         """Begin a training, with so many epochs behind it, at fresh rollouts."""
         self._epochs_behind, self._step = epochs, 0
@@ -192,6 +200,18 @@ class AdvantageSeam(_Host):
         for _ in range(min(len(log), len(advantages))):
             log.pop()
         log.extend(advantages.tolist())
+
+
+@contextmanager
+def _logits_of_responses_only() -> Iterator[None]:
+    """Let the host's head leave out the logits of prompts on a CPU too; it asks this function whether to."""
+    module: Any = trl.trainer.utils
+    on_gpu = module._use_triton
+    module._use_triton = lambda device: device.type == "cpu" or on_gpu(device)
+    try:
+        yield
+    finally:
+        module._use_triton = on_gpu
 
 
 class PromptSeam(_Host):
