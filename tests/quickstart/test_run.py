@@ -10,15 +10,17 @@ import time
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
 from tailgrad import __version__
 from tailgrad.cli.main import main
+from tailgrad.curves import Rollouts
 from tailgrad.files import locked, replacing_folder
 from tailgrad.quickstart.config import QuickstartConfig
 from tailgrad.quickstart.policy import _RECORD, FIT, fit_base_policy
-from tailgrad.quickstart.run import _training_jobs, quickstart
+from tailgrad.quickstart.run import _at_equal_kl, _measured_steps, _training_jobs, quickstart
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.runner import Job, run_side_by_side
 
@@ -119,10 +121,15 @@ def test_a_policy_whose_training_was_cut_off_while_it_was_saved_is_trained_again
 def test_an_estimator_may_have_options(tmp_path: Path) -> None:
     config = QuickstartConfig(estimators=("max_at_k:k=4",))
     (job,) = _training_jobs(tmp_path, tmp_path, tmp_path, [("max_at_k:k=4", 0)], config)
-    options = dict(zip(job.argv[1::2], job.argv[2::2], strict=True))
-    assert options["--estimator"] == "max_at_k:k=4"
-    assert options["--save_at_steps"] == "50"  # which is sampled later,
-    assert "--save_total_limit" not in options  # and which this would remove
+    words = " ".join(job.argv)
+    assert "--estimator max_at_k:k=4 " in words
+    assert "--save_at_steps 25 50 --" in words  # which are sampled later,
+    assert "--save_total_limit" not in words  # and which this would remove
+
+
+@pytest.mark.parametrize(("max_steps", "steps"), [(1, []), (2, [1]), (3, [1]), (4, [1, 2]), (100, [25, 50])])
+def test_policies_are_measured_on_the_way(max_steps: int, steps: list[int]) -> None:
+    assert _measured_steps(QuickstartConfig(max_steps=max_steps)) == steps
 
 
 @pytest.mark.parametrize(
@@ -169,3 +176,23 @@ def test_a_terminated_quickstart_leaves_no_process_behind(tmp_path: Path) -> Non
     parent.terminate()
     assert parent.wait(timeout=60) == 128 + signal.SIGTERM
     assert psutil.wait_procs(children, timeout=10)[1] == []
+
+
+def test_a_slow_estimator_is_compared_with_a_fast_one_at_equal_kl(tmp_path: Path) -> None:
+    """As in the quickstart itself: GRPO goes twice as far as TEA."""
+    config = QuickstartConfig(estimators=("grpo", "tea"))
+    generator = np.random.default_rng(0)
+
+    def measured(kl: float) -> Rollouts:
+        rewards = generator.normal(np.sqrt(kl), 0.1, (20, 128)).astype(np.float32)
+        return Rollouts(rewards=rewards, kl=np.full(20, kl), name="run")
+
+    runs = {"base": measured(0.0)}
+    for estimator, path in {"grpo": (1.4, 3.1, 5.0), "tea": (0.7, 1.5, 2.6)}.items():
+        labels = (f"{estimator}-seed0{end}" for end in ("-step25", "-step50", ""))
+        runs |= {label: measured(kl) for label, kl in zip(labels, path, strict=True)}
+    lines = _at_equal_kl(runs, config, tmp_path / "frontier").splitlines()
+    assert lines[0] == "V_128 at equal KL (nats per response), from step 25 of 100 on"
+    (row,) = [line.split("|") for line in lines if line.startswith("| 2 ")]
+    difference = float(row[4].split()[0])
+    assert abs(difference) < 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,23 +64,25 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
     run_side_by_side(_training_jobs(out, base, prompts["train"], trained, config), processes=config.processes)
     print(f"3/4  Sampling {config.n} responses to each of {SPLITS[config.dataset_split]} held-out prompts", flush=True)
     models = {"base": base} | {_label(*run): out / "models" / _label(*run) for run in trained}
-    halfway = {
-        f"{label}-half": models[label] / f"checkpoint-{config.max_steps // 2}" for label in models if label != "base"
+    on_the_way = {
+        _label(*run, step): out / "models" / _label(*run) / f"checkpoint-{step}"
+        for run in trained
+        for step in _measured_steps(config)
     }
-    models |= halfway if config.max_steps > 1 else {}
-    run_side_by_side(
-        _sampling_jobs(out, models, prompts[config.dataset_split], base, config), processes=config.processes
-    )
+    jobs = partial(_sampling_jobs, out, prompts=prompts[config.dataset_split], base=base, config=config)
+    sampling = [*jobs(models, n=config.n), *jobs(on_the_way, n=min(config.n, config.deploy_n))]
+    run_side_by_side(sampling, processes=config.processes)
     print("4/4  Curves", flush=True)
-    runs = {label: read_rollouts(_table_path(out, label), name=label.split("-seed")[0]) for label in models}
+    named = [*models, *on_the_way]
+    runs = {label: read_rollouts(_table_path(out, label), name=label.split("-seed")[0]) for label in named}
     comparison = write_report(
-        [run for label, run in runs.items() if label not in halfway],
+        [runs[label] for label in models],
         out / "report",
         m=config.num_generations,
         deploy_n=config.deploy_n,
     )
     print((out / "report" / "curve.md").read_text())
-    if config.max_steps > 1:
+    if on_the_way:
         print(_at_equal_kl(runs, config, out / "report" / "frontier"))
     last = runs[_label(config.estimators[-1], config.seeds[0])]
     print(show_examples(runs["base"], last, config.estimators[-1], config.deploy_n))
@@ -88,23 +91,23 @@ def _quickstart(config: QuickstartConfig) -> Comparison:
 
 
 def _at_equal_kl(runs: dict[str, Rollouts], config: QuickstartConfig, stem: Path) -> str:
-    """Draw V_N against KL, halfway and at the end, and give its table at equal KL: methods move at different speeds."""
+    """Draw V_N against KL along training, and give its table at equal KL: methods move at different speeds."""
     budget = min(config.deploy_n, config.n)
 
-    def path(label: str) -> list[tuple[float, np.ndarray]]:
-        members = (runs["base"], runs[f"{label}-half"], runs[label])
+    def path(estimator: str, seed: int) -> list[tuple[float, np.ndarray]]:
+        steps = [_label(estimator, seed, step) for step in _measured_steps(config)]
+        members = (runs[label] for label in ("base", *steps, _label(estimator, seed)))
         return [(float(np.mean(np.asarray(run.kl))), run.best_of_n([budget])[:, 0]) for run in members]
 
     points: dict[str, Points] = {}
     for estimator in config.estimators:
-        paths = [path(_label(estimator, seed)) for seed in config.seeds]
+        paths = [path(estimator, seed) for seed in config.seeds]
         kl = np.array([[moved for moved, _ in steps] for steps in paths])
         points[estimator] = kl, np.stack([np.stack([v_n for _, v_n in steps], axis=1) for steps in paths])
-    save_frontier(
-        {"Held-out prompts: start, halfway, end": points}, stem, budget=budget, reference=config.estimators[0]
-    )
+    save_frontier({"Held-out prompts, along training": points}, stem, budget=budget, reference=config.estimators[0])
     table = equal_kl_table(without_start(points), budget=budget, reference=config.estimators[0])
-    text = f"V_{budget} at equal KL (nats per response), between halfway and the end of training\n\n{table}\n"
+    first = _measured_steps(config)[0]
+    text = f"V_{budget} at equal KL (nats per response), from step {first} of {config.max_steps} on\n\n{table}\n"
     stem.with_suffix(".md").write_text(text, encoding="utf-8")
     return text
 
@@ -124,8 +127,16 @@ def show_examples(base: Rollouts, trained: Rollouts, name: str, deploy_n: int) -
     return "\n".join(lines) + "\n"
 
 
-def _label(estimator: str, seed: int) -> str:
-    return f"{estimator}-seed{seed}"
+def _label(estimator: str, seed: int, step: int | None = None) -> str:
+    return f"{estimator}-seed{seed}" + ("" if step is None else f"-step{step}")
+
+
+def _measured_steps(config: QuickstartConfig) -> list[int]:
+    """The steps before the last after which policies are measured: a quarter and a half of all.
+
+    GRPO is beyond the KL that TEA ends with before half of its steps are taken.
+    """
+    return sorted({config.max_steps // 4, config.max_steps // 2} - {0})
 
 
 def _table_path(out: Path, label: str) -> Path:
@@ -134,7 +145,12 @@ def _table_path(out: Path, label: str) -> Path:
 
 def _settings(config: QuickstartConfig) -> dict[str, Any]:
     """What all trainings in one folder share."""
-    settings = {"tailgrad_version": __version__, "advantage_scaling": SCALING, **asdict(config)}
+    settings = {
+        "tailgrad_version": __version__,
+        "advantage_scaling": SCALING,
+        "measured_steps": _measured_steps(config),
+        **asdict(config),
+    }
     for free in ("out", "base", "estimators", "seeds", "processes"):
         del settings[free]
     return settings
@@ -195,7 +211,7 @@ def _training_jobs(
             "seed": seed,
             "logging_steps": 1,
             "save_steps": SAVE_STEPS,
-            "save_at_steps": [config.max_steps // 2] if config.max_steps > 1 else None,
+            "save_at_steps": _measured_steps(config) or None,
             "resume_from_checkpoint": "last",
             "report_to": "none",
             "use_cpu": "true",
@@ -210,7 +226,7 @@ def _training_jobs(
 
 
 def _sampling_jobs(
-    out: Path, models: dict[str, Path], prompts: Path, base: Path, config: QuickstartConfig
+    out: Path, models: dict[str, Path], *, prompts: Path, base: Path, config: QuickstartConfig, n: int
 ) -> list[Job]:
     jobs = []
     for label, model in models.items():
@@ -222,7 +238,7 @@ def _sampling_jobs(
             "dataset_name": prompts,
             "reward_funcs": VERIFIER,
             "reference_model": base,
-            "n": config.n,
+            "n": n,
             "max_completion_length": MAX_RESPONSE_TOKENS,
             "batch_size": 512,
             "out": table,
