@@ -69,7 +69,7 @@ _ESTIMATORS = [
     ("tea.py", "as_column(coefficient), tail_fraction", "as_column(coefficient), 2 * tail_fraction", "tea"),
     ("flat_tea.py", "/ (2 * parabola.quadratic)", "/ parabola.quadratic", "flat_tea"),
     ("_prefixes.py", "max(sizes) / np.array(sizes", "1 / max(sizes) * np.array(sizes", "prefix_tea"),
-    ("prefix_tea.py", "weights * counts[:, 0] / evaluated", "weights / evaluated", "prefix_tea"),
+    ("prefix_tea.py", "weights * counts / evaluated", "weights / evaluated", "prefix_tea"),
     ("cvar.py", "excess / tail_fraction", "excess", "peers"),
     ("bon_max_mean.py", "gap * num_scored(rewards)", "gap", "peers"),
     ("bon_max_second.py", "(relative - second) * n", "relative - second", "peers"),

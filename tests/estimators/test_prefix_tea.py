@@ -8,7 +8,9 @@ from scipy.linalg import null_space
 
 from tailgrad.estimators import prefix_tea, smallest_group, tea
 from tailgrad.estimators._prefixes import default_prefix_sizes, jackknife_weights, prefix_plan
+from tailgrad.estimators.prefix_tea import _distances, _positions, _sum_over_shifts
 from tailgrad.tails import extrapolation_coefficient
+from tailgrad.tails.shapes import tail_shape
 from tailgrad.tails.statistics import tail_size
 
 
@@ -124,6 +126,51 @@ def test_against_the_definition(m: int, sizes: tuple[int, ...], order: int, eval
         expected += results.roll(shift, dims=1) / m
     options = {"order": order, "num_prefixes": len(sizes), "evaluation": evaluation, "tail": tail}
     torch.testing.assert_close(prefix_tea(rewards, deploy_n=128, **options), expected)
+
+
+@pytest.mark.parametrize("evaluation", ["in_sample", "held_out"])
+@pytest.mark.parametrize("m", [10_922, 10_923, 16_384, 33_000])
+def test_a_few_shifts_of_a_group_too_large_for_short_integers(m: int, evaluation: str) -> None:
+    """From 10,923 rollouts on the counters are wider. Each shift is taken alone, with the scored rollouts in a row."""
+    group = randn(m)
+    group[::7] = math.nan
+    scored = group[~torch.isnan(group)]
+    n, sizes, weights = len(scored), (m // 2 // 4 * 4, m * 3 // 4 // 4 * 4), (-0.5, 1.5)
+    shifts = torch.tensor([0, 1, n // 3, n // 2 + 1, n - 1, n, m - 1])  # the last two are none of n scored rollouts
+    positions = _positions(~torch.isnan(group)[None])
+    short = positions.dtype
+    assert short == (torch.int16 if m < 10_923 else torch.int32)
+    descending, order = group.nan_to_num(nan=-math.inf)[None].sort(dim=1, descending=True)
+    behind, used = _distances(positions.gather(1, order), torch.tensor([[n]], dtype=short), shifts.to(short))
+    evaluated = sizes if evaluation == "in_sample" else [n - size for size in sizes]
+    factors = n * torch.tensor([weights], dtype=torch.float64) / torch.tensor([evaluated])
+    tables = (descending.nan_to_num(neginf=0.0), behind, used, torch.tensor([sizes]), factors)
+    shape, coefficient = tail_shape("gaussian"), extrapolation_coefficient(128, 0.25)
+    options = {"shape": shape, "tail_fraction": 0.25, "evaluation": evaluation}
+    found = _sum_over_shifts(*tables, torch.tensor([coefficient], dtype=torch.float64), **options)
+    found = torch.zeros_like(found).scatter(1, order, found)[0]
+
+    expected = torch.zeros(n, dtype=torch.float64)
+    for shift in shifts[:5].tolist():
+        rolled = scored.roll(-shift)
+        for size, weight in zip(sizes, weights, strict=True):
+            top = rolled[:size].topk(size // 4).values
+            slope = coefficient / (2 * top.std(correction=0))
+            curve = slope * ((rolled - top.mean()) ** 2 - (top.min() - top.mean()) ** 2)
+            influence = 4 * (rolled - top.min() + curve) * (rolled > top.min())
+            inside = torch.arange(n) < size
+            share = inside / size if evaluation == "in_sample" else ~inside / (n - size)
+            expected += (weight * n * share * influence).roll(shift)
+    torch.testing.assert_close(found[~torch.isnan(group)], expected)
+    assert not found[torch.isnan(group)].any()
+
+
+def test_shifts_in_parts_give_what_they_give_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rewards = randn(3, 16)
+    rewards[0, [2, 7]] = math.nan
+    at_once = prefix_tea(rewards, deploy_n=128)
+    monkeypatch.setattr("tailgrad.estimators._groups._CPU_ENTRIES", 50)  # three shifts of 16 rollouts
+    torch.testing.assert_close(prefix_tea(rewards, deploy_n=128), at_once, rtol=1e-12, atol=1e-12)
 
 
 def test_order_one_with_the_whole_group_is_tea() -> None:

@@ -27,12 +27,12 @@ def output_dtype(rewards: Rewards) -> torch.dtype:
     return torch.float64 if rewards.dtype == torch.float64 else torch.float32
 
 
-def prompts_at_once(rewards: Rewards, entries: int) -> int:
-    """How many prompts to work on at once, each with tables of so many entries: as many as the CPU's cache holds.
+def tables_at_once(rewards: Rewards, entries: int) -> int:
+    """How many tables of so many entries to work on at once, at least one: as many as the CPU's cache holds.
 
-    Memory stays linear in the prompts, and tables in the cache are several times faster.
+    Memory stays linear in the rewards, and tables in the cache are several times faster.
     """
-    return max(1, (_CPU_ENTRIES if rewards.device.type == "cpu" else _GPU_ENTRIES) // entries)
+    return max(1, (_CPU_ENTRIES if rewards.device.type == "cpu" else _GPU_ENTRIES) // max(1, entries))
 
 
 def relative_rewards(rewards: Rewards) -> Float[Tensor, "P M"]:

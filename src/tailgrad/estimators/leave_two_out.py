@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, num_scored, prompts_at_once
+from tailgrad.estimators._groups import finish, num_scored, tables_at_once
 from tailgrad.estimators.registry import EstimatorRow, row_of
 from tailgrad.types import Advantages, Rewards, check_rewards
 
@@ -58,7 +58,7 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
         rollouts = rewards.shape[1]
         if rollouts < 3:
             raise ValueError(f"leave_two_out needs at least 3 rollouts per group, got {rollouts}: use more rollouts")
-        at_once = len(rewards) if row.over_batch else prompts_at_once(rewards, rollouts**2)
+        at_once = len(rewards) if row.over_batch else tables_at_once(rewards, rollouts**2)
         advantages = torch.cat([_leaving_two_out(part, estimate) for part in torch.split(rewards, max(1, at_once))])
         # A group of n - 1 of M - 1 comes out times (M - 1) / (n - 1), so the sum over n - 1 pairs is divided by M - 1.
         advantages = advantages / (rollouts - 1)

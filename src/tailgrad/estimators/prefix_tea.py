@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tailgrad.estimators._groups import finish, num_scored, per_prompt, prompts_at_once, relative_rewards
+from tailgrad.estimators._groups import finish, num_scored, per_prompt, relative_rewards, tables_at_once
 from tailgrad.estimators._prefixes import Evaluation, prefix_plan
 from tailgrad.estimators.tea import check_tail, warn_unless_extrapolating
 from tailgrad.tails.shapes import FittedTail, TailShape, tail_shape
@@ -86,7 +86,7 @@ def prefix_tea(
     sizes, weights = (torch.from_numpy(table).to(rewards.device, non_blocking=True)[chosen] for table in plan)
     coefficients = torch.zeros_like(relative[:, 0]) + coefficient
     fit = partial(_average_over_shifts, shape=shape, tail_fraction=tail_fraction, evaluation=evaluation)
-    rows = prompts_at_once(rewards, rollouts**2)  # for tables [P, M, M]
+    rows = tables_at_once(rewards, rollouts**2)
     parts = zip(*(torch.split(table, rows) for table in (relative, sizes, weights, coefficients)), strict=True)
     return finish(torch.cat([fit(*part) for part in parts]).where(~torch.isnan(relative), math.nan), rewards)
 
@@ -101,54 +101,80 @@ def _average_over_shifts(
     tail_fraction: float,
     evaluation: Evaluation,
 ) -> Float[Tensor, "P M"]:
-    """Combined influence, averaged over all cyclic shifts of the scored rollouts.
+    """Combined influence, averaged over all cyclic shifts of the scored rollouts, a few shifts at a time.
 
-    The rewards are sorted once for all shifts and prefixes: a prefix of a shifted group is a mask over them, and its
-    tail ends where the mask has held k of them. Masks are numbers 0 and 1, much faster than `where`; the tables
-    [P, M, M] of floats are overwritten, because fresh memory costs more than the arithmetic.
+    The rewards are sorted once for all shifts and prefixes.
     """
     scored = ~torch.isnan(relative)
-    counts = scored.sum(dim=1)[:, None, None]
     descending, order = relative.nan_to_num(nan=-math.inf).sort(dim=1, descending=True)
-    ranked = descending.nan_to_num(neginf=0.0)[:, None, :]
-    behind, used = _distances(scored, order)
-    tails = tail_size(sizes, tail_fraction)
-    evaluated = sizes if evaluation == "in_sample" else counts[:, 0] - sizes
-    factors = weights * counts[:, 0] / evaluated.clamp(min=1)
+    ranked, positions = descending.nan_to_num(neginf=0.0), _positions(scored).gather(1, order)
+    counts = scored.sum(dim=1, keepdim=True, dtype=positions.dtype)
+    evaluated = sizes if evaluation == "in_sample" else counts - sizes
+    factors = weights * counts / evaluated.clamp(min=1)
+    shifts = torch.arange(relative.shape[1], dtype=positions.dtype, device=relative.device)
     total = torch.zeros_like(relative)
+    for some in torch.split(shifts, tables_at_once(relative, relative.numel())):
+        behind, used = _distances(positions, counts, some)
+        tables = ranked, behind, used, sizes, factors, coefficient
+        total += _sum_over_shifts(*tables, shape=shape, tail_fraction=tail_fraction, evaluation=evaluation)
+    return torch.zeros_like(total).scatter(1, order, total / counts.clamp(min=1))
+
+
+def _sum_over_shifts(
+    ranked: Float[Tensor, "P M"],
+    behind: Int[Tensor, "P S M"],
+    used: Bool[Tensor, "P S 1"],
+    sizes: Int[Tensor, "P J"],
+    factors: Float[Tensor, "P J"],
+    coefficient: Float[Tensor, " P"],
+    *,
+    shape: TailShape,
+    tail_fraction: float,
+    evaluation: Evaluation,
+) -> Float[Tensor, "P M"]:
+    """Combined influence of the ranked rollouts, summed over the shifts that `behind` and `used` are of.
+
+    A prefix of a shifted group is a mask over the ranked rewards, and its tail ends where the mask has held k of them.
+    Masks are numbers 0 and 1, much faster than `where`; the tables [P, S, M] of floats are overwritten, because fresh
+    memory costs more than the arithmetic.
+    """
+    total, tails = torch.zeros_like(ranked), tail_size(sizes, tail_fraction)
     mask, excess = torch.empty_like(behind, dtype=torch.float64), torch.empty_like(behind, dtype=torch.float64)
     for size, k, factor in zip(*(table.T[:, :, None, None] for table in (sizes, tails, factors)), strict=True):
         inside = (size.to(behind.dtype) - behind).clamp(min=0, max=1)
         missing = (k.to(behind.dtype) - inside.cumsum(dim=2, dtype=behind.dtype)).clamp(min=0, max=1)
-        last = missing.sum(dim=2, dtype=behind.dtype).long().clamp(max=relative.shape[1] - 1)
-        threshold = ranked[:, 0].gather(1, last).unsqueeze(2)
+        last = missing.sum(dim=2, dtype=behind.dtype).long().clamp(max=ranked.shape[1] - 1)
+        threshold = ranked.gather(1, last).unsqueeze(2)
         mask.copy_(inside)
-        excess.copy_(ranked).sub_(threshold).relu_().mul_(mask)
+        excess.copy_(ranked[:, None, :]).sub_(threshold).relu_().mul_(mask)
         location, scale = shape.moments(excess, k, size)
         tail = FittedTail(threshold, location, scale, k, size)
         jump, linear, quadratic = shape.influence(tail, coefficient[:, None, None], tail_fraction)
         if evaluation == "held_out":
             mask.neg_().add_(1)
-            excess.copy_(ranked).sub_(threshold).relu_().mul_(mask)
+            excess.copy_(ranked[:, None, :]).sub_(threshold).relu_().mul_(mask)
         weight = factor * used
         influence = mask.copy_(excess).mul_(quadratic * weight).add_(linear * weight).mul_(excess)  # done with the mask
         if jump is not None:
             influence.add_((excess > 0) * (jump * weight))
         total += influence.sum(dim=1)
-    return torch.zeros_like(total).scatter(1, order, total / counts[:, 0].clamp(min=1))
+    return total
 
 
-def _distances(
-    scored: Bool[Tensor, "P M"], order: Int[Tensor, "P M"]
-) -> tuple[Int[Tensor, "P M M"], Bool[Tensor, "P M 1"]]:
-    """How far each rollout, taken in `order`, lies behind the start of each shifted group; and which shifts there are.
+def _positions(scored: Bool[Tensor, "P M"]) -> Int[Tensor, "P M"]:
+    """Each rollout's place among the scored ones; unscored ones lie behind every prefix.
 
-    Short integers, for speed. Unscored rollouts lie behind every prefix; n scored rollouts have n shifts.
+    Short integers, for speed, where they hold all that `_distances` adds up: less than 3 M.
     """
     rollouts = scored.shape[1]
     short = torch.int16 if 3 * rollouts < 2**15 else torch.int32
-    counts = scored.sum(dim=1, dtype=short)[:, None, None]
-    position = (scored.cumsum(dim=1, dtype=short) - 1).where(scored, 2 * rollouts)
-    shift = torch.arange(rollouts, dtype=short, device=scored.device)[:, None]
-    behind = position.gather(1, order)[:, None, :] - shift
-    return torch.where(behind < 0, behind + counts, behind), shift < counts
+    return (scored.cumsum(dim=1, dtype=short) - 1).where(scored, 2 * rollouts)
+
+
+def _distances(
+    positions: Int[Tensor, "P M"], counts: Int[Tensor, "P 1"], shifts: Int[Tensor, " S"]
+) -> tuple[Int[Tensor, "P S M"], Bool[Tensor, "P S 1"]]:
+    """How far each rollout lies behind the start of each shifted group; and which shifts there are: n of n scored."""
+    counts, shifts = counts[:, :, None], shifts[:, None]
+    behind = positions[:, None, :] - shifts
+    return torch.where(behind < 0, behind + counts, behind), shifts < counts
