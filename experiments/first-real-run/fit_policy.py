@@ -3,7 +3,8 @@
     python experiments/first-real-run/fit_policy.py --data DIR --out DIR
 
 `--out` holds the prompt files of `make_prompts.py` (made first if missing); the policy goes to
-`--out`/policy. An interrupted fit is taken up from its last checkpoint.
+`--out`/policy. An interrupted fit is taken up from its last checkpoint, if it was begun with the same
+settings.
 """
 
 import argparse
@@ -28,7 +29,9 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
+from unfinished import take_up
+
+from tailgrad.identity import file_sha256
 
 VOCABULARY = 3072
 ROWS_A_BATCH = 32
@@ -154,6 +157,7 @@ def fit_policy(data: Path, out: Path, *, steps: int, seed: int) -> None:
     """Fit tokenizer and model, save them to `out`/policy with the held-out loss in fit.json."""
     if not (out / "fit.jsonl").exists():
         make_prompts(data, out, seed)
+    last = take_up(out / "fit", {"steps": steps, "seed": seed, "rows": file_sha256(out / "fit.jsonl")})
     set_seed(seed)
     tokenizer = new_tokenizer(texts_of(out / "fit.jsonl"), VOCABULARY)
     rows = load_dataset("json", data_files=str(out / "fit.jsonl"), split="train")
@@ -165,8 +169,7 @@ def fit_policy(data: Path, out: Path, *, steps: int, seed: int) -> None:
         processing_class=tokenizer,
         compute_loss_func=fitting_loss,
     )
-    folder = out / "fit"
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+    trainer.train(resume_from_checkpoint=last)
     loss = held_out_loss(trainer.model.eval(), tokenizer, out / "eval.jsonl")
     trainer.save_model(str(out / "policy"))
     record = {

@@ -5,7 +5,8 @@
 `--out` holds the text of `prompts.py`. `small` is of Llama type with 1.0 million parameters, `large` of Qwen3 type
 with 4.0 million. The text is packed into windows of 128 tokens and read once in order (`plain.jsonl` once, `tune.jsonl`
 as often as `--epochs` says), with one cosine schedule. The policy goes to `--out`/policies/NAME with fit.json (losses)
-and samples.md. An interrupted fit is taken up from its last checkpoint.
+and samples.md. An interrupted fit is taken up from its last checkpoint, if it was begun with the same
+settings.
 """
 
 import argparse
@@ -32,14 +33,15 @@ from transformers import (
     default_data_collator,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from tailgrad.files import replacing_folder
+from tailgrad.identity import file_sha256
 from tailgrad.training.progress import StepBar
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "first-real-run"))
 from fit_policy import held_out_loss, new_tokenizer
 from fit_policy import texts_of as instruction_texts
+from unfinished import take_up
 
 VOCABULARY = 2048
 WINDOW = 128
@@ -170,8 +172,11 @@ def fit(
     name: str, out: Path, *, plain_share: float, epochs: int, learning_rate: float, seed: int, precision: str
 ) -> None:
     """Fit one policy and save it with its losses and samples."""
+    folder, texts = out / "policies" / name, {part: file_sha256(out / f"{part}.jsonl") for part in ("plain", "tune")}
+    given = {"plain_share": plain_share, "epochs": epochs, "learning_rate": learning_rate, "precision": precision}
+    last = take_up(folder / "fit", {"seed": seed, **given, **texts})
     set_seed(seed)
-    tokenizer, folder = shared_tokenizer(out), out / "policies" / name
+    tokenizer = shared_tokenizer(out)
     windows = fitting_windows(out, tokenizer, plain_share=plain_share, epochs=epochs, seed=seed)
     trainer = Trainer(
         model=policy_of(name, tokenizer),
@@ -181,7 +186,6 @@ def fit(
         processing_class=tokenizer,
         callbacks=[StepBar()],
     )
-    last = get_last_checkpoint(str(folder / "fit")) if (folder / "fit").exists() else None
     trainer.train(resume_from_checkpoint=last)
     model = trainer.model.cpu().eval()
     loss = held_out_loss(model, tokenizer, out / "eval.jsonl")

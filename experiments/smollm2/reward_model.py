@@ -6,7 +6,8 @@ TRL's `RewardTrainer` with LoRA on every linear layer and a new score head; the 
 held level in the training pairs (`preference_pairs.py`); the held-out pairs are as they come. `--out` becomes a reward
 model as `tailgrad train|sample|score --reward_model_name_or_path` take it, with accuracy.md and accuracy.json: how
 often it is right on the held-out pairs, beside "the longer answer wins". No pair's first question is one of the prompts
-in the files of `--exclude`. An interrupted training is taken up from its last checkpoint, in `--out`/fit.
+in the files of `--exclude`. An interrupted training is taken up from its last checkpoint, in `--out`/fit; one that was
+begun with other pairs or settings is refused.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +24,22 @@ from pair_report import accuracies, as_json, length_correlation, table
 from peft import LoraConfig
 from preference_pairs import Pair, counted, level, normalised, read_pairs, split_by_prompt
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.trainer_utils import get_last_checkpoint
 from trl import RewardConfig, RewardTrainer
+from unfinished import take_up
 
 from tailgrad.display.cells import interval_cell, interval_numbers
+from tailgrad.identity import model_sha256, sha256_of
 from tailgrad.rewards import RewardModel
+from tailgrad.training.resume import step_of
 
 HERE = Path(__file__).resolve().parent
+DECIDES = ("epochs", "learning_rate", "dtype", "seed")
+"""Options that decide a fit, besides the model and the pairs."""
 MOST_TOKENS = 256
 """Of a chat with its answer."""
 PAIRS_PER_STEP, PAIRS_AT_ONCE = 16, 4
+SAVED_EVERY = 20
+"""Steps between checkpoints."""
 
 
 def excluded_prompts(files: list[Path]) -> set[str]:
@@ -73,10 +81,10 @@ def as_dataset(pairs: list[Pair]) -> Dataset:
     return Dataset.from_list([{which: pair.chat(which) for which in ("chosen", "rejected")} for pair in pairs])
 
 
-def reward_settings(folder: Path, args: argparse.Namespace) -> RewardConfig:
+def reward_settings(args: argparse.Namespace) -> RewardConfig:
     """Settings of TRL's `RewardTrainer`."""
     return RewardConfig(
-        output_dir=str(folder),
+        output_dir=str(args.out / "fit"),
         num_train_epochs=args.epochs,
         learning_rate=args.learning_rate,
         lr_scheduler_type="cosine",
@@ -86,7 +94,7 @@ def reward_settings(folder: Path, args: argparse.Namespace) -> RewardConfig:
         center_rewards_coefficient=0.01,
         max_length=None,  # long pairs are gone already
         logging_steps=10,
-        save_steps=20,
+        save_steps=SAVED_EVERY,
         save_total_limit=1,
         report_to="none",
         use_cpu=not torch.cuda.is_available(),
@@ -96,24 +104,33 @@ def reward_settings(folder: Path, args: argparse.Namespace) -> RewardConfig:
     )
 
 
-def fit(args: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, pairs: list[Pair]) -> float:
-    """Train and save; the seconds per step are returned."""
-    folder = args.out / "fit"
+def what_decides(args: argparse.Namespace, pairs: list[Pair]) -> dict[str, Any]:
+    """What two fits must share for one to go on with the other's checkpoints."""
+    turns = [[pair.chat("chosen"), pair.chat("rejected")] for pair in pairs]
+    model = {"model": str(args.model_name_or_path), "model_files": model_sha256(args.model_name_or_path)}
+    return {**model, "pairs": sha256_of(turns), **{name: getattr(args, name) for name in DECIDES}}
+
+
+def fit(
+    args: argparse.Namespace, tokenizer: PreTrainedTokenizerBase, pairs: list[Pair], last: str | None
+) -> float | None:
+    """Train from the last checkpoint on, if there is one, and save; the seconds per step are returned."""
     adapter = LoraConfig(
         task_type="SEQ_CLS", r=16, lora_alpha=32, target_modules="all-linear", modules_to_save=["score"]
     )
     trainer = RewardTrainer(
         model=str(args.model_name_or_path),
-        args=reward_settings(folder, args),
+        args=reward_settings(args),
         train_dataset=as_dataset(pairs),
         processing_class=tokenizer,
         peft_config=adapter,
     )
-    result = trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.exists() else None)
+    done = step_of(last)  # before the checkpoint is removed
+    result = trainer.train(resume_from_checkpoint=last)
+    steps = trainer.state.max_steps - done
     trainer.model.merge_and_unload().save_pretrained(args.out)
     tokenizer.save_pretrained(args.out)
-    shutil.rmtree(folder)
-    return float(result.metrics["train_runtime"]) / trainer.state.max_steps
+    return float(result.metrics["train_runtime"]) / steps if steps else None
 
 
 def scores_of(model: RewardModel, pairs: list[Pair]) -> np.ndarray:
@@ -123,7 +140,7 @@ def scores_of(model: RewardModel, pairs: list[Pair]) -> np.ndarray:
     return np.stack([model(prompts=prompts, completions=answers) for answers in given], axis=1)
 
 
-def report(out: Path, train: list[Pair], held_out: list[Pair], seconds: float) -> str:
+def report(out: Path, train: list[Pair], held_out: list[Pair], seconds: float | None) -> str:
     """Score the held-out pairs, and write accuracy.md and accuracy.json."""
     scores = scores_of(RewardModel(str(out)), held_out)
     found = accuracies(held_out, scores[:, 0] - scores[:, 1])
@@ -161,11 +178,13 @@ def main() -> None:
     try:
         excluded = excluded_prompts(args.exclude)
         train, held_out = prepared(args.data, tokenizer, excluded, seed=args.seed, limit=args.limit)
+        last = take_up(args.out / "fit", what_decides(args, train))
     except (OSError, ValueError) as error:
         parser.error(str(error))
     print(f"{len(train):,} pairs to train on, {len(held_out):,} held out", flush=True)
-    seconds = fit(args, tokenizer, train)
+    seconds = fit(args, tokenizer, train, last)
     print(report(args.out, train, held_out, seconds))
+    shutil.rmtree(args.out / "fit")
 
 
 if __name__ == "__main__":

@@ -3,19 +3,24 @@
 import gzip
 import json
 import random
+import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, set_seed
+from trl import RewardTrainer
 
 from tailgrad.rewards import RewardModel
-from tiny_policies import CHAT_TEMPLATE, save_policy
+from tiny_policies import CHAT_TEMPLATE, WORDS, save_policy
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "smollm2"
 
@@ -118,6 +123,79 @@ def test_every_first_question_counts_once(modules: dict[str, ModuleType]) -> Non
     assert (row["pairs"], row["interval"].prompts[0]) == (3, 2)
 
 
+@pytest.fixture
+def training(script: Callable[[str], ModuleType], modules: dict[str, ModuleType], tmp_path: Path) -> Any:
+    """A function that trains a tiny reward model for four steps into a folder, as the script's command does."""
+    reward_model = script("smollm2/reward_model")
+    policy = save_policy(tmp_path / "policy", pad_token="</s>", chat_template=CHAT_TEMPLATE)
+    tokenizer = AutoTokenizer.from_pretrained(policy, padding_side="right", pad_token="[UNK]")
+    pairs = [modules["preference_pairs"].Pair([{"role": "user", "content": w}], f"{w} one", "two") for w in WORDS[5:]]
+
+    def train(name: str, **changes: Any) -> dict[str, Any]:
+        given = {"model_name_or_path": policy, "epochs": 2.0, "learning_rate": 0.02, "dtype": "float32", "seed": 3}
+        args = Namespace(out=tmp_path / name, **given | changes)
+        last = script("first-real-run/unfinished").take_up(args.out / "fit", reward_model.what_decides(args, pairs))
+        set_seed(0)
+        seconds = reward_model.fit(args, tokenizer, pairs, last)
+        return {"last": last, "seconds": seconds, "weights": load_file(args.out / "model.safetensors")}
+
+    return SimpleNamespace(train=train, module=reward_model, pairs=pairs, out=tmp_path)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(training: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.module, "PAIRS_PER_STEP", 4)
+    monkeypatch.setattr(training.module, "SAVED_EVERY", 1)
+    step, steps = RewardTrainer.training_step, []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        steps.append(len(steps) + 1)
+        if steps[-1] == 4 + 3:
+            raise KeyboardInterrupt
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(RewardTrainer, "training_step", counted)
+    whole = training.train("whole")
+    with pytest.raises(KeyboardInterrupt):
+        training.train("cut")
+    (training.out / "cut" / "fit" / "checkpoint-3").mkdir()  # cut off while it was written
+    resumed = training.train("cut")
+    assert (whole["last"], Path(resumed["last"]).name) == (None, "checkpoint-2")
+    assert whole["weights"].keys() == resumed["weights"].keys()
+    for name, tensor in whole["weights"].items():
+        assert tensor.equal(resumed["weights"][name]), name
+    again = training.train("cut")  # killed while the model was saved
+    assert (Path(again["last"]).name, again["seconds"]) == ("checkpoint-4", None)
+    assert all(tensor.equal(again["weights"][name]) for name, tensor in whole["weights"].items())
+    assert len(steps) == 4 + 3 + 2 + 0
+
+
+def test_a_fit_of_other_pairs_another_model_or_other_settings_is_not_taken_up(
+    training: Any, script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    module, folder, take_up = training.module, tmp_path / "fit", script("first-real-run/unfinished").take_up
+    policy, other = tmp_path / "policy", save_policy(tmp_path / "other", seed=1)
+    given = {"model_name_or_path": policy, "epochs": 1.0, "learning_rate": 0.1, "dtype": "float32", "seed": 0}
+    settings = module.what_decides(Namespace(**given), training.pairs)
+    assert take_up(folder, settings) is None
+    assert take_up(folder, settings) is None
+    moved = shutil.copytree(policy, tmp_path / "moved")
+    assert (
+        take_up(folder, module.what_decides(Namespace(**given | {"model_name_or_path": moved}), training.pairs)) is None
+    )
+    changes = {"epochs": 2.0, "learning_rate": 0.2, "dtype": "bfloat16", "seed": 1}
+    for name, value in changes.items():
+        with pytest.raises(ValueError, match=f"with another {name}: {given[name]!r} there, {value!r} now"):
+            take_up(folder, module.what_decides(Namespace(**given | {name: value}), training.pairs))
+    with pytest.raises(ValueError, match="another model"):
+        take_up(folder, module.what_decides(Namespace(**given | {"model_name_or_path": other}), training.pairs))
+    with pytest.raises(ValueError, match="another pairs"):
+        take_up(folder, module.what_decides(Namespace(**given), training.pairs[1:]))
+    (folder / "settings.json").unlink()
+    (folder / "checkpoint-20").mkdir()
+    with pytest.raises(ValueError, match="does not say how it was begun"):
+        take_up(folder, settings)
+
+
 @pytest.mark.nightly
 def test_a_reward_model_learns_what_people_preferred_and_loads_as_one(tmp_path: Path) -> None:
     words = ["one", "two", "three", "four", "five", "six", "seven"]
@@ -144,6 +222,7 @@ def test_a_reward_model_learns_what_people_preferred_and_loads_as_one(tmp_path: 
     assert found["held_out"]["all"]["model"]["low"] > 0.8
     assert found["held_out"]["all"]["pairs"] + found["train_pairs"] <= len(rows) - 1
     assert "lengths within 20%" in (tmp_path / "out" / "accuracy.md").read_text()
+    assert not (tmp_path / "out" / "fit").exists()
 
     model = RewardModel(str(tmp_path / "out"))
     assert model.model.config.pad_token_id not in (None, model.tokenizer.eos_token_id)
