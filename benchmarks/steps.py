@@ -29,7 +29,7 @@ from typing import Any
 
 COMMON = "--reward_funcs steps.reward --seed 0"
 TRAIN = (
-    "--num_generations 16 --max_completion_length 32 --beta 0.04 --use_peft true --lora_r 16 "
+    "--num_generations 16 --max_completion_length 32 --beta 0.04 --use_peft true --lora_r 16 --lora_dropout 0 "
     "--lora_target_modules all-linear --gradient_accumulation_steps 4 --per_device_train_batch_size 8 "
     "--learning_rate 1e-4 --logging_steps 1 --report_to none --save_strategy no"
 )
@@ -180,7 +180,7 @@ def child(what: str, options: list[str], count: int) -> None:
 
 def row(variant: str, found: dict[str, float], first: dict[str, float]) -> str:
     """One line of the table: shares of the processor time, and the time as a ratio to the first variant's."""
-    shares = [f"{name} {seconds / found['CPU']:.1%}" for name, seconds in found.items() if name not in (*ASIDE, "CPU")]
+    shares = [f"{name} {seconds / found['CPU']:.2%}" for name, seconds in found.items() if name not in (*ASIDE, "CPU")]
     tokens = [f"{found['tokens'] / found['CPU']:.0f} tokens per s"] if "tokens" in found else []
     kernel, peak = f"kernel {found['kernel'] / found['CPU']:.1%}", f"{found['GiB']:.1f} GiB"
     cells = [f"{found['CPU']:.1f} s", f"{found['CPU'] / first['CPU']:.2f}", ", ".join(shares), kernel, peak, *tokens]

@@ -90,6 +90,18 @@ def test_logits_of_prompts_are_left_out(policy, prompts, options, monkeypatch: p
         assert ours.any()
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_prompt_is_read_once_for_its_rollouts(policy, prompts, options, dropout: float) -> None:
+    args = TailGRPOConfig(**options(max_steps=1), estimator="grpo")
+    trainer = TailGRPOTrainer(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
+    for part in trainer.model.modules():
+        part.attention_dropout = dropout
+    rows: list[int] = []
+    trainer.model.register_forward_pre_hook(lambda _, __, given: rows.append(len(given["input_ids"])), with_kwargs=True)
+    trainer.train()
+    assert rows[:2] == ([2, 16] if dropout == 0 else [16, 16])
+
+
 OPTIONS = {
     "prefix_tea": ":tail_fraction=0.5",
     "max_at_k": ":k=4",

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tailgrad.models.chosen import ChosenLogprobs
+from tailgrad.models.shared_prompts import shared_prompts
 
 
 def end_token_ids(model: Any, tokenizer: Any, given: list[int] | None = None) -> list[int]:
@@ -47,8 +48,8 @@ def generate(
 ) -> list[list[list[int]]]:
     """Sample n responses to each prompt with torch's global random numbers.
 
-    What is given shapes the responses and nothing else: of the model's own generation config only the end tokens are
-    used. `tailgrad.rollouts.generation` says what to give.
+    Each prompt is read once per batch. What is given shapes the responses and nothing else: of the model's own
+    generation config only the end tokens are used. `tailgrad.rollouts.generation` says what to give.
 
     Args:
         model: The policy.
@@ -91,6 +92,7 @@ def generate(
                 attention_mask=mask,
                 generation_config=generation_config,
                 logits_processor=None if chosen is None else LogitsProcessorList([chosen]),
+                **shared_prompts(model, input_ids, mask, generation_config),
             )
             new_tokens = tokens[:, input_ids.shape[1] :]
             batch = [_up_to_end(row, set(end_ids)) for row in new_tokens.tolist()]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.models.generate import pad_tokens
+from tailgrad.models.shared_prompts import cache_name, cache_of, last_logits
 
 _LOGITS_BUDGET = 2**28
 """Most float32 logits held at once (1 GiB)."""
@@ -101,8 +101,8 @@ def batch_logprobs(
     kept = length - min(map(len, prompts)) + 1
     mask = torch.cat([mask.new_ones(len(rows), cached), mask], dim=1)
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask, "use_cache": cache is not None}
-    inputs |= {} if cache is None else {_cache_name(model): cache}
-    logits = model(**inputs, **_last_logits(model, kept)).logits[:, -kept:][:, :-1].float() / temperature
+    inputs |= {} if cache is None else {cache_name(model): cache}
+    logits = model(**inputs, **last_logits(model, kept)).logits[:, -kept:][:, :-1].float() / temperature
     targets = input_ids[:, -(kept - 1) :]
     chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
     positions = torch.arange(length - kept + 1, length, device=model.device)
@@ -114,28 +114,8 @@ def batch_logprobs(
 
 def _cache_of(model: Any, tokens: list[int], rows: int) -> Any | None:
     """Keys and values of the tokens, for so many rows; None for a model that keeps anything else."""
-    from transformers.cache_utils import DynamicCache, DynamicLayer
-
     given = torch.tensor([tokens], device=model.device)
-    with torch.no_grad():
-        cache = getattr(model(input_ids=given, use_cache=True, **_last_logits(model, 1)), _cache_name(model), None)
-    if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
-        return None
-    cache.batch_repeat_interleave(rows)
+    cache = cache_of(model, given, torch.ones_like(given))
+    if cache is not None:
+        cache.batch_repeat_interleave(rows)
     return cache
-
-
-def _cache_name(model: Any) -> str:
-    """What the model calls its keys and values; transformers 5.24 renamed them."""
-    return "cache" if "cache" in _accepted(model) else "past_key_values"
-
-
-def _last_logits(model: Any, kept: int) -> dict[str, int]:
-    """The option that keeps the logits of the last positions only, where the model has it."""
-    return {"logits_to_keep": kept} if "logits_to_keep" in _accepted(model) else {}
-
-
-def _accepted(model: Any) -> Collection[str]:
-    """Names of the arguments of a forward pass; an adapter hands on those of the model under it."""
-    under = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inspect.signature(under.forward).parameters

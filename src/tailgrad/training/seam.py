@@ -8,7 +8,8 @@ process's slice in the returned batch, all of them in the log of completions. Wh
 With `corrects_old_rollouts` it also puts new advantages in the place of the old ones before each further step on the
 same rollouts: those of the estimator at the ratios of the policy now to the one that drew them.
 
-On a CPU the seam has the host compute the logits of responses only, as it does on a GPU.
+On a CPU the seam has the host compute the logits of responses only, as it does on a GPU, and generate from each prompt
+read once for all of its rollouts.
 
 Once per training the seam looks whether the loss was computed from our advantages, so that a new TRL that takes them
 from elsewhere fails at the first step. It also winds the host's order of prompts forward when a training is resumed.
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -27,7 +28,9 @@ from jaxtyping import Float
 from torch import Tensor
 from trl.models.utils import disable_gradient_checkpointing
 
+from tailgrad.models.shared_prompts import prompts_read_once
 from tailgrad.rollouts.prompts import tokenize_prompts
+from tailgrad.training.record import dropout_of
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer as _Host
@@ -147,6 +150,11 @@ class AdvantageSeam(_Host):
             )
         counted = batch["completion_mask"] * batch.get("tool_mask", 1)
         return ((now.double() - batch["old_per_token_logps"].double()) * counted).sum(dim=1)
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        alike = self.accelerator.device.type == "cpu" and dropout_of(self.model) == 0  # dropout differs by rollout
+        with prompts_read_once(self.model) if alike else nullcontext():
+            return super()._generate_single_turn(*args, **kwargs)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
         with _logits_of_responses_only():

@@ -1,0 +1,96 @@
+"""Keys and values of prompts, each read once for all of its responses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+def shared_prompts(
+    model: Any, input_ids: Int[Tensor, "b L"], mask: Int[Tensor, "b L"], generation_config: Any
+) -> dict[str, Any]:
+    """Return what to give `generate`, beside a batch of prompts, so that each different prompt is read once.
+
+    Args:
+        model: The policy.
+        input_ids: The prompts, padded on the left.
+        mask: 1 where a token is not padding.
+        generation_config: How responses are generated.
+
+    Returns:
+        The cache of all but the last token by the model's name for it; empty where no prompt is there twice, where
+        beams or another kind of cache are asked for, or the model keeps anything but keys and values of all tokens.
+    """
+    plain = generation_config.num_beams in (None, 1) and generation_config.use_cache is not False
+    distinct, which = torch.unique(torch.stack([input_ids, mask]), dim=1, return_inverse=True)
+    repeated = input_ids.shape[1] > 1 and distinct.shape[1] < len(input_ids)
+    if not (plain and repeated) or generation_config.cache_implementation is not None:
+        return {}
+    cache = cache_of(model, *distinct[:, :, :-1])
+    if cache is None:
+        return {}
+    cache.batch_select_indices(which)
+    return {cache_name(model): cache}
+
+
+@contextmanager
+def prompts_read_once(model: Any) -> Iterator[None]:
+    """Let the model's `generate` read each different prompt of a batch once, for code that calls it itself.
+
+    Args:
+        model: The policy.
+    """
+    own = model.generate
+
+    def generate(*, input_ids: Any, attention_mask: Any, generation_config: Any, **others: Any) -> Any:
+        shared = {} if others else shared_prompts(model, input_ids, attention_mask, generation_config)
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": generation_config}
+        return own(**given, **shared, **others)
+
+    model.generate = generate
+    try:
+        yield
+    finally:
+        del model.generate
+
+
+def cache_of(model: Any, input_ids: Int[Tensor, "b L"], mask: Int[Tensor, "b L"]) -> Any | None:
+    """Return keys and values of tokens; None for a model that keeps anything else.
+
+    Args:
+        model: The policy.
+        input_ids: The tokens, padded on the left.
+        mask: 1 where a token is not padding.
+    """
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask, "use_cache": True}
+    if "position_ids" in accepted(model):
+        inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+    with torch.no_grad():
+        cache = getattr(model(**inputs, **last_logits(model, 1)), cache_name(model), None)
+    if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
+        return None
+    return cache
+
+
+def cache_name(model: Any) -> str:
+    """What the model calls its keys and values; transformers 5.24 renamed them."""
+    return "cache" if "cache" in accepted(model) else "past_key_values"
+
+
+def last_logits(model: Any, kept: int) -> dict[str, int]:
+    """The option that keeps the logits of the last positions only, where the model has it."""
+    return {"logits_to_keep": kept} if "logits_to_keep" in accepted(model) else {}
+
+
+def accepted(model: Any) -> Collection[str]:
+    """Names of the arguments of a forward pass; an adapter hands on those of the model under it."""
+    under = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inspect.signature(under.forward).parameters

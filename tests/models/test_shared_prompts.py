@@ -1,0 +1,108 @@
+"""Prompts that are read once for several responses, against models that read them for each."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    MixtralConfig,
+    Qwen3Config,
+)
+
+from tailgrad.models.generate import pad_tokens
+from tailgrad.models.shared_prompts import prompts_read_once
+
+SIZES = {
+    "vocab_size": 12,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+KINDS: dict[str, tuple[Any, bool]] = {
+    "llama": (LlamaConfig(**SIZES), True),
+    "qwen3": (Qwen3Config(head_dim=8, **SIZES), True),
+    "gpt2": (GPT2Config(vocab_size=12, n_embd=16, n_layer=2, n_head=2, n_positions=64), True),
+    "mixtral": (MixtralConfig(num_local_experts=4, num_experts_per_tok=2, **SIZES), True),
+    "sliding window": (MistralConfig(head_dim=8, sliding_window=3, **SIZES), False),
+    "recurrent": (MambaConfig(vocab_size=12, hidden_size=16, num_hidden_layers=2, state_size=4), False),
+}
+PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [5, 6, 7, 8, 9], [10, 11], [10, 11]]
+
+
+def generated(model: Any, prompts: list[list[int]], *, once: bool, **settings: Any) -> tuple[Tensor, Tensor, int]:
+    """Tokens, the logits they were chosen from, and how many tokens the model read."""
+    ids, mask = pad_tokens(prompts, 1, model.device, side="left")
+    how = GenerationConfig(
+        **{"max_new_tokens": 4, "do_sample": False, "pad_token_id": 1, "output_logits": True} | settings,
+        return_dict_in_generate=True,
+    )
+    read: list[int] = []
+    under = model.get_base_model() if hasattr(model, "get_base_model") else model
+    hook = under.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    own = model.generate
+    if once:
+        with prompts_read_once(model):
+            out = model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
+    else:
+        out = own(input_ids=ids, attention_mask=mask, generation_config=how)
+    hook.remove()
+    assert model.generate == own
+    return out.sequences, torch.stack(out.logits or (torch.zeros(0),)), sum(read)
+
+
+def model_of(kind: str) -> Any:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(KINDS[kind][0]).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_logits_from_fewer_tokens(kind: str) -> None:
+    model = model_of(kind)
+    (theirs, expected, all_read), (tokens, logits, read) = (
+        generated(model, PROMPTS, once=one) for one in (False, True)
+    )
+    assert torch.equal(tokens, theirs)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    saved = 6 * 4 - 3 * 4  # of six prompts padded to five tokens three differ; the last token is read by every row
+    probe = 3 * 4
+    assert read == all_read - saved if KINDS[kind][1] else read == all_read + probe
+
+
+@pytest.mark.parametrize(
+    ("prompts", "settings"),
+    [
+        (PROMPTS[:3], {}),
+        ([[5], [5]], {}),
+        (PROMPTS, {"num_beams": 2, "output_logits": None}),
+        (PROMPTS, {"use_cache": False}),
+    ],
+)
+def test_where_there_is_nothing_to_share(prompts: list[list[int]], settings: dict[str, Any]) -> None:
+    model = model_of("llama")
+    theirs, ours = (generated(model, prompts, once=one, **settings) for one in (False, True))
+    assert torch.equal(ours[0], theirs[0])
+    assert ours[2] == theirs[2]
+
+
+def test_an_adapter_shares_them_too() -> None:
+    from peft import LoraConfig, get_peft_model
+
+    adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    model = get_peft_model(model_of("llama"), adapter).eval()
+    theirs, ours = (generated(model, PROMPTS, once=one) for one in (False, True))
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-4)
+    assert ours[2] == theirs[2] - 12
