@@ -81,7 +81,7 @@ def main():
         (verifier_pools, 1),
         (verifier_pools, 16),
     ):
-        cells = [f"{over_prompts(pools, budget, prompts):.1f}" for prompts in (5, 10, 20, 50, 100)]
+        cells = [f"{over_prompts(pools, budget, prompts):.1f}" for prompts in (2, 3, 5, 10, 20, 50, 100)]
         print(f"| {pools.__name__}, V_{budget} | {' | '.join(cells)} |", flush=True)
     for seeds, prompt_scale in product((5, 3, 2), (1.0, 0.1)):
         cells = [f"{over_seeds(seeds, prompt_scale, seed_scale):.1f}" for seed_scale in (0.0, 0.1, 0.4)]

@@ -92,6 +92,7 @@ _ESTIMATORS = [
 _REPORTS = [
     ("statistics/intervals.py", "num_seeds - 1) ** 2 * of_seeds", "num_seeds - 1) * of_seeds", "intervals"),
     ("statistics/intervals.py", "np.maximum(by_seeds, by_noise)", "by_seeds", "intervals"),
+    ("statistics/intervals.py", ">= _FEW else (ends[1]", ">= 2 else (ends[1]", "intervals"),
     ("statistics/power.py", "size * np.sqrt(seeds)", "size * seeds", "power"),
     ("curves/rollouts.py", "np.mean(ours - theirs,", "np.mean(theirs,", "rollouts"),
     ("fidelity/measure.py", "weights = (advantages / m)", "weights = advantages", "fidelity"),

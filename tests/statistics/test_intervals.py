@@ -78,6 +78,22 @@ def test_the_width_is_that_of_the_t_interval():
     np.testing.assert_allclose(ratio.mean(), 1.0, atol=0.01)
 
 
+@pytest.mark.parametrize("prompts", [2, 3, 5, 9])
+def test_with_few_prompts_the_width_is_that_of_the_t_interval_whatever_the_values(prompts):
+    """Resampled means of two prompts take three values, of which the percentiles are the ends: 1.4 SD, not 1.96."""
+    rng = np.random.default_rng(prompts)
+    for values in (rng.normal(size=(1, prompts, 200)), rng.exponential(size=(1, prompts, 200))):
+        interval = mean_interval(values)
+        expected = stats.ttest_1samp(values[0], 0.0).confidence_interval(0.95)
+        np.testing.assert_allclose(interval.high - interval.low, expected.high - expected.low, rtol=1e-9)
+
+
+@pytest.mark.parametrize("prompts", [2, 3, 5, 10])
+def test_with_few_prompts_an_interval_of_normal_values_covers_the_known_value(prompts):
+    values = np.random.default_rng([prompts, 1]).normal(size=(1, prompts, 2 * K))
+    assert coverage(mean_interval(values), 0.0) == pytest.approx(0.95, abs=0.014)  # 3.5 errors of 0.4%
+
+
 def test_where_only_seeds_vary_it_is_the_t_interval_over_seeds():
     values = np.random.default_rng(3).normal(size=(30, 1, 5)).repeat(8, axis=1)
     interval = mean_interval(values)

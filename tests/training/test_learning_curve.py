@@ -65,7 +65,7 @@ def test_steps_without_rollouts_and_numbers_that_are_none(tmp_path: Path) -> Non
     log = read_log(write_state(tmp_path, entries))
     (table,) = tables_of(save_learning_curve(log, tmp_path / "training"))
     assert table[0] == ["steps", "mean reward", "best of 8", "best of 64, forecast"]
-    assert table[1][1].startswith("2.0")  # of the steps 1 and 3
+    assert table[1][1].startswith("2 [")  # of the steps 1 and 3; two values have a wide interval
 
 
 def test_a_log_of_plain_trl_has_what_it_has(tmp_path: Path) -> None:

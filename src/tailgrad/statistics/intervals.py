@@ -9,6 +9,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 RESAMPLES = 4000
 _CHUNK = 4_000_000  # numbers held at once while resampling
+_FEW = 10  # prompts below which resampled means are far from normal
 _MANY = 20_000  # prompts from which on nothing is resampled
 
 
@@ -44,11 +45,12 @@ def mean_interval(values: Float[np.ndarray, "S P K"], *, seed: int = 0) -> Inter
               + t(P - 1)^2 max(MS_prompt - MS_residual, 0) / (S P),
 
     with t(d) the quantile at 0.975 for d degrees of freedom, and the mean squares MS of the two-way layout. With one
-    seed only MS_prompt is left, the variance over prompts. From ten prompts on the width is thus within 4% of that of
-    the t interval, and the asymmetry is that of the bootstrap. A plain percentile interval is a little too narrow with
-    few prompts, and far too narrow with few seeds. In expectation MS_seed is at least MS_residual. Because of the
-    maximum, seeds that agree by chance do not look certain. From 20,000 prompts on, whose mean is as good as normal,
-    nothing is resampled: the interval is the mean and h to both sides.
+    seed only MS_prompt is left, the variance over prompts. The width is thus within 4% of that of the t interval, and
+    the asymmetry is that of the bootstrap. Below ten prompts, whose resampled means are far from normal, z SD* is half
+    the width of the percentile interval instead, and the stretched width is exactly 2 h. A plain percentile interval is
+    a little too narrow with few prompts, and far too narrow with few seeds. In expectation MS_seed is at least
+    MS_residual. Because of the maximum, seeds that agree by chance do not look certain. From 20,000 prompts on, whose
+    mean is as good as normal, nothing is resampled: the interval is the mean and h to both sides.
 
     Args:
         values: One number per seed, prompt and quantity, in the quantity's own unit. A prompt with NaN in any
@@ -116,9 +118,10 @@ def _interval(values: Float[np.ndarray, "S P K"], mean: Float[np.ndarray, " K"],
         half_width = _t_half_width(values, tail)
         return np.stack([mean - half_width, mean + half_width])
     deviations = _bootstrap_means(values - mean, seed)
-    spread = stats.norm.isf(tail) * deviations.std(axis=0)
-    stretch = np.divide(_t_half_width(values, tail), spread, out=np.zeros_like(mean), where=spread > 0)
     ends: np.ndarray = np.quantile(deviations, [tail, 1 - tail], axis=0)
+    normal = stats.norm.isf(tail) * deviations.std(axis=0)
+    reach = normal if values.shape[1] >= _FEW else (ends[1] - ends[0]) / 2
+    stretch = np.divide(_t_half_width(values, tail), reach, out=np.zeros_like(mean), where=reach > 0)
     interval: np.ndarray = mean + stretch * ends
     return interval
 
