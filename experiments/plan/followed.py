@@ -39,7 +39,19 @@ class Round:
     choice_path: str = ""
 
 
-ROUNDS: Final = (Round("quickstart", "quickstart/grid-twelve.yaml", GRPO),)
+ROUNDS: Final = (
+    Round("quickstart", "quickstart/grid-twelve.yaml", GRPO),
+    Round("verifier", "small-instruct/planned-constraints.yaml", GRPO),
+    Round("reward model", "small-instruct/planned-reward-model.yaml", GRPO),
+    Round(
+        "reward model, with the report",
+        "small-instruct/planned-reward-model.yaml",
+        "max_at_k:k=4",
+        "small-instruct/planned-reward-model-m32.yaml",
+    ),
+    Round("larger model's score", "small-instruct/planned-lm-score.yaml", GRPO),
+    Round("larger model's score, with the report", "small-instruct/planned-lm-score.yaml", "dr_grpo"),
+)
 
 
 @dataclass(frozen=True, eq=False)
