@@ -75,6 +75,24 @@ def test_following_a_plan_is_the_paired_difference_of_its_rows(modules: dict[str
     assert f"{gained['tea'] - gained['grpo']:+.2f} [" in modules["followed"].end_table([found])
 
 
+def test_policies_are_compared_within_the_divergence_that_all_three_reach(modules: dict[str, ModuleType]) -> None:
+    of = modules["followed"].Round("score", "small-instruct/planned-lm-score.yaml", "dr_grpo")
+    found = modules["followed"].followed(of)
+    rows = pd.read_parquet(FOLDER.parent / "small-instruct" / "results" / "planned.parquet")
+    rows = rows[(rows.split == "test") & (rows.step > 0) & (rows.reward == "lm-score")]
+    divergence = rows.assign(nats=rows.kl.map(np.mean)).groupby(["estimator", "seed"]).nats
+    assert found.reached == pytest.approx(divergence.max().min())
+    assert divergence.min().max() < found.reached < divergence.max().max()
+    assert [values.shape for values in found.within] == [(3, 48)] * 3
+    text = modules["followed"].within_table([found])
+    assert f"| {found.reached:.3g} nats |" in text
+
+
+def test_a_round_without_policies_at_equal_divergence_has_no_line_there(modules: dict[str, ModuleType]) -> None:
+    found = modules["followed"].followed(modules["followed"].ROUNDS[0])
+    assert found.within == []  # TEA ended where GRPO was not measured yet
+
+
 def test_a_round_that_is_not_finished_has_no_line(modules: dict[str, ModuleType]) -> None:
     of = modules["followed"].Round("score", "small-instruct/tier3-lm-score.yaml", "rs_grpo")
     assert modules["followed"].followed(of) is None

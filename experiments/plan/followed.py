@@ -11,7 +11,7 @@ from jaxtyping import Float
 from tailgrad.display.cells import aligned, decimals_of, interval_cell
 from tailgrad.grid import read_grid
 from tailgrad.grid.choosing import chosen_trainings
-from tailgrad.grid.frontier import KL_VALUES, best_within_kl, over_steps, without_start
+from tailgrad.grid.frontier import best_within_kl, over_steps, without_start
 from tailgrad.grid.gather import Method, methods_of, settings
 from tailgrad.grid.results import read_results
 from tailgrad.grid.trainings import BASE
@@ -41,7 +41,7 @@ class Round:
 
 ROUNDS: Final = (
     Round("quickstart", "quickstart/grid-twelve.yaml", GRPO),
-    Round("verifier", "small-instruct/planned-constraints.yaml", GRPO),
+    Round("verifier", "small-instruct/tier3-peers.yaml", GRPO),
     Round("reward model", "small-instruct/planned-reward-model.yaml", GRPO),
     Round(
         "reward model, with the report",
@@ -63,15 +63,15 @@ class Followed:
         m: Rollouts per prompt of the choice.
         last: V_128 of GRPO, TEA and the choice at the end, on the test prompts; first the starting policy's.
         nats: Their KL divergence at the end, mean over seeds and prompts.
-        equal: The largest KL divergence at which all three were measured with every seed; NaN if there is none.
-        within: V_128 of the best policy of each along training, within it.
+        reached: The KL divergence that all three reach with every seed.
+        within: V_128 of the best policy of each along training, within it; empty where one was never measured there.
     """
 
     of: Round
     m: int
     last: list[Float[np.ndarray, "S P"]]
     nats: list[float]
-    equal: float
+    reached: float
     within: list[Float[np.ndarray, "S P"]]
 
 
@@ -89,11 +89,10 @@ def followed(of: Round) -> Followed | None:
     points = [without_start(over_steps({"": method}, deploy_n))[""] for method in three]
     reached = min(kl.max(axis=1).min() for kl, _ in points)
     entered = max(kl.min(axis=1).max() for kl, _ in points)
-    equal = max((kl for kl in KL_VALUES if entered <= kl <= reached), default=np.nan)
     last = [method.v_n(config.steps, [deploy_n])[..., 0] for method in three]
     nats = [float(method.measure(config.steps, "kl").mean()) for method in three]
-    within = [best_within_kl(*path, equal) for path in points] if np.isfinite(equal) else []
-    return Followed(of, m, [peers[BASE].v_n(0, [deploy_n])[..., 0], *last], nats, equal, within)
+    within = [best_within_kl(*path, reached) for path in points] if entered <= reached else []
+    return Followed(of, m, [peers[BASE].v_n(0, [deploy_n])[..., 0], *last], nats, float(reached), within)
 
 
 def _methods(path: str) -> dict[str, Method]:
@@ -121,7 +120,7 @@ def within_table(found: Sequence[Followed]) -> str:
     """The same of the best policy along training within the KL divergence that all three reach with every seed."""
     heading = ["reward", "the plan takes", "within", "choice less GRPO", "choice less TEA"]
     lines = [
-        [one.of.name, f"`{one.of.choice}`, m = {one.m}", f"{one.equal:g} nats", *_gaps(one, one.within)]
+        [one.of.name, f"`{one.of.choice}`, m = {one.m}", f"{one.reached:.3g} nats", *_gaps(one, one.within)]
         for one in found
         if one.within
     ]

@@ -40,6 +40,9 @@ OF_TODAY = {
     "small-instruct/flat-constraints.yaml": ("127643605c542b3d", "beedf4be5468ce6b", "277d0925413e50d6"),
     "small-instruct/flat-lm-score.yaml": ("f2b8e3fba8093213", "4ea035297c860a75"),
     "small-instruct/flat-reward-model.yaml": ("a6930daefe4a6bf4", "70a26af873dc9891"),
+    "small-instruct/planned-lm-score.yaml": ("4660d138b87f1d26", "a436e3158436e7f4", "8900f1b19f84ca5d"),
+    "small-instruct/planned-reward-model.yaml": ("3de697fe7d02b27a", "1c65b46667292640"),
+    "small-instruct/planned-reward-model-m32.yaml": ("b45490edf60b0b70",),
 }
 
 KEYS = OF_OLD | OF_TODAY
