@@ -22,7 +22,8 @@ PAGES = [page for page in PAGES if not {"results", "artifacts"} & set(page.parts
 OTHERS = {
     *("--num_processes", "--cpu", "--nproc_per_node"),  # accelerate, torchrun
     # experiments, benchmarks
-    *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--responses", "--tables"),
+    *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
+    "--variants",
     *("--help", "--version"),
 }
 

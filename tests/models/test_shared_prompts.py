@@ -48,7 +48,7 @@ def generated(model: Any, prompts: list[list[int]], *, once: bool, **settings: A
     read: list[int] = []
     under = model.get_base_model() if hasattr(model, "get_base_model") else model
     hook = under.register_forward_pre_hook(
-        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+        lambda _, ids, given: read.append((ids[0] if ids else given["input_ids"]).numel()), with_kwargs=True
     )
     own = model.generate
     if once:
@@ -88,12 +88,23 @@ def test_the_same_logits_from_fewer_tokens(kind: str) -> None:
         (PROMPTS[:3], {}),
         ([[5], [5]], {}),
         (PROMPTS, {"num_beams": 2, "output_logits": None}),
+        (PROMPTS, {"guidance_scale": 2.0}),
         (PROMPTS, {"use_cache": False}),
     ],
 )
 def test_where_there_is_nothing_to_share(prompts: list[list[int]], settings: dict[str, Any]) -> None:
     model = model_of("llama")
     theirs, ours = (generated(model, prompts, once=one, **settings) for one in (False, True))
+    assert torch.equal(ours[0], theirs[0])
+    assert ours[2] == theirs[2]
+
+
+@pytest.mark.parametrize("own", [{"num_beams": 2}, {"guidance_scale": 2.0}, {"use_cache": False}])
+def test_what_is_left_open_is_the_models_own(own: dict[str, Any]) -> None:
+    model = model_of("llama")
+    for name, value in own.items():
+        setattr(model.generation_config, name, value)
+    theirs, ours = (generated(model, PROMPTS, once=once, output_logits=None) for once in (False, True))
     assert torch.equal(ours[0], theirs[0])
     assert ours[2] == theirs[2]
 

@@ -234,6 +234,7 @@ def test_two_trainings_do_not_write_into_one_folder(config, tmp_path: Path, caps
 def test_trl_grpo_and_tailgrad_train_end_with_the_same_weights_on_one_file(
     policy, options, tmp_path: Path, capsys, monkeypatch
 ) -> None:
+    monkeypatch.setattr("trl.trainer.utils._use_triton", lambda device: True)  # as on a GPU: see test_seam.py
     (tmp_path / "data").mkdir()
     rows = build_prompts("train")[:12]
     (tmp_path / "data" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

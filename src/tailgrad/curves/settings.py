@@ -27,6 +27,7 @@ NOT_COMPARED = {
     "seed": "other random numbers are another sample of the same responses",
     "batch_size": "speed",
     "device": "speed",
+    "logprobs_while_sampling": "rounding of the KL",
     "dtype": "the precision that a policy is sampled in belongs to the policy",
     "rescored": "which table was scored anew; a policy's own",
     "tailgrad_version": "no version changed what V_N is",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+_UNSHARED: Final = {"num_beams": 1, "guidance_scale": 1, "use_cache": True, "cache_implementation": None}
+"""Settings with which rows do not simply go on from one cache, and the value beside None that is without that."""
 
 
 def shared_prompts(
@@ -21,16 +24,17 @@ def shared_prompts(
         model: The policy.
         input_ids: The prompts, padded on the left.
         mask: 1 where a token is not padding.
-        generation_config: How responses are generated.
+        generation_config: How responses are generated; what it leaves open is the model's own, as in `generate`.
 
     Returns:
         The cache of all but the last token by the model's name for it; empty where no prompt is there twice, where
-        beams or another kind of cache are asked for, or the model keeps anything but keys and values of all tokens.
+        beams, guidance or another kind of cache are asked for, or the model keeps anything but keys and values of all
+        tokens.
     """
-    plain = generation_config.num_beams in (None, 1) and generation_config.use_cache is not False
+    how = {name: _setting(model, generation_config, name) for name in _UNSHARED}
     distinct, which = torch.unique(torch.stack([input_ids, mask]), dim=1, return_inverse=True)
     repeated = input_ids.shape[1] > 1 and distinct.shape[1] < len(input_ids)
-    if not (plain and repeated) or generation_config.cache_implementation is not None:
+    if not repeated or any(how[name] not in (None, off) for name, off in _UNSHARED.items()):
         return {}
     cache = cache_of(model, *distinct[:, :, :-1])
     if cache is None:
@@ -78,6 +82,11 @@ def cache_of(model: Any, input_ids: Int[Tensor, "b L"], mask: Int[Tensor, "b L"]
     if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None
     return cache
+
+
+def _setting(model: Any, generation_config: Any, name: str) -> Any:
+    given = getattr(generation_config, name, None)
+    return getattr(model.generation_config, name, None) if given is None else given
 
 
 def cache_name(model: Any) -> str:
