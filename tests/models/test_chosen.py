@@ -7,41 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    LlamaConfig,
-    MambaConfig,
-    MistralConfig,
-    MixtralConfig,
-    PreTrainedConfig,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM
 
 from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.generate import generate
 from tailgrad.models.loading import load_policy
 from tailgrad.models.logprobs import response_logprobs
 from tailgrad.rollouts.generation import BEAMS, KNOWN
+from tiny_configs import TINY_CONFIGS
 
 END = 2
 PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [6, 5, 5]]
-SIZES = {
-    "vocab_size": 12,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-}
-KINDS: dict[str, PreTrainedConfig] = {
-    "llama": LlamaConfig(**SIZES),
-    "qwen3": Qwen3Config(head_dim=8, **SIZES),
-    "gpt2": GPT2Config(vocab_size=12, n_embd=16, n_layer=2, n_head=2, n_positions=64),
-    "mixtral": MixtralConfig(num_local_experts=4, num_experts_per_tok=2, **SIZES),
-    "sliding window": MistralConfig(head_dim=8, sliding_window=3, **SIZES),
-    "recurrent": MambaConfig(vocab_size=12, hidden_size=16, num_hidden_layers=2, state_size=4),
-}
 ACTING: dict[str, Any] = {
     "do_sample": False,
     "temperature": 0.6,
@@ -79,12 +55,12 @@ def in_float64(model: Any, prompt: list[int], response: list[int], temperature: 
     return sum(logprobs[len(prompt) + t - 1, token].item() for t, token in enumerate(response))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TINY_CONFIGS)
 def test_they_are_those_of_a_plain_forward_pass(kind: str, policy: Path) -> None:
     """With prompts of several lengths, so padded on the left, and responses that end early, in two batches."""
     _, tokenizer = load_policy(str(policy))
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(KINDS[kind]).eval()
+    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     prompts = [[5, 6], [7, 8]] if kind == "recurrent" else PROMPTS  # which does not skip padding

@@ -5,18 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    LlamaConfig,
-    MambaConfig,
-    MistralConfig,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM
 
 from tailgrad.models import logprobs as engine
 from tailgrad.models.loading import load_policy
 from tailgrad.models.logprobs import response_logprobs
+from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS
 
 END = 2
 PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [6, 5, 5]]
@@ -52,31 +46,16 @@ def test_logprobs_do_not_depend_on_the_memory_allowed(policy: Path, monkeypatch:
     np.testing.assert_allclose(response_logprobs(model, PROMPTS, RESPONSES), expected, rtol=1e-5)
 
 
-SIZES = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-}
 SHARED = [[5, 6, 7, 8, 9, 10], [5], [7, 7, 6, 11]]
-KINDS = {
-    "llama": (LlamaConfig(vocab_size=12, **SIZES), True),
-    "qwen3": (Qwen3Config(vocab_size=12, head_dim=8, **SIZES), True),
-    "gpt2": (GPT2Config(vocab_size=12, n_embd=16, n_layer=2, n_head=2, n_positions=64), True),
-    "sliding window": (MistralConfig(vocab_size=12, head_dim=8, sliding_window=3, **SIZES), False),
-    "recurrent": (MambaConfig(vocab_size=12, hidden_size=16, num_hidden_layers=2, state_size=4), False),
-}
 
 
 @pytest.mark.parametrize("logits", [2**28, 12 * 8 * 4])  # memory for many rows, and for four
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TINY_CONFIGS)
 def test_many_responses_to_one_prompt(kind: str, logits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty responses of several lengths to each of three prompts, in any order, and nine prompts with one each."""
-    config, shared = KINDS[kind]
     monkeypatch.setattr(engine, "_LOGITS_BUDGET", logits)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config).eval()
+    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     random = np.random.default_rng(0)
@@ -89,7 +68,7 @@ def test_many_responses_to_one_prompt(kind: str, logits: int, monkeypatch: pytes
     tokens = sum(read)
     expected = [manual_logprob(model, prompt, response, 0.7) for prompt, response in rows]
     np.testing.assert_allclose(given, expected, rtol=2e-4)
-    assert (tokens < sum(map(len, prompts + responses))) == shared
+    assert (tokens < sum(map(len, prompts + responses))) == (kind in KEEP_ALL_TOKENS)
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks transformers so

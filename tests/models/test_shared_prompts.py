@@ -5,36 +5,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
-    GPT2Config,
-    LlamaConfig,
-    MambaConfig,
-    MistralConfig,
-    MixtralConfig,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from tailgrad.models.generate import pad_tokens
 from tailgrad.models.shared_prompts import prompts_read_once
+from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS
 
-SIZES = {
-    "vocab_size": 12,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-}
-KINDS: dict[str, tuple[Any, bool]] = {
-    "llama": (LlamaConfig(**SIZES), True),
-    "qwen3": (Qwen3Config(head_dim=8, **SIZES), True),
-    "gpt2": (GPT2Config(vocab_size=12, n_embd=16, n_layer=2, n_head=2, n_positions=64), True),
-    "mixtral": (MixtralConfig(num_local_experts=4, num_experts_per_tok=2, **SIZES), True),
-    "sliding window": (MistralConfig(head_dim=8, sliding_window=3, **SIZES), False),
-    "recurrent": (MambaConfig(vocab_size=12, hidden_size=16, num_hidden_layers=2, state_size=4), False),
-}
 PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [5, 6, 7, 8, 9], [10, 11], [10, 11]]
 
 
@@ -63,13 +39,13 @@ def generated(model: Any, prompts: list[list[int]], *, once: bool, **settings: A
 
 def model_of(kind: str) -> Any:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(KINDS[kind][0]).eval()
+    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TINY_CONFIGS)
 def test_the_same_logits_from_fewer_tokens(kind: str) -> None:
     model = model_of(kind)
     (theirs, expected, all_read), (tokens, logits, read) = (
@@ -79,7 +55,7 @@ def test_the_same_logits_from_fewer_tokens(kind: str) -> None:
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
     saved = 6 * 4 - 3 * 4  # of six prompts padded to five tokens three differ; the last token is read by every row
     probe = 3 * 4
-    assert read == all_read - saved if KINDS[kind][1] else read == all_read + probe
+    assert read == all_read - saved if kind in KEEP_ALL_TOKENS else read == all_read + probe
 
 
 @pytest.mark.parametrize(

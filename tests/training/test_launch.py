@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import trl.scripts.grpo as trl_grpo
 import yaml
 from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification, Trainer
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
 from tailgrad.cli.main import main
 from tailgrad.files import locked
@@ -229,35 +227,6 @@ def test_two_trainings_do_not_write_into_one_folder(config, tmp_path: Path, caps
         assert main(config()) == 2
     assert f"output_dir '{tmp_path / 'out'}' is being written by another process" in capsys.readouterr().err
     assert main(config()) == 0
-
-
-def test_trl_grpo_and_tailgrad_train_end_with_the_same_weights_on_one_file(
-    policy, options, tmp_path: Path, capsys, monkeypatch
-) -> None:
-    monkeypatch.setattr("trl.trainer.utils._use_triton", lambda device: True)  # as on a GPU: see test_seam.py
-    (tmp_path / "data").mkdir()
-    rows = build_prompts("train")[:12]
-    (tmp_path / "data" / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    values = options(max_steps=4, num_iterations=2, lr_scheduler_type="cosine", save_strategy="steps", save_steps=2)
-    values |= {
-        "model_name_or_path": str(policy),
-        "dataset_name": str(tmp_path / "data"),
-        "reward_funcs": ["tailgrad.quickstart.task.verifier"],
-        "dtype": "float32",
-    }
-    (tmp_path / "both.yaml").write_text(yaml.safe_dump(values))
-    ended, has_end = [], hasattr(Trainer, "end")  # from transformers 5.18 on
-    if has_end:
-        monkeypatch.setattr(Trainer, "end", lambda trainer: ended.append(type(trainer).__name__))
-    command = ["--config", str(tmp_path / "both.yaml"), "--output_dir"]
-    trl_grpo.main(*trl_grpo.make_parser().parse_args_and_config([*command, str(tmp_path / "trl")]))
-    assert main(["train", *command, str(tmp_path / "ours"), "--estimator", "grpo"]) == 0
-    for place in ("checkpoint-2", "checkpoint-4", "."):
-        theirs, ours = (load_file(tmp_path / name / place / "model.safetensors") for name in ("trl", "ours"))
-        assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
-    start = load_file(policy / "model.safetensors")
-    assert any(not torch.equal(tensor, ours[name]) for name, tensor in start.items())
-    assert ended == (["GRPOTrainer", "TailGRPOTrainer"] if has_end else [])
 
 
 def test_a_policy_with_code_of_its_own_is_trained_where_that_is_asked_for(

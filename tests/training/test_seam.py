@@ -6,16 +6,11 @@ import pytest
 import torch
 import trl
 from torch import Tensor
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from tailgrad.estimators import ESTIMATORS, bind, dr_grpo, grpo, tea
 from tailgrad.quickstart.task import verifier
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
-
-
-def uneven_reward(*, completions: list[str], **_: Any) -> list[float]:
-    """A reward with no short binary form, so that sums of it round."""
-    return [sum(ord(letter) for letter in text) / 977.0 for text in completions]
 
 
 def sometimes_unscored(*, completions: list[str], **_: Any) -> list[float | None]:
@@ -37,27 +32,6 @@ class Recorder(TailGRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         self.seen.append((self._gathered_rewards.clone(), output["advantages"].clone()))
         return output
-
-
-@pytest.mark.parametrize("reward", [uneven_reward, verifier])
-@pytest.mark.parametrize("changes", [{}, {"num_iterations": 2, "loss_type": "grpo", "gradient_accumulation_steps": 2}])
-def test_grpo_ends_with_bitwise_the_weights_of_trl(
-    policy, prompts, options, reward, changes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Both leave out the logits of prompts here, as both do on a GPU; on a CPU TRL's own are rounded otherwise."""
-    monkeypatch.setattr("trl.trainer.utils._use_triton", lambda device: True)
-    ends = []
-    for trainer_class, config_class, own in [
-        (GRPOTrainer, GRPOConfig, {}),
-        (TailGRPOTrainer, TailGRPOConfig, {"estimator": "grpo"}),
-    ]:
-        args = config_class(**options(max_steps=4, **changes), **own)
-        trainer = trainer_class(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
-        before = weights(trainer)
-        trainer.train()
-        ends.append(weights(trainer))
-        assert any(not torch.equal(before[name], ends[-1][name]) for name in before)
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 def test_logits_of_prompts_are_left_out(policy, prompts, options, monkeypatch: pytest.MonkeyPatch) -> None:
