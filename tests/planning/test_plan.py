@@ -2,13 +2,22 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from reports import tables_of
 from tailgrad.fidelity import gradient_fidelity, write_fidelity
-from tailgrad.planning import MeasuredGradients, Plan, PolicyTraits, make_plan, plan_markdown, read_fidelity_report
+from tailgrad.planning import (
+    MeasuredGradients,
+    Plan,
+    PolicyTraits,
+    make_plan,
+    plan_markdown,
+    read_fidelity_report,
+    write_plan,
+)
 from tailgrad.planning.choice import choose
 from tailgrad.planning.measured import fitted_traits
 from tailgrad.planning.pool import LARGEST, usable_pool
@@ -30,12 +39,47 @@ def planned(gaussian: np.ndarray) -> Plan:
 
 def test_values_of_the_contract(gaussian: np.ndarray) -> None:
     """Cosine and gain over noise of the table for m = 16, N = 128, where location and spread move alike."""
-    replayed = replay(gaussian, [("dr_grpo", 16), ("max_at_k:k=4", 16), (TEA, 16)], deploy_n=128)
-    found = measures(replayed, PolicyTraits(1e9, 1.0, ""), np.ones(3))
-    np.testing.assert_allclose(found.direction[:, 0], [0.48, 0.90, 0.997], atol=0.05)
-    np.testing.assert_allclose(found.value[:, 0] * math.sqrt(1e9), [1.86, 3.28, 3.65], rtol=0.05)
-    location = measures(replayed, PolicyTraits(1e9, 0.0, ""), np.ones(3))
-    np.testing.assert_allclose(location.value[:, 0] * math.sqrt(1e9), [3.87, 2.94, 1.99], rtol=0.05)
+    replayed = replay(gaussian, [("dr_grpo", 16), ("max_at_k:k=4", 16), (TEA, 16), ("tea", 16)], deploy_n=128)
+    found = measures(replayed, PolicyTraits(1e9, 1.0, ""), np.ones(4))
+    np.testing.assert_allclose(found.direction[:, 0], [0.48, 0.90, 0.997, 0.99], atol=0.05)
+    np.testing.assert_allclose(found.value[:, 0] * math.sqrt(1e9), [1.86, 3.28, 3.65, 2.34], rtol=0.05)
+    location = measures(replayed, PolicyTraits(1e9, 0.0, ""), np.ones(4))
+    np.testing.assert_allclose(location.value[:, 0] * math.sqrt(1e9), [3.87, 2.94, 1.99, 1.38], rtol=0.05)
+    whole, quarter = found.value[2:, 0]
+    assert (whole / quarter) ** 2 == pytest.approx(2.4, rel=0.1)  # times as many rollouts for the same
+
+
+def test_numbers_per_prompt_are_those_of_that_prompt_alone(gaussian: np.ndarray, tmp_path: Path) -> None:
+    rewards = gaussian.copy()
+    rewards[3, 100:] = np.nan  # left out
+    rewards[5] = 2.0  # no signal
+    plan = make_plan(rewards, deploy_n=64, estimators=["tea", TEA], m=[8, 16])
+    pool = usable_pool(rewards, 64)
+    assert plan.used_prompts == tuple(place for place in range(24) if place != 3)
+    groups = [(row.estimator, row.m) for row in plan.rows]
+    replayed = replay(pool.rewards, groups, deploy_n=64)
+    w, d = plan.traits.spread_weight, plan.traits.noise_directions
+    for place, row in enumerate(plan.rows):
+        square, along, truth = (
+            part[..., 0] + w * part[..., 1] for part in (replayed.square[place], replayed.along[place], replayed.truth)
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            direction = np.where((square > 0) & (truth > 0), along / np.sqrt(square * truth), np.nan)
+            signal = square * row.prompts_per_step / (d * replayed.noise[place])
+        np.testing.assert_allclose(row.directions, direction, rtol=1e-12)
+        np.testing.assert_allclose(row.signals_to_noise, signal, rtol=1e-12)
+        assert np.isnan(row.directions[4])
+        assert np.isnan(row.signals_to_noise[4])
+    text = write_plan(plan, tmp_path)
+    document = json.loads((tmp_path / "plan.json").read_text())
+    assert document["used_prompts"] == list(plan.used_prompts)
+    assert document["rows"][0]["per_prompt"]["direction"][4] is None
+    table = tables_of(text)[-1]
+    (cells,) = (row for row in table[1:] if row[0] == "tea")
+    (own,) = (row for row in plan.rows if (row.estimator, str(row.m)) == ("tea", cells[1]))
+    known = np.array(own.directions)[np.isfinite(own.directions)]
+    assert cells[2] == " / ".join(f"{np.quantile(known, part):.2f}" for part in (0.25, 0.5, 0.75))
+    assert cells[4] == str(len(known))
 
 
 def test_what_is_chosen_follows_the_policy(planned: Plan) -> None:
@@ -208,8 +252,9 @@ def test_prompts_with_different_numbers_of_responses() -> None:
     rng = np.random.default_rng(0)
     rewards = rng.normal(size=(6, 100))
     rewards[1, 70:], rewards[2, 10:], rewards[3, 5] = np.nan, np.nan, np.nan
-    pool, notes = usable_pool(rewards, 16)
+    pool, used, notes = usable_pool(rewards, 16)
     assert pool.shape == (5, 70)
+    assert used.tolist() == [0, 1, 3, 4, 5]
     assert np.isfinite(pool).all()
     np.testing.assert_array_equal(pool[2], np.delete(rewards[3], 5)[:70])
     assert len(notes) == 2
@@ -217,11 +262,11 @@ def test_prompts_with_different_numbers_of_responses() -> None:
 
 def test_ten_million_rewards_are_cut_and_it_is_said() -> None:
     rewards = np.random.default_rng(0).random((10_000, 1000), dtype=np.float32)
-    pool, notes = usable_pool(rewards, 32)
+    pool, _, notes = usable_pool(rewards, 32)
     assert pool.shape[1] == 1000
     assert LARGEST // 2 < pool.size <= LARGEST
     assert any("of 10000 prompts" in note for note in notes)
-    wide, notes = usable_pool(rewards.reshape(20, -1), 32)
+    wide, _, notes = usable_pool(rewards.reshape(20, -1), 32)
     assert len(wide) == 20
     assert LARGEST // 2 < wide.size <= LARGEST
     assert any("13,106" in note for note in notes)
@@ -235,11 +280,12 @@ def test_n_within_reach_of_m_is_compared_with_the_unbiased_estimator(gaussian: n
 def test_the_text_says_what_the_numbers_say(planned: Plan) -> None:
     text = plan_markdown(planned)
     assert text.startswith("Take `grpo` with m = 8, 16 prompts per step of 128 rollouts")
-    elsewhere, numbers, by_m = tables_of(text)
+    elsewhere, numbers, by_m, per_prompt = tables_of(text)
     assert len(elsewhere) == 4
     rows = {(row.estimator, row.m): row for row in planned.rows}
     shown = [rows[cells[0], int(cells[1])].value.mean[0] for cells in numbers[1:]]
     assert shown == sorted(shown, reverse=True)
     assert len(shown) == 4
     assert by_m[0] == ["estimator", "m = 8", "m = 16"]
+    assert [cells[:2] for cells in per_prompt[1:]] == [cells[:2] for cells in numbers[1:]]
     assert f"{planned.chosen.value.mean[0]:.3f} [" in text

@@ -16,7 +16,7 @@ from tailgrad.planning.choice import Choice, choose
 from tailgrad.planning.measured import MeasuredGradients, fitted_traits
 from tailgrad.planning.pool import usable_pool
 from tailgrad.planning.replay import Replay, replay
-from tailgrad.planning.scoring import COMMITTED, Measures, PolicyTraits, measures
+from tailgrad.planning.scoring import COMMITTED, Measures, PolicyTraits, measures, measures_per_prompt
 from tailgrad.statistics.intervals import Interval
 from tailgrad.statistics.jackknife import jackknife_interval
 
@@ -37,6 +37,8 @@ class PlanRow:
         level: Whether it is level with the largest value (see `choose`).
         measured_direction: As a fidelity report has it; None without one.
         values: The value at each of the plan's `steps`.
+        directions: The direction at each of the plan's `used_prompts` by itself; NaN where it is not known.
+        signals_to_noise: Likewise the signal to noise, of a step of B prompts like this one.
     """
 
     estimator: str
@@ -50,6 +52,8 @@ class PlanRow:
     level: bool
     measured_direction: float | None
     values: tuple[float, ...]
+    directions: tuple[float, ...]
+    signals_to_noise: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +63,7 @@ class Plan:
     Attributes:
         deploy_n: N.
         rollouts_per_step: B x m.
-        prompts: How many prompts it is made from.
+        used_prompts: The prompts that it is made from, by their rows in the rewards, counted from 0.
         n: Responses per prompt.
         traits: What was assumed or measured of the policy.
         rows: Every estimator at every m it takes.
@@ -73,7 +77,7 @@ class Plan:
 
     deploy_n: int
     rollouts_per_step: int
-    prompts: int
+    used_prompts: tuple[int, ...]
     n: int
     traits: PolicyTraits
     rows: tuple[PlanRow, ...]
@@ -83,6 +87,11 @@ class Plan:
     elsewhere: dict[tuple[float, float], tuple[str, int]]
     steps: tuple[int, ...]
     notes: tuple[str, ...]
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts it is made from."""
+        return len(self.used_prompts)
 
     @property
     def robust(self) -> bool:
@@ -127,7 +136,7 @@ def make_plan(
         >>> found.chosen.m, found.chosen.prompts_per_step
         (16, 8)
     """
-    pool, notes = usable_pool(rewards, deploy_n, seed=seed)
+    pool, used, notes = usable_pool(rewards, deploy_n, seed=seed)
     groups = candidates(estimators, m, n=pool.shape[1], deploy_n=deploy_n, rollouts_per_step=rollouts_per_step)
     mean = ("dr_grpo", groups[-1][1])
     others = [] if measured is None else _replayable(measured, groups, pool.shape[1], deploy_n)
@@ -139,7 +148,7 @@ def make_plan(
     return Plan(
         deploy_n=deploy_n,
         rollouts_per_step=rollouts_per_step,
-        prompts=len(pool),
+        used_prompts=tuple(used.tolist()),
         n=pool.shape[1],
         traits=traits,
         rows=rows,
@@ -162,8 +171,14 @@ class _Scene(NamedTuple):
 
     def measures(self, traits: PolicyTraits, rollouts_per_step: int | None = None) -> Measures:
         """The numbers of steps of so many rollouts, by default those of the plan."""
-        sizes = np.array([size for _, size in self.groups])
-        return measures(self.replayed, traits, (rollouts_per_step or self.rollouts_per_step) / sizes)
+        return measures(self.replayed, traits, self._prompts_per_step(rollouts_per_step or self.rollouts_per_step))
+
+    def per_prompt(self, traits: PolicyTraits) -> Measures:
+        """The numbers of each prompt."""
+        return measures_per_prompt(self.replayed, traits, self._prompts_per_step(self.rollouts_per_step))
+
+    def _prompts_per_step(self, rollouts: int) -> np.ndarray:
+        return rollouts / np.array([size for _, size in self.groups])
 
 
 def _part(replayed: Replay, places: slice) -> Replay:
@@ -193,7 +208,7 @@ def _rows(
 ) -> tuple[tuple[PlanRow, ...], Choice, tuple[int, ...]]:
     """The rows, the choice among them, and the rollouts per step of their `values`."""
     groups, rollouts, seed = scene.groups, scene.rollouts_per_step, scene.seed
-    found = scene.measures(traits)
+    found, own = scene.measures(traits), scene.per_prompt(traits)
     choice = choose(groups, found.value, seed=seed)
     largest = max(size for _, size in groups)
     steps = tuple(step for k in range(-3, 8) if (step := int(rollouts * 2.0**k)) >= largest)
@@ -213,6 +228,8 @@ def _rows(
             level=bool(choice.level[place]),
             measured_direction=measured[name, size][0] if (name, size) in measured else None,
             values=tuple(values[place].tolist()),
+            directions=tuple(own.direction[place].tolist()),
+            signals_to_noise=tuple(own.signal_to_noise[place].tolist()),
         )
         for place, (name, size) in enumerate(groups)
     )

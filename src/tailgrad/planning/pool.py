@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float, Int, Real
 
 LARGEST: Final = 2**18
 """Most rewards that are used; more add little, and take minutes."""
 
 
-def usable_pool(
-    rewards: Real[np.ndarray, "P n"], deploy_n: int, *, seed: int = 0
-) -> tuple[Float[np.ndarray, "Q k"], list[str]]:
+class Pool(NamedTuple):
+    """What a plan is made from."""
+
+    rewards: Float[np.ndarray, "Q k"]
+    """Without NaN, an even number per prompt."""
+    prompts: Int[np.ndarray, " Q"]
+    """Which rows of the given rewards they are, counted from 0."""
+    notes: list[str]
+    """One sentence for each thing that was left out, or that the rewards do not tell."""
+
+
+def usable_pool(rewards: Real[np.ndarray, "P n"], deploy_n: int, *, seed: int = 0) -> Pool:
     """Give the rewards that a plan is made from, and say what was left out.
 
     Args:
@@ -22,17 +31,16 @@ def usable_pool(
         seed: Which prompts are taken where there are too many.
 
     Returns:
-        Rewards without NaN, an even number per prompt; and one sentence for each thing that was left out, or that the
-        rewards do not tell.
+        The pool.
 
     Raises:
         ValueError: `rewards` is not `[P, n]` or holds an infinity, N is below 2, fewer than two prompts have 2 N scored
             responses, or no prompt has different rewards.
 
     Examples:
-        >>> pool, notes = usable_pool(np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, np.nan, 1.0, 1.0, 0.0]]), 2)
-        >>> pool.shape, len(notes)
-        ((2, 4), 1)
+        >>> pool = usable_pool(np.array([[0.0, 1.0, 2.0, 3.0, 4.0], [0.0, np.nan, 1.0, 1.0, 0.0]]), 2)
+        >>> pool.rewards.shape, pool.prompts.tolist(), len(pool.notes)
+        ((2, 4), [0, 1], 1)
     """
     _check(rewards, deploy_n)
     scored = np.isfinite(rewards).sum(axis=1)
@@ -52,7 +60,7 @@ def usable_pool(
     part = np.asarray(rewards[enough], dtype=np.float64)
     first = np.argsort(np.isnan(part), axis=1, kind="stable")[:, :per_prompt]
     pool = np.take_along_axis(part, first, axis=1)
-    return pool, notes + _what_rewards_say(pool, deploy_n)
+    return Pool(pool, enough, notes + _what_rewards_say(pool, deploy_n))
 
 
 def _check(rewards: np.ndarray, deploy_n: int) -> None:

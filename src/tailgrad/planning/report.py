@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tailgrad.display.cells import aligned, interval_cell, interval_numbers, without_nan
 from tailgrad.fidelity.break_even import break_even_cell
 from tailgrad.planning.command import train_command
@@ -82,6 +84,8 @@ def plan_markdown(plan: Plan, *, table: Mapping[str, Any] | None = None) -> str:
         _numbers(plan),
         "The expected cosine of a step, by m:",
         _by_m(plan),
+        "Per prompt: lower quartile, median and upper quartile over the prompts where it is known",
+        _per_prompt(plan),
         level_with(plan),
         *plan.notes,
         _legend(plan),
@@ -98,7 +102,8 @@ def _legend(plan: Plan) -> str:
         f"is above that of grpo with m = {plan.reference.m}, its best. D: in how many directions a step is noisy; w: "
         "how much a step moves the spread of a prompt's rewards, compared with their mean. "
         f"D = {traits.noise_directions:,.0f} and w = {traits.spread_weight:.2g} come from {traits.source}. Intervals "
-        "are over prompts, and take D and w as known. Noise may put a cosine above 1."
+        "are over prompts, and take D and w as known; so a single prompt's numbers, which plan.json has, have none. "
+        "Noise may put a cosine above 1."
     )
 
 
@@ -167,11 +172,29 @@ def _by_m(plan: Plan) -> str:
     return aligned(rows)
 
 
+def _per_prompt(plan: Plan) -> str:
+    """How the numbers differ from prompt to prompt, each estimator at its best m."""
+    rows = [["estimator", "m", "direction", "signal to noise", "prompts"]]
+    for row in sorted(_best(plan.rows), key=lambda row: -row.value.mean[0]):
+        known = [np.array(own)[np.isfinite(own)] for own in (row.directions, row.signals_to_noise)]
+        cells = [
+            " / ".join(f"{part:.{digits}f}" for part in _quartiles(own))
+            for own, digits in zip(known, (2, 3), strict=True)
+        ]
+        rows.append([row.estimator, str(row.m), *(cell or "unknown" for cell in cells), str(len(known[0]))])
+    return aligned(rows)
+
+
+def _quartiles(values: np.ndarray) -> np.ndarray:
+    return np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else values
+
+
 def _json_text(plan: Plan, table: Mapping[str, Any]) -> str:
     document = {
         "deploy_n": plan.deploy_n,
         "rollouts_per_step": plan.rollouts_per_step,
         "prompts": plan.prompts,
+        "used_prompts": plan.used_prompts,
         "n": plan.n,
         "confidence": CONFIDENCE,
         "resamples": RESAMPLES,
@@ -197,6 +220,7 @@ def _json_text(plan: Plan, table: Mapping[str, Any]) -> str:
                 "level": row.level,
                 "measured_direction": row.measured_direction,
                 "values": row.values,
+                "per_prompt": {"direction": row.directions, "signal_to_noise": row.signals_to_noise},
             }
             for row in plan.rows
         ],

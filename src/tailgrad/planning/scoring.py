@@ -35,7 +35,7 @@ steps that were measured there come in nearly the right order (docs/plan.md)."""
 
 
 class Measures(NamedTuple):
-    """Numbers of C estimators: of all P prompts, then without each prompt in turn; NaN where a root has no sense."""
+    """Numbers of C estimators, of R sets of prompts; NaN where a root has no sense."""
 
     direction: Float[np.ndarray, "C R"]
     """Cosine of the expected gradient with that of V_N."""
@@ -65,6 +65,29 @@ def measures(replay: Replay, traits: PolicyTraits, prompts_per_step: Real[np.nda
     prompts = len(replay.truth)
     every = np.full((1, prompts), 1 / prompts)
     weights = np.concatenate([every, without_each(prompts)]) if prompts > 1 else every
+    return _measures(replay, traits, prompts_per_step, weights)
+
+
+def measures_per_prompt(replay: Replay, traits: PolicyTraits, prompts_per_step: Real[np.ndarray, " C"]) -> Measures:
+    """Score estimators at each prompt by itself: as `measures`, were all prompts of a step like this one.
+
+    Args:
+        replay: From the function of this name.
+        traits: D and w.
+        prompts_per_step: B of each estimator.
+
+    Returns:
+        The numbers of each prompt.
+    """
+    return _measures(replay, traits, prompts_per_step, np.eye(len(replay.truth)))
+
+
+def _measures(
+    replay: Replay,
+    traits: PolicyTraits,
+    prompts_per_step: Real[np.ndarray, " C"],
+    weights: Float[np.ndarray, "R P"],
+) -> Measures:
 
     def mean(products: np.ndarray) -> np.ndarray:
         return np.asarray((products[..., 0] + traits.spread_weight * products[..., 1]) @ weights.T)
