@@ -40,10 +40,11 @@ ROOMS["curves"] = {"types", "statistics", "display", "tails"}
 ROOMS["fidelity"] = ROOMS["curves"] | {"estimators"}
 ROOMS["planning"] = ROOMS["fidelity"] | {"fidelity"}
 CORE = set(ROOMS)
-ROOMS["files"] = ROOMS["option_names"] = ROOMS["lazy"] = set()
+ROOMS["files"] = ROOMS["option_names"] = ROOMS["lazy"] = ROOMS["processes"] = set()
 ROOMS["options"] = {"option_names"}
-ROOMS["identity"] = ROOMS["events"] = {"files"}
-BASE = {"files", "identity", "events", "option_names", "options", "lazy"}
+ROOMS["identity"] = {"files"}
+ROOMS["events"] = {"files", "processes"}
+BASE = {"files", "identity", "events", "option_names", "options", "lazy", "processes"}
 ROOMS["models"] = BASE
 ROOMS["rewards"] = CORE | BASE | {"models"}
 ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tailgrad.processes import process_index
+
 VARIABLE: Final = "TAILGRAD_EVENTS"
 """Environment variable with the path of the events' file."""
 
@@ -33,7 +35,7 @@ def emit(kind: str, **fields: Any) -> None:
         **fields: What belongs to it: text, numbers (also of numpy and torch), None, or lists of these.
     """
     path = os.environ.get(VARIABLE)
-    if not path or os.environ.get("RANK", "0") != "0":
+    if not path or process_index() != 0:
         return
     line = json.dumps({"kind": kind, **fields}, default=float) + "\n"
     with open(path, "ab", buffering=0) as file:  # one write at the end of the file: events of two processes do not mix
@@ -66,7 +68,7 @@ def words_of(event: Mapping[str, Any]) -> str:
 
 @contextmanager
 def progress_bar(total: int, *, done: int = 0, name: str, unit: str) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar, and emit an event whenever it moves.
+    """Show a progress bar, and emit an event whenever it moves; of several processes only the first does so.
 
     Args:
         total: Where it ends.
@@ -79,7 +81,7 @@ def progress_bar(total: int, *, done: int = 0, name: str, unit: str) -> Iterator
     """
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, initial=done, desc=name, unit=unit) as bar:
+    with tqdm(total=total, initial=done, desc=name, unit=unit, disable=process_index() != 0) as bar:
         emit("progress", done=done, total=total)
 
         def move(count: int) -> None:

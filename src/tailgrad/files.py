@@ -7,9 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+FOREVER: Final = -1.0
+"""As long as it takes."""
 
 
 @contextmanager
@@ -107,16 +110,37 @@ def locked(lock: Path, what: str, *, wait: float = 0.0) -> Iterator[None]:
     Args:
         lock: The lock's file; its folder is made if missing. The file stays, the lock does not.
         what: What is locked, the first words of the error message.
-        wait: Most seconds to wait for another process that holds the lock.
+        wait: Most seconds to wait for another process that holds the lock; `FOREVER` until it ends.
 
     Raises:
         ValueError: Another process holds the lock.
     """
+    with claimed(lock, wait=wait) as ours:
+        if not ours:
+            raise ValueError(f"{what} is being written by another process; wait for its end or stop it.")
+        yield
+
+
+@contextmanager
+def claimed(lock: Path, *, wait: float = 0.0) -> Iterator[bool]:
+    """Try to hold a lock for the length of the block; see `locked`.
+
+    Args:
+        lock: The lock's file, which others may remove, with its folder, at any time.
+        wait: Most seconds to wait for another process that holds the lock; `FOREVER` until it ends, however it ends.
+
+    Yields:
+        Whether the lock is held.
+    """
     from filelock import FileLock, Timeout
 
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    file = FileLock(lock)
+    with suppress(Timeout):
+        while not file.is_locked:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # its folder was removed since
+                file.acquire(timeout=wait)
     try:
-        with FileLock(lock, timeout=wait):
-            yield
-    except Timeout:
-        raise ValueError(f"{what} is being written by another process; wait for its end or stop it.") from None
+        yield file.is_locked
+    finally:
+        file.release()

@@ -20,7 +20,8 @@ PAGES = [page for page in PAGES if not {"results", "artifacts"} & set(page.parts
 
 # Options of other programs and of scripts of this repository, which their own tests try.
 OTHERS = {
-    *("--num_processes", "--cpu", "--nproc_per_node"),  # accelerate, torchrun
+    *("--num_processes", "--cpu", "--nproc_per_node", "--max_restarts"),  # accelerate, torchrun
+    *("--nnodes", "--ntasks"),  # torchrun, Slurm
     # experiments, benchmarks
     *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
     "--variants",

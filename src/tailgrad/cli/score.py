@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from tailgrad.options import OptionParser
+from tailgrad.processes import process_index
 
 if TYPE_CHECKING:
     from tailgrad.rollouts import ScoreConfig
@@ -30,4 +31,6 @@ def run(words: Sequence[str]) -> None:
     config = make_parser().read(words)
     from tailgrad.rollouts import rescore
 
-    print(rescore(config))
+    out = rescore(config)
+    if process_index() == 0:
+        print(out)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from tailgrad.models.model_files import check_model_files
+from tailgrad.processes import local_index
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
 
@@ -204,7 +205,9 @@ def torch_dtype(dtype: str) -> torch.dtype | str:
 
 
 def torch_device(device: str | None) -> torch.device:
-    """Return the device of a name; None is the first GPU where there is one, else the CPU.
+    """Return the device of a name; None is a GPU where there is one, else the CPU.
+
+    Of several processes on a machine each takes the next GPU, in turn where there are fewer.
 
     Args:
         device: A torch device name ("cpu", "cuda", "cuda:1", "mps") or None.
@@ -220,7 +223,10 @@ def torch_device(device: str | None) -> torch.device:
         device(type='cpu')
     """
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        place = local_index()
+        return torch.device("cuda") if place is None else torch.device("cuda", place % torch.cuda.device_count())
     try:
         resolved = torch.device(device)
     except RuntimeError as error:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from tailgrad.events import progress_bar
-from tailgrad.files import locked, remove_unfinished
+from tailgrad.files import FOREVER, claimed, locked, remove_unfinished
+from tailgrad.processes import num_processes, process_index
 from tailgrad.rollouts.parquet import naming
 from tailgrad.rollouts.table import COLUMNS, merge_tables, read_metadata, write_table
 
@@ -56,7 +57,9 @@ def make_table(out: Path, load: Callable[[], TableMaker], *, verb: str) -> Path:
     """Make a table part by part in `<out>.parts/`, merge the parts and remove them.
 
     What an interruption left is gone on with: parts are checked and kept; a table that was merged already is checked,
-    and its parts are removed. Two processes never write one table.
+    and its parts are removed. Two commands never write one table. The processes of one command, as a launcher counts
+    them, share the parts: each part is made by whoever takes it first, and by another one if that one is killed. All
+    end once the table is there.
 
     Args:
         out: The table to write.
@@ -72,39 +75,82 @@ def make_table(out: Path, load: Callable[[], TableMaker], *, verb: str) -> Path:
     """
     out = out.expanduser()
     parts = out.with_name(f"{out.name}.parts")
-    begun = parts.exists()
-    with _alone(parts, out):
+    begun = parts.exists() or num_processes() > 1  # the others may have made it already
+    with _joined(parts, out):
         if out.exists() and not begun:
             raise ValueError(f"{str(out)!r} exists already. Delete it or choose another --out.")
         maker = load()
-        if out.exists():
-            _check_merged(out, maker, parts)
-        else:
-            _make_missing(maker, parts, verb)
-            _merge(maker, parts, out)
-        shutil.rmtree(parts)
+        try:
+            _make_missing(maker, parts, out, verb)
+        except (FileNotFoundError, ValueError):
+            if not out.exists():  # else it looked at parts that another process has merged and removed
+                raise
+        with locked(parts / f"{_LOCK}-merge", repr(str(out)), wait=FOREVER):
+            remove_unfinished(out.parent, out.name)
+            if out.exists():
+                _check_merged(out, maker, parts)
+            else:
+                _merge(maker, parts, out)
+            _remove_parts(parts)
     return out
 
 
 @contextmanager
-def _alone(parts: Path, out: Path) -> Iterator[None]:
-    """Hold the lock of a table in the folder of its parts, which goes with it where there are none."""
-    with locked(parts / _LOCK, repr(str(out))):
-        remove_unfinished(out.parent, out.name)
-        remove_unfinished(parts)
+def _joined(parts: Path, out: Path) -> Iterator[None]:
+    """Hold the lock of this process of a command among the parts; who leaves nothing but locks removes the folder."""
+    index = process_index()
+    with locked(parts / (f"{_LOCK}-process-{index}" if index else _LOCK), repr(str(out))):
         try:
             yield
         finally:
-            if {path.name for path in parts.glob("*")} <= {_LOCK}:
-                shutil.rmtree(parts, ignore_errors=True)
+            left = [*parts.glob("*")]
+            if all(map(_is_lock, left)):
+                for path in left:
+                    path.unlink(missing_ok=True)
+                with suppress(OSError):  # another process has begun, or was faster
+                    parts.rmdir()
 
 
-def _make_missing(maker: TableMaker, parts: Path, verb: str) -> None:
+def _remove_parts(parts: Path) -> None:
+    """Remove the parts and what killed processes left of some; the locks stay for those who wait for them."""
+    for path in parts.iterdir():
+        if not _is_lock(path):
+            path.unlink(missing_ok=True)
+
+
+def _is_lock(path: Path) -> bool:
+    return path.name.startswith(_LOCK)
+
+
+def _make_missing(maker: TableMaker, parts: Path, out: Path, verb: str) -> None:
+    """Make the parts that nobody is making, then wait for the others', and make those that their makers leave."""
+    if out.exists():
+        return
     done = [part for part, _ in _finished(maker, parts)]
+    missing = [*_missing(done, len(maker.prompt_ids), maker.part_size)]
+    first = len(missing) * process_index() // num_processes()  # so that each begins elsewhere
+    left = set(missing)
     with progress_bar(len(maker.prompt_ids), done=sum(map(len, done)), name=verb, unit="prompt") as move:
-        for part in _missing(done, len(maker.prompt_ids), maker.part_size):
-            write_table(parts / f"part-{part.start:06d}-{part.stop:06d}.parquet", maker.rows(part), maker.metadata)
-            move(len(part))
+        for wait in (0.0, FOREVER):
+            for part in missing[first:] + missing[:first]:
+                if part in left:
+                    _make(maker, parts, out, part, wait=wait)
+                    names = {*os.listdir(parts)}
+                    made = {one for one in left if _name(one) in names}
+                    left -= made
+                    move(sum(map(len, made)))
+
+
+def _make(maker: TableMaker, parts: Path, out: Path, part: range, *, wait: float) -> None:
+    """Make one part, unless another process is making it still after `wait` or has made it."""
+    path = parts / _name(part)
+    with claimed(path.with_name(f"{_LOCK}-{path.stem}"), wait=wait) as ours:
+        if ours and not path.exists() and not out.exists():
+            write_table(path, maker.rows(part), maker.metadata)
+
+
+def _name(part: range) -> str:
+    return f"part-{part.start:06d}-{part.stop:06d}.parquet"
 
 
 def _missing(done: list[range], count: int, size: int) -> Iterator[range]:
@@ -155,7 +201,7 @@ def _check_merged(out: Path, maker: TableMaker, parts: Path) -> None:
     """Refuse a table that is not the one that the parts beside it were merged into."""
     try:
         check_same_settings(out, read_metadata(out), maker.metadata)
-        _check_rows(out, maker, range(len(maker.prompt_ids)), whole=True)
+        _check_rows(out, maker, range(len(maker.prompt_ids)), whole=any(parts.glob("part-*")))
     except ValueError as error:
         raise ValueError(
             f"{str(out)!r} exists already and is not the table of {str(parts)!r}. Delete it or choose another --out. "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,12 +14,6 @@ _SIZES: Final = (
     *("per_device_train_batch_size", "generation_batch_size"),
     *("gradient_accumulation_steps", "steps_per_generation", "num_iterations"),
 )
-
-
-def num_processes() -> int:
-    """Return how many processes train, as their launcher says it to each."""
-    names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 1) or 1
 
 
 def train_batch_size(config: Any, processes: int) -> int:

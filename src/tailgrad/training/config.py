@@ -13,7 +13,8 @@ from trl import GRPOConfig
 from tailgrad.estimators import ESTIMATORS, bind, find_estimator, parse_estimator, with_budget
 from tailgrad.estimators.batch import SCALINGS
 from tailgrad.options import option
-from tailgrad.training.batches import eval_batch_size, num_processes, train_batch_size
+from tailgrad.processes import num_processes
+from tailgrad.training.batches import eval_batch_size, train_batch_size
 
 logger = logging.getLogger(__name__)
 
