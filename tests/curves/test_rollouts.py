@@ -46,7 +46,6 @@ def test_sampling_is_what_must_agree_and_nothing_else():
 @pytest.mark.parametrize(
     "change",
     [
-        {"temperature": 0.7},
         {"top_p": 0.9},
         {"top_k": 50},
         {"min_p": 0.1},
@@ -54,7 +53,7 @@ def test_sampling_is_what_must_agree_and_nothing_else():
         {"do_sample": False},
     ],
 )
-def test_kl_is_unknown_where_the_responses_are_not_the_policys_own(change):
+def test_kl_is_unknown_where_more_than_a_temperature_shaped_the_responses(change):
     given = table()
     given.metadata["sampling"] |= change
     assert given.replace(name="tea").kl is None

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from tailgrad.models.generate import pad_tokens
-from tailgrad.models.shared_prompts import prompts_read_once
+from tailgrad.models.tokens import quick_generate
 from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS
 
 PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [5, 6, 7, 8, 9], [10, 11], [10, 11]]
@@ -28,7 +28,7 @@ def generated(model: Any, prompts: list[list[int]], *, once: bool, **settings: A
     )
     own = model.generate
     if once:
-        with prompts_read_once(model):
+        with quick_generate(model):
             out = model.generate(input_ids=ids, attention_mask=mask, generation_config=how)
     else:
         out = own(input_ids=ids, attention_mask=mask, generation_config=how)

@@ -143,19 +143,24 @@ def test_reference_policy(options: dict[str, Any], make_policy: Callable[..., Pa
         run(options, reference_model=larger, out=tmp_path / "larger.parquet")
 
 
-def test_kl_of_a_policy_to_a_reference(options: dict[str, Any], make_policy: Callable[..., Path]) -> None:
-    """For one-token responses the mean of logprob - reference_logprob is an estimate of an exact sum."""
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_kl_of_a_policy_to_a_reference(
+    options: dict[str, Any], make_policy: Callable[..., Path], temperature: float
+) -> None:
+    """For one-token responses the KL of the table is an estimate of an exact sum, at the temperature of both."""
     path = str(make_policy("other", seed=5))
-    table = run(options, reference_model=path, n=2000, max_completion_length=1, batch_size=5000, limit=3)
+    how = {"n": 2000, "max_completion_length": 1, "batch_size": 5000, "limit": 3, "temperature": temperature}
+    table = run(options, reference_model=path, **how)
     tokenizer = AutoTokenizer.from_pretrained(path)
     models = [AutoModelForCausalLM.from_pretrained(one).eval() for one in (options["model_name_or_path"], path)]
     for i, prompt in enumerate(PROMPTS[:3]):
         ids = torch.tensor([tokenizer(prompt)["input_ids"]])
         with torch.no_grad():
-            policy, reference = (model(input_ids=ids).logits[0, -1].double().log_softmax(-1) for model in models)
+            logits = [model(input_ids=ids).logits[0, -1].double() / temperature for model in models]
+        policy, reference = (one.log_softmax(-1) for one in logits)
         exact = (policy.exp() * (policy - reference)).sum().item()
-        differences = table.logprobs[i] - table.reference_logprobs[i]
-        assert abs(differences.mean() - exact) < 4 * differences.std() / math.sqrt(2000)
+        error = (table.logprobs[i] - table.reference_logprobs[i]).std() / math.sqrt(2000)
+        assert abs(table.kl[i] - exact) < 4 * error
 
 
 def test_chats(options: dict[str, Any], chat_policy: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int, Real, Shaped
 from tailgrad.curves.best_of_n import best_of_n
 from tailgrad.curves.given import check_given
 from tailgrad.curves.reference import Reference
-from tailgrad.curves.sampling import is_the_policy
+from tailgrad.curves.sampling import by_temperature_alone
 from tailgrad.curves.settings import settings_of
 
 Later = Callable[[], Any]
@@ -183,11 +183,11 @@ class Rollouts:
     def kl(self) -> Float[np.ndarray, " P"] | None:
         """KL divergence to the reference policy at each prompt, in nats.
 
-        It is the mean over the responses of log policy(y|x) - log reference(y|x), and known where both are and the
-        responses were drawn from the policy itself: temperature 1, top_p 1, top_k 0, nothing else.
+        It is the mean over the responses of log policy(y|x) - log reference(y|x), both at the temperature of the
+        sampling, and known where both are and nothing else shaped the responses.
         """
         known = self._read_array("kl")
-        if known is not None or not is_the_policy(self.metadata.get("sampling", {})):
+        if known is not None or not by_temperature_alone(self.metadata.get("sampling", {})):
             return known
         ours, theirs = self._read("logprobs"), self._read("reference_logprobs")
         return None if ours is None or theirs is None else np.mean(ours - theirs, axis=1, where=self._there)

@@ -1,4 +1,4 @@
-"""Whether responses were drawn from the policy itself, or from what other settings made of it."""
+"""Whether responses were drawn from the policy at a temperature, or from what other settings made of it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,18 +24,17 @@ def beyond_temperature(sampling: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in acting.items() if value not in _PLAIN.get(key, ())}
 
 
-def is_the_policy(sampling: Mapping[str, Any]) -> bool:
-    """Whether responses were drawn from the policy itself: temperature 1 and nothing else.
+def by_temperature_alone(sampling: Mapping[str, Any]) -> bool:
+    """Whether nothing but a temperature shaped the responses, so that `logprob` is what each was drawn with.
 
     Args:
         sampling: `sampling` of a rollout table's metadata; it holds what acted.
 
     Returns:
-        True if `logprob` is the log-probability under which each response was drawn; False where that is not known.
+        False also where that is not known.
 
     Examples:
-        >>> is_the_policy({"temperature": 1.0, "top_p": 1.0, "top_k": 0})
+        >>> by_temperature_alone({"temperature": 0.7, "top_p": 1.0, "top_k": 0})
         True
     """
-    known = all(key in sampling for key in ("temperature", *_PLAIN))
-    return known and sampling["temperature"] == 1 and not beyond_temperature(sampling)
+    return all(key in sampling for key in ("temperature", *_PLAIN)) and not beyond_temperature(sampling)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 import torch
@@ -31,7 +31,7 @@ class ChosenLogprobs:
         self._scores: Tensor | None = None
         self._steps: list[Float[Tensor, " b"]] = []
         self.logprobs: list[float] = []
-        """In nats, one per response that has ended."""
+        """In nats, one per response; who generates adds them."""
 
     @staticmethod
     def sees_logits(settings: Iterable[str]) -> bool:
@@ -56,18 +56,21 @@ class ChosenLogprobs:
         self._scores = scores
         return scores
 
-    def end(self, tokens: Int[Tensor, "b L"], lengths: Sequence[int]) -> None:
-        """Sum up a batch that is generated.
+    def end(self, tokens: Int[Tensor, "b T"], lengths: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Sum up a batch that is generated, or as much of it as was generated now.
 
         Args:
             tokens: What was generated, without the prompts.
             lengths: Tokens of each response.
+
+        Returns:
+            In nats, float64, on the CPU.
         """
         self._keep(tokens[:, -1])
         steps = torch.stack(self._steps[: tokens.shape[1]], dim=1).double()
-        within = torch.arange(steps.shape[1], device=steps.device) < torch.tensor(lengths, device=steps.device)[:, None]
-        self.logprobs += torch.where(within, steps, 0.0).sum(-1).tolist()
+        within = torch.arange(steps.shape[1], device=steps.device) < lengths[:, None]
         self._scores, self._steps = None, []
+        return torch.where(within, steps, 0.0).sum(-1).cpu()
 
     def _keep(self, chosen: Int[Tensor, " b"]) -> None:
         if self._scores is not None:

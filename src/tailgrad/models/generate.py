@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tailgrad.models.chosen import ChosenLogprobs
-from tailgrad.models.shared_prompts import shared_prompts
+from tailgrad.models.tokens import generate_tokens, lengths
 
 
 def end_token_ids(model: Any, tokenizer: Any, given: list[int] | None = None) -> list[int]:
@@ -67,7 +67,7 @@ def generate(
     Returns:
         For each prompt n responses: token ids, the first end token the last, or `max_new_tokens` ids.
     """
-    from transformers import GenerationConfig, LogitsProcessorList
+    from transformers import GenerationConfig
 
     end_ids = end_token_ids(model, tokenizer, others.pop("eos_token_id", None))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (end_ids or [0])[0]
@@ -87,18 +87,10 @@ def generate(
     with torch.no_grad(), _generation_config(model, generation_config):
         for start in range(0, len(rows), batch_size):
             input_ids, mask = pad_tokens(rows[start : start + batch_size], pad, model.device, side="left")
-            tokens = model.generate(
-                input_ids=input_ids,
-                attention_mask=mask,
-                generation_config=generation_config,
-                logits_processor=None if chosen is None else LogitsProcessorList([chosen]),
-                **shared_prompts(model, input_ids, mask, generation_config),
-            )
+            tokens = generate_tokens(model, input_ids, mask, generation_config, chosen=chosen)
             new_tokens = tokens[:, input_ids.shape[1] :]
-            batch = [_up_to_end(row, set(end_ids)) for row in new_tokens.tolist()]
-            responses += batch
-            if chosen is not None:
-                chosen.end(new_tokens, list(map(len, batch)))
+            kept = lengths(new_tokens, torch.tensor(end_ids, dtype=torch.long, device=tokens.device))
+            responses += [row[:length] for row, length in zip(new_tokens.tolist(), kept.tolist(), strict=True)]
     return [responses[start : start + n] for start in range(0, len(rows), n)]
 
 
@@ -121,13 +113,6 @@ def pad_tokens(
     fill = [([0] * (length - len(r)) + [1] * len(r)) for r in rows]
     mask = fill if side == "left" else [row[::-1] for row in fill]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def _up_to_end(tokens: list[int], end_ids: set[int]) -> list[int]:
-    for i, token in enumerate(tokens):
-        if token in end_ids:
-            return tokens[: i + 1]
-    return tokens
 
 
 @contextmanager

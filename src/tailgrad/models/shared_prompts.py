@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any, Final
 
 import torch
@@ -41,27 +40,6 @@ def shared_prompts(
         return {}
     cache.batch_select_indices(which)
     return {cache_name(model): cache}
-
-
-@contextmanager
-def prompts_read_once(model: Any) -> Iterator[None]:
-    """Let the model's `generate` read each different prompt of a batch once, for code that calls it itself.
-
-    Args:
-        model: The policy.
-    """
-    own = model.generate
-
-    def generate(*, input_ids: Any, attention_mask: Any, generation_config: Any, **others: Any) -> Any:
-        shared = {} if others else shared_prompts(model, input_ids, attention_mask, generation_config)
-        given = {"input_ids": input_ids, "attention_mask": attention_mask, "generation_config": generation_config}
-        return own(**given, **shared, **others)
-
-    model.generate = generate
-    try:
-        yield
-    finally:
-        del model.generate
 
 
 def cache_of(model: Any, input_ids: Int[Tensor, "b L"], mask: Int[Tensor, "b L"]) -> Any | None:

@@ -8,8 +8,8 @@ process's slice in the returned batch, all of them in the log of completions. Wh
 With `corrects_old_rollouts` it also puts new advantages in the place of the old ones before each further step on the
 same rollouts: those of the estimator at the ratios of the policy now to the one that drew them.
 
-On a CPU the seam has the host compute the logits of responses only, as it does on a GPU, and generate from each prompt
-read once for all of its rollouts.
+On a CPU the seam has the host compute the logits of responses only, as it does on a GPU, and generate with less work
+(`tailgrad.models.tokens`).
 
 Once per training the seam looks whether the loss was computed from our advantages, so that a new TRL that takes them
 from elsewhere fails at the first step. It also winds the host's order of prompts forward when a training is resumed.
@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 from trl.models.utils import disable_gradient_checkpointing
 
-from tailgrad.models.shared_prompts import prompts_read_once
+from tailgrad.models.tokens import quick_generate
 from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.training.record import dropout_of
 
@@ -153,7 +153,7 @@ class AdvantageSeam(_Host):
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         alike = self.accelerator.device.type == "cpu" and dropout_of(self.model) == 0  # dropout differs by rollout
-        with prompts_read_once(self.model) if alike else nullcontext():
+        with quick_generate(self.model) if alike else nullcontext():
             return super()._generate_single_turn(*args, **kwargs)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
