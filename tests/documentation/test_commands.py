@@ -51,6 +51,7 @@ ELSEWHERE = {
     "docs/add_an_estimator.md:1": "tests/estimators/test_add_an_estimator.py",
     "docs/add_an_estimator.md:2": "tests/estimators/test_add_an_estimator.py",
     "docs/add_an_estimator.md:4": "tests/estimators/test_add_an_estimator.py",
+    "docs/engines.md:1": "tests/rollouts/test_openai_engine.py: it needs a server",
     "docs/add_a_tail.md:1": "tests/tails/test_add_a_tail.py",
     "docs/add_a_tail.md:2": "tests/tails/test_add_a_tail.py",
     "docs/add_a_tail.md:3": "tests/tails/test_add_a_tail.py",

@@ -24,6 +24,7 @@ NOT_COMPARED = {
     "reference": "acts on the KL alone, which is compared by it",
     "reference_revision": "likewise",
     "reference_files": "likewise",
+    "engine": "where a policy is run",
     "seed": "other random numbers are another sample of the same responses",
     "batch_size": "speed",
     "device": "speed",

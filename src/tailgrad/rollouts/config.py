@@ -12,9 +12,11 @@ from tailgrad.options import option
 from tailgrad.rewards.reward import Reward
 
 SELECTIONS: Final = ("table", "reward")
+ENGINES: Final = ("transformers", "openai")
 
 _REWARDS: Final = "rewards"
 _REWARD_MODELS: Final = "how a reward model is run"
+_ENGINE: Final = "where the policy runs"
 _SHAPE: Final = "what shapes a response (what is not given is as in the policy's training)"
 
 
@@ -147,6 +149,22 @@ class SampleConfig(RewardOptions):
     reference_model: str | None = option(None, "reference policy, from which the KL of the responses is measured")
     device: str | None = option(None, "cpu, cuda, cuda:1, ... (default: the GPU, if there is one)")
     trust_remote_code: bool = option(False, "run the code that comes with the models")
+    engine: str = option(
+        "transformers",
+        "what samples: transformers (in this process; default), or openai (a server with an OpenAI-compatible API)",
+        group=_ENGINE,
+        choices=ENGINES,
+    )
+    base_url: str | None = option(
+        None,
+        "address of the server, such as http://localhost:8000/v1; its key is read from OPENAI_API_KEY",
+        group=_ENGINE,
+        metavar="URL",
+    )
+    concurrency: int = option(64, "requests that the server is sent at once", group=_ENGINE)
+    request_timeout: float = option(
+        600.0, "seconds until a request to the server has failed and is tried again", group=_ENGINE, metavar="SECONDS"
+    )
 
     @property
     def shaping(self) -> dict[str, Any]:
@@ -156,17 +174,41 @@ class SampleConfig(RewardOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("n", "batch_size", "limit"):
+        for name in ("n", "batch_size", "limit", "concurrency"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more.")
+        if not 0 < self.request_timeout < math.inf:
+            raise ValueError(f"request_timeout is {self.request_timeout}; it must be a number of seconds above 0.")
+        _check_engine(self)
         for name, (allowed, words) in _IN_RANGE.items():
             value = self.shaping[name]  # also where generation_kwargs has it
             if value is not None and not (isinstance(value, int | float) and allowed(value)):
                 given_as = name if name in self.generation_kwargs else OPTION_OF.get(name, name)
                 raise ValueError(f"{given_as} is {value!r}; it must be {words}.")
+
+
+def _check_engine(config: SampleConfig) -> None:
+    """Refuse an engine without what it needs, or with what it cannot do."""
+    if config.engine not in ENGINES:
+        raise ValueError(f"engine is {config.engine!r}; it must be one of {', '.join(ENGINES)}.")
+    if (config.engine == "openai") != (config.base_url is not None):
+        what = "no" if config.base_url is None else "a"
+        raise ValueError(
+            f"engine {config.engine} and {what} base_url: a server is named by both, --engine openai --base_url "
+            "http://localhost:8000/v1."
+        )
+    if config.engine == "transformers":
+        return
+    if config.reference_model is not None:
+        raise ValueError(
+            f"reference_model with engine {config.engine}: a KL needs the log-probabilities of both policies computed "
+            "alike. Leave it out, or use --engine transformers."
+        )
+    if config.engine == "openai" and config.seed != 0:
+        raise ValueError(f"seed is {config.seed}, and a server draws its own random numbers: leave it out.")
 
 
 _IN_RANGE: Final[dict[str, tuple[Callable[[float], bool], str]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,7 +130,9 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
     """
     given = {name: value for name, value in config.shaping.items() if value is not None}
     all_given = given.keys() >= set(_ALWAYS)
-    record = read_record(config.model_name_or_path, config.model_revision, warn=not all_given)
+    record = {}
+    if config.engine != "openai" or is_known_here(config.model_name_or_path):
+        record = read_record(config.model_name_or_path, config.model_revision, warn=not all_given)
     trained = _trained_shaping(record, own)
     unknown = sorted(given.keys() - KNOWN)
     if unknown:
@@ -146,6 +149,19 @@ def as_trained(config: SampleConfig, own: Mapping[str, Any]) -> tuple[dict[str, 
         after = {**now, **({"chat_template_kwargs": template} if template else {})}
         _say_what_differs(config.model_name_or_path, before, after)
     return now, template, trained
+
+
+def is_known_here(model: str) -> bool:
+    """Whether a server's name of a policy is also a local folder or can be a name on the hub.
+
+    Args:
+        model: The name.
+
+    Examples:
+        >>> [is_known_here(name) for name in ("org/model", "gpt-5", "llama:8b", "/not/here")]
+        [True, False, False, False]
+    """
+    return Path(model).expanduser().is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None
 
 
 def read_record(model: str, revision: str | None = None, *, warn: bool = True) -> dict[str, Any]:

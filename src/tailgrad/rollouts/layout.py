@@ -20,7 +20,8 @@ COLUMNS: Final = {
     "token_ids": "list<int32>",
     "selection_reward": "float64",
 }
-"""Columns of a rollout table and their Arrow types; `reward` and those after `logprob` may be null."""
+"""Columns of a rollout table and their Arrow types; `reward` and those from `logprob` on may be null, and `num_tokens`
+where a server does not tell it."""
 
 OPTIONAL: Final = ("num_tokens", "finished", "logprob", "reference_logprob", "token_ids", "selection_reward")
 """Columns that may hold something else in somebody's file, which happens to call it so: they are left out then."""

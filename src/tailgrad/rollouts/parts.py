@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -51,6 +51,14 @@ class TableMaker(Protocol):
 
     def rows(self, part: range) -> dict[str, list[Any]]:
         """The columns of the prompts at these places in `prompt_ids`."""
+
+
+@runtime_checkable
+class ManyAtOnce(Protocol):
+    """What makes several parts at once, and is the only process to do so."""
+
+    def made_at_once(self, parts: Sequence[range]) -> Iterator[tuple[range, dict[str, list[Any]]]]:
+        """Parts and the columns of their prompts, as they are finished; an error comes after what was finished."""
 
 
 def make_table(out: Path, load: Callable[[], TableMaker], *, verb: str) -> Path:
@@ -131,6 +139,11 @@ def _make_missing(maker: TableMaker, parts: Path, out: Path, verb: str) -> None:
     first = len(missing) * process_index() // num_processes()  # so that each begins elsewhere
     left = set(missing)
     with progress_bar(len(maker.prompt_ids), done=sum(map(len, done)), name=verb, unit="prompt") as move:
+        if isinstance(maker, ManyAtOnce):
+            for part, rows in maker.made_at_once(missing):
+                write_table(parts / _name(part), rows, maker.metadata)
+                move(len(part))
+            return
         for wait in (0.0, FOREVER):
             for part in missing[first:] + missing[:first]:
                 if part in left:

@@ -210,6 +210,19 @@ def _tokenized(
     return token_ids
 
 
+def plain_completions(prompts: list[Any], texts: list[str]) -> list[Any]:
+    """Return responses as rewards see them where nothing is parsed.
+
+    Args:
+        prompts: One prompt per response, all strings or all chats.
+        texts: The responses' texts without special tokens.
+
+    Returns:
+        For strings the texts; for chats a list with one assistant message per response.
+    """
+    return [[{"role": "assistant", "content": text}] for text in texts] if is_chat(prompts[0]) else texts
+
+
 def completions_of(
     tokenizer: Any,
     prompts: list[Any],
@@ -230,11 +243,9 @@ def completions_of(
         For strings the texts; for chats a list with one assistant message per response, parsed (thinking, tool
         calls) where the tokenizer says how.
     """
-    if not is_chat(prompts[0]):
-        return texts
     has_parser = any(getattr(tokenizer, name, None) for name in ("response_template", "response_schema"))
-    if not has_parser:
-        return [[{"role": "assistant", "content": text}] for text in texts]
+    if not has_parser or not is_chat(prompts[0]):
+        return plain_completions(prompts, texts)
     from trl.chat_template_utils import parse_response
 
     pairs = zip(prompt_token_ids, response_token_ids, strict=True)

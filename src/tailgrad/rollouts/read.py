@@ -184,6 +184,7 @@ def _rollouts(
     def later(role: str, read: Callable[..., Any], *args: Any, **options: Any) -> Callable[[], Any] | None:
         return partial(read, *args, **options) if role in roles else None
 
+    counts = later("num_tokens", counted, "num_tokens")
     return Rollouts(
         partial(numbers, "reward", may_be_unknown=False),
         name=name,
@@ -194,13 +195,13 @@ def _rollouts(
         selection_rewards=later(
             "selection_reward", numbers, "selection_reward", may_be_unknown="selection_reward" not in metadata
         ),
-        num_tokens=later("num_tokens", counted, "num_tokens"),
+        num_tokens=later("num_tokens", _lengths, columns, groups) if "engine" in metadata else counts,
         finished=later("finished", counted, "finished"),
         logprobs=later("logprob", numbers, "logprob"),
         reference_logprobs=later("reference_logprob", numbers, "reference_logprob"),
         responses=later("response", _responses, columns, groups, roles.get("response")),
         distinct=later("response", _distinct, columns, groups, roles.get("response")),
-        token_ids=later("token_ids", _token_ids, columns, groups),
+        token_ids=later("token_ids", _token_ids, columns, groups, all_or_none="engine" not in metadata),
     )
 
 
@@ -215,6 +216,12 @@ def _numbers(
     if role in ("reward", "selection_reward"):
         _finite(columns.name, values, roles[role])
     return groups.matrix(values, _PADDING[kind])
+
+
+def _lengths(columns: ParquetColumns, groups: Groups) -> np.ndarray | None:
+    """Tokens of each response; None where a server did not tell all of them."""
+    lengths = columns.numbers("num_tokens", "float64")
+    return None if np.isnan(lengths).any() else groups.matrix(lengths.astype(np.int32), 0)
 
 
 def _numbers_that_fit(columns: ParquetColumns, groups: Groups, roles: dict[str, str], role: str) -> np.ndarray | None:
@@ -250,12 +257,12 @@ def _distinct(columns: ParquetColumns, groups: Groups, column: str) -> np.ndarra
     return 1 + np.asarray((hashes[:, 1:] != hashes[:, :-1]).sum(axis=1))
 
 
-def _token_ids(columns: ParquetColumns, groups: Groups) -> np.ndarray | None:
-    """None if they were not kept; where they were kept for a part of the responses that is an error."""
+def _token_ids(columns: ParquetColumns, groups: Groups, *, all_or_none: bool) -> np.ndarray | None:
+    """None if they were not kept; kept for a part of the responses is an error, unless a server need not tell them."""
     tokens = np.empty(columns.rows, dtype=object)
     tokens[:] = columns.lists("token_ids")
     missing = sum(ids is None for ids in tokens)
-    if missing == len(tokens):
+    if missing == len(tokens) or (missing and not all_or_none):
         return None
     if missing:
         raise ValueError(f"{columns.name}: column 'token_ids' is null in {missing} of {len(tokens)} rows.")

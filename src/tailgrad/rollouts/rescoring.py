@@ -19,7 +19,7 @@ from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, tokenize_prompts
 from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.sampling import load_scoring, read_prompts
-from tailgrad.rollouts.shards import score
+from tailgrad.rollouts.shards import score, score_texts
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Rescorer:
     Attributes:
         table: The table to score anew.
         prompts: Its prompts and the columns that the reward is passed.
-        prompt_token_ids: The tokens of `prompts`.
-        tokenizer: The policy's tokenizer.
+        prompt_token_ids: The tokens of `prompts`; empty where a server sampled the table.
+        tokenizer: The policy's tokenizer; None where a server sampled the table, whose rewards get the texts alone.
         reward: The new reward.
         selection: What picks the best response, `[P, n]`; None is the new reward.
         batch_size: Responses scored at once.
@@ -73,22 +73,27 @@ class Rescorer:
         """
         table, at, n = self.table, slice(part.start, part.stop), self.n
         prompt_ids = np.repeat(table.prompt_ids[at], n).tolist()
-        inputs = [self.prompt_token_ids[i] for i in prompt_ids]
         texts = [text for group in table.known("responses")[at] for text in group]
-        responses = [ids.tolist() for ids in table.known("token_ids")[at].ravel()]
+        responses = None if table.token_ids is None else [ids.tolist() for ids in table.token_ids[at].ravel()]
         return {
             "prompt_id": prompt_ids,
             "prompt": [text for text in table.known("prompts")[at] for _ in range(n)],
             "response": texts,
             "response_index": list(range(n)) * len(part),
-            "reward": score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts),
-            "num_tokens": table.known("num_tokens")[at].ravel().tolist(),
+            "reward": self._rewards(prompt_ids, texts, responses),
+            "num_tokens": _or_nulls(table.num_tokens, at, len(prompt_ids)),
             "finished": table.known("finished")[at].ravel().tolist(),
-            "logprob": table.known("logprobs")[at].ravel().tolist(),
+            "logprob": _nullable(table.logprobs, at, len(prompt_ids)),
             "reference_logprob": _nullable(table.reference_logprobs, at, len(prompt_ids)),
-            "token_ids": responses,
+            "token_ids": responses or [None] * len(prompt_ids),
             "selection_reward": _nullable(self.selection, at, len(prompt_ids)),
         }
+
+    def _rewards(self, prompt_ids: list[int], texts: list[str], responses: Any) -> list[float | None]:
+        if self.tokenizer is None:
+            return score_texts(self.reward, self.prompts, prompt_ids, texts, responses)
+        inputs = [self.prompt_token_ids[i] for i in prompt_ids]
+        return score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts)
 
 
 def rescore(config: ScoreConfig) -> Path:
@@ -107,7 +112,8 @@ def rescore(config: ScoreConfig) -> Path:
     Raises:
         FileNotFoundError: The table, the data set or the tokenizer is not there.
         ValueError: `out` exists or is being written, the parts of an interrupted run were scored differently or are
-            damaged, the table lacks token ids or metadata, or it was sampled on another data set.
+            damaged, the table lacks token ids (and no server sampled it) or metadata, or it was sampled on another
+            data set.
         RuntimeError: A reward raised; the finished parts stay.
     """
     return make_table(Path(config.out), lambda: _rescorer(config), verb="score")
@@ -117,7 +123,7 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
     table = read_rollouts(config.table)
     sampled = _sampled_as(config, table)
     prompts = _prompts(config, sampled, table.metadata["dataset"]["sha256"])
-    tokenizer = _tokenizer(sampled, table.metadata.get("revision"))
+    tokenizer = None if _is_served(table) else _tokenizer(sampled, table.metadata.get("revision"))
     reward, described = load_scoring(sampled, prompts)
     metadata = {name: value for name, value in table.metadata.items() if name != "selection_reward"} | described
     metadata["rescored"] = file_sha256(config.table)
@@ -128,7 +134,9 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
     return Rescorer(
         table=table,
         prompts=prompts,
-        prompt_token_ids=tokenize_prompts(
+        prompt_token_ids=[]
+        if tokenizer is None
+        else tokenize_prompts(
             tokenizer,
             prompts.prompts,
             table.metadata.get("chat_template_kwargs"),
@@ -144,7 +152,7 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
 
 def _sampled_as(config: ScoreConfig, table: Rollouts) -> SampleConfig:
     """How the table was sampled, as far as scoring needs it, with the new reward."""
-    if table.token_ids is None or "dataset" not in table.metadata:
+    if "dataset" not in table.metadata or (table.token_ids is None and not _is_served(table)):
         raise ValueError(
             f"rollout table {str(config.table)!r} lacks the responses' tokens or where they come from: "
             "sample it again with `tailgrad sample`."
@@ -188,6 +196,15 @@ def _tokenizer(config: SampleConfig, revision: str | None) -> Any:
         return AutoTokenizer.from_pretrained(
             path, revision=None if Path(path).is_dir() else revision, trust_remote_code=config.trust_remote_code
         )
+
+
+def _is_served(table: Rollouts) -> bool:
+    """Whether a server sampled the table, which keeps the policy's tokenizer to itself."""
+    return table.metadata.get("engine") == "openai"
+
+
+def _or_nulls(values: np.ndarray | None, at: slice, count: int) -> list[int] | list[None]:
+    return [None] * count if values is None else values[at].ravel().tolist()
 
 
 def _nullable(values: np.ndarray | None, at: slice, count: int) -> list[float | None]:

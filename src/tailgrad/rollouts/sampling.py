@@ -16,6 +16,7 @@ from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, ch
 from tailgrad.rewards.reward import check_columns
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.engines import EngineSampler, openai_engine, own_settings
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
@@ -41,7 +42,24 @@ def sample(config: SampleConfig) -> Path:
             damaged, or bad input.
         RuntimeError: A reward raised; the finished parts stay.
     """
-    return make_table(Path(config.out), lambda: _sampler(config), verb="sample")
+    load = _sampler if config.engine == "transformers" else _engine_sampler
+    return make_table(Path(config.out), lambda: load(config), verb="sample")
+
+
+def _engine_sampler(config: SampleConfig) -> EngineSampler:
+    """Reach the server and load the rewards, and describe them in the table's metadata."""
+    prompts = read_prompts(config)
+    shaping, chat_template_kwargs, trained_with = as_trained(config, own_settings(config))
+    engine = openai_engine(config, prompts, shaping, chat_template_kwargs)
+    reward, described = load_scoring(config, prompts)
+    metadata = {
+        **_metadata(config, None, None, described, prompts),
+        **dict.fromkeys(("model_files", "seed", "dtype", "device", "logprobs_while_sampling")),
+        **_of_sampling(config, prompts, shaping, chat_template_kwargs, trained_with),
+        "engine": config.engine,
+    }
+    part_size = max(1, config.batch_size // config.n)
+    return EngineSampler(engine, config.n, part_size, reward, prompts, metadata)
 
 
 def _sampler(config: SampleConfig) -> Sampler:
@@ -63,11 +81,19 @@ def _sampler(config: SampleConfig) -> Sampler:
     gathers = _gathers(model, reference, shaping)
     metadata = _metadata(config, model, reference, described, prompts) | {
         "logprobs_while_sampling": gathers or None,
-        "sampling": {"n": config.n, **shaping},
-        "chat_template_kwargs": chat_template_kwargs if is_chat(prompts.prompts[0]) else {},
-        "trained_with": trained_with,
+        **_of_sampling(config, prompts, shaping, chat_template_kwargs, trained_with),
     }
     return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata, shaping, gathers)
+
+
+def _of_sampling(
+    config: SampleConfig, prompts: Prompts, shaping: dict[str, Any], chat_template_kwargs: dict[str, Any], trained: Any
+) -> dict[str, Any]:
+    return {
+        "sampling": {"n": config.n, **shaping},
+        "chat_template_kwargs": chat_template_kwargs if is_chat(prompts.prompts[0]) else {},
+        "trained_with": trained,
+    }
 
 
 def read_prompts(config: SampleConfig) -> Prompts:
@@ -117,7 +143,7 @@ def _metadata(
 ) -> dict[str, Any]:
     return {
         "model": config.model_name_or_path,
-        "revision": revision_of(model, config.model_revision),
+        "revision": config.model_revision if model is None else revision_of(model, config.model_revision),
         "model_files": model_sha256(config.model_name_or_path),
         "seed": config.seed,
         **described,
@@ -132,8 +158,8 @@ def _metadata(
         "reference": config.reference_model,
         "reference_revision": None if reference is None else revision_of(reference, None),
         "reference_files": config.reference_model and model_sha256(config.reference_model),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
+        "dtype": None if model is None else str(model.dtype).removeprefix("torch."),
+        "device": None if model is None else model.device.type,
         "batch_size": config.batch_size,
         "tailgrad_version": __version__,
     }

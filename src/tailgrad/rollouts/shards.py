@@ -16,7 +16,7 @@ from tailgrad.models.logprobs import response_logprobs
 from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.chats import prompt_text
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.prompts import Prompts, completions_of
+from tailgrad.rollouts.prompts import Prompts, completions_of, plain_completions
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,27 @@ def score(
         completion_ids=responses,
         **columns,
     )
+
+
+def score_texts(
+    reward: CheckedReward, prompts: Prompts, prompt_ids: list[int], texts: list[str], responses: list[Any] | None
+) -> list[float | None]:
+    """Score responses of a server, of which the text is known and the tokens may be.
+
+    Args:
+        reward: The reward.
+        prompts: The prompts and the columns that the reward is passed.
+        prompt_ids: Row of `prompts` of each response.
+        texts: The responses' texts without special tokens.
+        responses: The responses' tokens; None where not known, and the reward is not passed them.
+
+    Returns:
+        One reward per response, None where unscored.
+    """
+    columns = prompts.rows[prompt_ids]
+    repeated = columns.pop("prompt")
+    known = {} if responses is None else {"completion_ids": responses}
+    return reward(prompts=repeated, completions=plain_completions(repeated, texts), **known, **columns)
 
 
 @contextmanager

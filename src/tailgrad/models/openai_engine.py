@@ -1,0 +1,250 @@
+"""The engine of a server with an OpenAI-compatible API: what is asked, and what servers make of it."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from tailgrad.models.breaker import to_terminal
+from tailgrad.models.engine import Response
+from tailgrad.models.in_flight import InFlight
+from tailgrad.models.server import RefusedError, Server
+
+_OTHERS: Final = {"min_p": "min_p", "repetition_penalty": "repetition_penalty", "min_new_tokens": "min_tokens"}
+"""Settings beyond the API's own that servers take, by transformers' names and by theirs."""
+
+_OFF: Final = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""What is sent of settings that are off, since servers have defaults of their own."""
+
+_FINISHED: Final = {
+    **dict.fromkeys(("stop", "eos_token", "stop_sequence", "tool_calls", "function_call"), True),
+    **dict.fromkeys(("length", "content_filter"), False),
+}
+"""What servers say of how a response ended, and whether it did by itself."""
+
+_MAY_BE_LEFT_OUT: Final = {
+    "logprobs": "no log-probabilities are kept",
+    "return_token_ids": "no token ids are kept",
+    "top_k": "its own top_k acts, if it has one",
+    "min_p": "its own min_p acts, if it has one",
+    "repetition_penalty": "its own repetition_penalty acts, if it has one",
+}
+"""What of a request a server may refuse, and what follows."""
+
+_APART: Final = ("reasoning_content", "reasoning", "tool_calls")
+"""What some servers take out of the text of a message."""
+
+_LENGTH: Final = {"max_tokens": "max_completion_tokens"}
+"""The name of the length limit, and the one by which some servers want it."""
+
+
+def request_settings(shaping: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what shapes a response as a request to a server says it.
+
+    Args:
+        shaping: As `tailgrad.rollouts.generation.shaping` gives it.
+
+    Returns:
+        Fields of the request.
+
+    Raises:
+        ValueError: A setting that cannot be sent acts.
+
+    Examples:
+        >>> request_settings({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8, "min_p": 0.1})
+        {'temperature': 1.0, 'top_p': 1.0, 'max_tokens': 8, 'top_k': -1, 'min_p': 0.1, 'repetition_penalty': 1.0}
+    """
+    known = ("temperature", "top_p", "top_k", "max_new_tokens")
+    for name in shaping:
+        if name not in (*known, *_OTHERS):
+            raise ValueError(
+                f"{name} is {shaping[name]!r}, which cannot be sent to a server; allowed are "
+                f"{', '.join((*known, *_OTHERS))}. Use --engine transformers, or set it off in --generation_kwargs."
+            )
+    sent = {"temperature": shaping["temperature"], "top_p": shaping["top_p"], "max_tokens": shaping["max_new_tokens"]}
+    sent |= _OFF | ({"top_k": shaping["top_k"]} if shaping["top_k"] else {})
+    return sent | {field: shaping[name] for name, field in _OTHERS.items() if name in shaping}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a server takes, as far as it has been seen.
+
+    Attributes:
+        at_once: Responses that one request may ask for.
+        without: Fields that are left out.
+        length: The name of the length limit.
+    """
+
+    at_once: int
+    without: frozenset[str] = frozenset()
+    length: str = "max_tokens"
+
+    def narrower(self, refusal: RefusedError, optional: frozenset[str]) -> Form | None:
+        """What to try after a refusal: without the field that it names, with one response, or the least of all."""
+        if refusal.status not in (400, 422, 501):
+            return None
+        if self.length in _LENGTH and re.search(rf"\b{_LENGTH[self.length]}\b", refusal.reason):
+            return replace(self, length=_LENGTH[self.length])
+        left = optional - self.without
+        named = {field for field in left if re.search(rf"\b{field}\b", refusal.reason)}
+        if named:
+            return replace(self, without=self.without | named)
+        if self.at_once > 1:
+            return replace(self, at_once=1)
+        return replace(self, without=optional) if left else None
+
+
+class OpenAIEngine:
+    """Samples from a server by `/chat/completions` for chats and `/completions` for plain prompts.
+
+    What a server refuses of a request is left out from then on, if nothing that was asked for depends on it; that is
+    said once.
+
+    Args:
+        server: The server; its address ends with the API's version.
+        model: The name by which it knows the policy.
+        prompts: The prompts of the data set: strings, or chats.
+        n: Responses per prompt.
+        settings: What shapes a response; see `request_settings`.
+        concurrency: Requests in flight.
+        logprobs: Whether log-probabilities are asked for.
+        chat_template_kwargs: Arguments of the server's chat template.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        model: str,
+        prompts: Sequence[Any],
+        *,
+        n: int,
+        settings: Mapping[str, Any],
+        concurrency: int,
+        logprobs: bool,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._server, self._prompts, self._n, self._concurrency = server, prompts, n, concurrency
+        self._is_chat = not isinstance(prompts[0], str)
+        self._path = "/chat/completions" if self._is_chat else "/completions"
+        self._body: dict[str, Any] = {"model": model, **settings, "return_token_ids": True}
+        if logprobs:
+            self._body["logprobs"] = True if self._is_chat else 1
+        if chat_template_kwargs:
+            self._body["chat_template_kwargs"] = dict(chat_template_kwargs)
+        asked = {field for field, off in _OFF.items() if settings.get(field) != off}
+        self._optional = frozenset(field for field in _MAY_BE_LEFT_OUT if field in self._body and field not in asked)
+        self._form, self._lock = Form(at_once=n), threading.Lock()
+        self._said: set[str] = set()
+
+    def responses(self, parts: Sequence[range]) -> Iterator[tuple[int, list[Response]]]:
+        """Sample these rows of the data set; see `Engine`."""
+        rows = (row for part in parts for row in part)
+        return iter(InFlight(rows, self._n, self._ask, at_once=lambda: self._form.at_once, threads=self._concurrency))
+
+    def _ask(self, row: int, count: int) -> list[Response]:
+        """Ask for some responses to a prompt, in narrower forms if need be; one or more."""
+        form, first = self._form, None
+        while True:
+            asked = min(count, form.at_once)
+            try:
+                found = self._server.post(self._path, self._request(row, asked, form), self._read(asked))
+                break
+            except RefusedError as refusal:
+                first = first or refusal
+                narrower = form.narrower(refusal, self._optional)
+                if narrower is None:
+                    raise self._of_row(row, first) from None
+                form = narrower
+        if 0 < len(found) < asked:
+            form = replace(form, at_once=len(found))
+            self._say("n", f"gives {len(found)} of {asked} responses; it is asked for {form.at_once} at once")
+        self._keep(form)
+        return found
+
+    def _request(self, row: int, count: int, form: Form) -> dict[str, Any]:
+        body = {field: value for field, value in self._body.items() if field not in form.without}
+        body[form.length] = body.pop("max_tokens")
+        prompt = self._prompts[row]
+        return {**body, **({"n": count} if count > 1 else {}), "messages" if self._is_chat else "prompt": prompt}
+
+    def _keep(self, form: Form) -> None:
+        """Ask in this form from now on, and say what is new in it."""
+        with self._lock:
+            at_once = min(form.at_once, self._form.at_once)
+            self._form = replace(form, at_once=at_once, without=self._form.without | form.without)
+        for field in sorted(form.without):
+            self._say(field, f"does not take {field}; {_MAY_BE_LEFT_OUT[field]}")
+        if form.at_once == 1 < self._n:
+            self._say("n", "does not take n above 1; it is asked for one response at a time")
+
+    def _say(self, what: str, line: str) -> None:
+        with self._lock:
+            if what in self._said:
+                return
+            self._said.add(what)
+        to_terminal(f"{self._server.url} {line} (said once)")
+
+    def _of_row(self, row: int, refusal: RefusedError) -> ValueError:
+        if refusal.status not in (400, 413, 422):
+            return refusal
+        return ValueError(f"the prompt in row {row} (counted from 0): {refusal}")
+
+    def _read(self, count: int) -> Any:
+        """What makes responses of an answer."""
+
+        def read(answer: dict[str, Any]) -> list[Response]:
+            choices = answer["choices"]
+            if not 1 <= len(choices) <= count:
+                raise ValueError(f"{len(choices)} choices where {count} were asked for")
+            found = _responses(choices, answer.get("usage") or {}, is_chat=self._is_chat)
+            for apart in (name for name in _APART for choice in choices if (choice.get("message") or {}).get(name)):
+                self._say(apart, f"keeps {apart} apart from the text; neither rewards nor the table get it")
+            return found
+
+        return read
+
+
+def _responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_chat: bool) -> list[Response]:
+    """The responses of an answer; token counts and log-probabilities only where they fit what the server counts."""
+    ends = [_FINISHED[choice["finish_reason"]] for choice in choices]
+    texts = [(choice["message"]["content"] or "") if is_chat else choice["text"] for choice in choices]
+    ids, logprobs = [_token_ids(choice) for choice in choices], [_logprobs(choice) for choice in choices]
+    total = usage.get("completion_tokens")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(total, int | None):
+        raise ValueError("a text that is none, or a number of tokens that is none")
+    whole = [[len(known or []) for known in lists] for lists in (ids, logprobs) if _fit(lists, total)]
+    counted = whole[0] if whole else [total] if len(choices) == 1 else []
+    counts = counted or [None] * len(choices)
+    sums = [sum(known or []) if _fit(logprobs, total) else None for known in logprobs]
+    return [
+        Response(
+            text=text,
+            finished=end,
+            num_tokens=None if count is None else max(0, count - end),
+            logprob=logprob,
+            token_ids=tokens,
+        )
+        for text, end, count, logprob, tokens in zip(texts, ends, counts, sums, ids, strict=True)
+    ]
+
+
+def _fit(lists: list[Any], total: Any) -> bool:
+    """Whether there is a list for each response, together as long as the server counts."""
+    return None not in lists and (total is None or sum(map(len, lists)) == total)
+
+
+def _logprobs(choice: dict[str, Any]) -> list[float] | None:
+    """The log-probability of each token of a response, None where one is missing."""
+    given = choice.get("logprobs") or {}
+    found = [token["logprob"] for token in given.get("content") or []] or given.get("token_logprobs")
+    return found if found and all(isinstance(one, float | int) and math.isfinite(one) for one in found) else None
+
+
+def _token_ids(choice: dict[str, Any]) -> list[int] | None:
+    found = choice.get("token_ids")
+    return found if found and all(isinstance(one, int) for one in found) else None

@@ -1,0 +1,139 @@
+"""Parts of a table from an engine that tailgrad does not run itself, several at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tailgrad.curves.sampling import is_the_policy
+from tailgrad.models.engine import Engine, Response
+from tailgrad.models.openai_engine import OpenAIEngine, request_settings
+from tailgrad.models.server import Server, check_url
+from tailgrad.rewards import CheckedReward
+from tailgrad.rollouts.chats import prompt_text
+from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.prompts import Prompts
+from tailgrad.rollouts.shards import score_texts
+
+KEY: Final = "OPENAI_API_KEY"
+
+
+@dataclass(frozen=True)
+class EngineSampler:
+    """Everything the parts are made from.
+
+    Attributes:
+        engine: What samples.
+        n: Responses per prompt.
+        part_size: Prompts of a part.
+        reward: Scores responses.
+        prompts: The prompts and the columns that the reward is passed.
+        metadata: Goes into every part and the table.
+    """
+
+    engine: Engine
+    n: int
+    part_size: int
+    reward: CheckedReward
+    prompts: Prompts
+    metadata: dict[str, Any]
+
+    @property
+    def prompt_ids(self) -> range:
+        """All prompts."""
+        return range(len(self.prompts))
+
+    def made(self, parts: Sequence[range]) -> Iterator[tuple[range, dict[str, list[Any]]]]:
+        """Sample parts and score each once it is complete.
+
+        Args:
+            parts: Their prompts.
+
+        Yields:
+            A part and the columns of its rows.
+        """
+        part_of = {row: part for part in parts for row in part}
+        waiting: dict[int, dict[int, list[Response]]] = {part.start: {} for part in parts}
+        for row, responses in self.engine.responses(parts):
+            part = part_of[row]
+            waiting[part.start][row] = responses
+            if len(waiting[part.start]) == len(part):
+                found = waiting.pop(part.start)
+                yield part, self._rows(part, [one for row in part for one in found[row]])
+
+    def rows(self, part: range) -> dict[str, list[Any]]:
+        """Sample and score one part.
+
+        Args:
+            part: Its prompts.
+
+        Returns:
+            The columns of the rollout table, one value per response.
+        """
+        return next(self.made([part]))[1]
+
+    def _rows(self, part: range, responses: list[Response]) -> dict[str, list[Any]]:
+        prompt_ids = [row for row in part for _ in range(self.n)]
+        texts, ids = [one.text for one in responses], [one.token_ids for one in responses]
+        return {
+            "prompt_id": prompt_ids,
+            "prompt": [prompt_text(prompt) for prompt in self.prompts.rows[prompt_ids]["prompt"]],
+            "response": texts,
+            "response_index": list(range(self.n)) * len(part),
+            "reward": score_texts(self.reward, self.prompts, prompt_ids, texts, None if None in ids else ids),
+            "num_tokens": [one.num_tokens for one in responses],
+            "finished": [one.finished for one in responses],
+            "logprob": [one.logprob for one in responses],
+            "reference_logprob": [None] * len(responses),
+            "token_ids": ids,
+        }
+
+
+def own_settings(config: SampleConfig) -> dict[str, Any]:
+    """What the generation config of a policy sets, where the name is that of a local folder; else {}.
+
+    Args:
+        config: Names the policy.
+    """
+    file = Path(config.model_name_or_path).expanduser() / "generation_config.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def openai_engine(
+    config: SampleConfig, prompts: Prompts, shaping: dict[str, Any], chat_template_kwargs: dict[str, Any]
+) -> OpenAIEngine:
+    """The engine of the server that a config names, which is tried once.
+
+    Args:
+        config: Names the server.
+        prompts: The prompts.
+        shaping: All that shapes a response.
+        chat_template_kwargs: Arguments of the chat template.
+
+    Raises:
+        ValueError: The address is none, the server does not take the key, or a setting cannot be sent to it.
+        ServerDownError: There is no such server.
+    """
+    url = check_url(str(config.base_url), "--base_url")
+    settings = request_settings(shaping)
+    server = Server(
+        url if re.search(r"//[^/]+/", url) else f"{url}/v1",
+        timeout=config.request_timeout,
+        key_variable=KEY,
+        connections=config.concurrency,
+    )
+    server.reach("/models")
+    return OpenAIEngine(
+        server,
+        config.model_name_or_path,
+        prompts.prompts,
+        n=config.n,
+        settings=settings,
+        concurrency=config.concurrency,
+        logprobs=is_the_policy(shaping),
+        chat_template_kwargs=chat_template_kwargs,
+    )
