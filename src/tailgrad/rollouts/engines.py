@@ -47,7 +47,7 @@ class EngineSampler:
         """All prompts."""
         return range(len(self.prompts))
 
-    def made(self, parts: Sequence[range]) -> Iterator[tuple[range, dict[str, list[Any]]]]:
+    def made_at_once(self, parts: Sequence[range]) -> Iterator[tuple[range, dict[str, list[Any]]]]:
         """Sample parts and score each once it is complete.
 
         Args:
@@ -74,7 +74,7 @@ class EngineSampler:
         Returns:
             The columns of the rollout table, one value per response.
         """
-        return next(self.made([part]))[1]
+        return next(self.made_at_once([part]))[1]
 
     def _rows(self, part: range, responses: list[Response]) -> dict[str, list[Any]]:
         prompt_ids = [row for row in part for _ in range(self.n)]

@@ -12,6 +12,7 @@ from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.loading import load_policy, revision_of
 from tailgrad.models.token_ids import check_fit
+from tailgrad.processes import num_processes
 from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
 from tailgrad.rewards.reward import check_columns
 from tailgrad.rollouts.chats import is_chat
@@ -48,6 +49,10 @@ def sample(config: SampleConfig) -> Path:
 
 def _engine_sampler(config: SampleConfig) -> EngineSampler:
     """Reach the server and load the rewards, and describe them in the table's metadata."""
+    if num_processes() > 1:
+        raise ValueError(
+            f"{num_processes()} processes with engine openai: one keeps a server busy, by --concurrency. Start one."
+        )
     prompts = read_prompts(config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, own_settings(config))
     engine = openai_engine(config, prompts, shaping, chat_template_kwargs)
