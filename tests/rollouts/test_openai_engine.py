@@ -273,6 +273,12 @@ def test_what_cannot_be_is_refused(served: dict[str, Any], changes: dict[str, An
     assert "secret" not in str(raised.value)
 
 
+def test_one_process_is_enough(served: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="2 processes with engine openai"):
+        sample(SampleConfig(**served, base_url="http://localhost:1"))
+
+
 def test_a_trained_policy_is_sampled_as_it_was_trained(served: dict[str, Any], tmp_path: Path) -> None:
     policy = tmp_path / "policy"
     policy.mkdir()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tailgrad.curves.sampling import is_the_policy
+from tailgrad.curves.sampling import by_temperature_alone
 from tailgrad.models.engine import Engine, Response
 from tailgrad.models.openai_engine import OpenAIEngine, request_settings
 from tailgrad.models.server import Server, check_url
@@ -134,6 +134,6 @@ def openai_engine(
         n=config.n,
         settings=settings,
         concurrency=config.concurrency,
-        logprobs=is_the_policy(shaping),
+        logprobs=shaping["temperature"] == 1 and by_temperature_alone(shaping),
         chat_template_kwargs=chat_template_kwargs,
     )
