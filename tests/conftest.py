@@ -19,6 +19,7 @@ jaxtyping.install_import_hook(CHECKED, "beartype.beartype")
 
 
 SLOW = (
+    "faults/",
     *(
         "training/",
         "cli/",

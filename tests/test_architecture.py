@@ -33,10 +33,10 @@ HEAVY = {
 
 # Which rooms each room may import, besides itself and the package's version.
 ROOMS: dict[str, set[str]] = {"types": set(), "statistics": set()}
-ROOMS["display"] = {"statistics"}
-ROOMS["tails"] = {"types", "statistics", "display", "lazy"}
+ROOMS["display"] = {"statistics", "files"}
+ROOMS["tails"] = {"types", "statistics", "display", "files", "lazy"}
 ROOMS["estimators"] = {"types", "tails"}
-ROOMS["curves"] = {"types", "statistics", "display", "tails"}
+ROOMS["curves"] = {"types", "statistics", "display", "files", "tails"}
 ROOMS["fidelity"] = ROOMS["curves"] | {"estimators"}
 ROOMS["planning"] = ROOMS["fidelity"] | {"fidelity"}
 CORE = set(ROOMS)

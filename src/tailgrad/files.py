@@ -34,6 +34,17 @@ def replacing(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, which appears complete or not at all.
+
+    Args:
+        path: The file.
+        text: What it holds.
+    """
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a record, which appears complete or not at all.
 
@@ -41,8 +52,7 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
         path: The file.
         values: JSON types only.
     """
-    with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(values, indent=2) + "\n")
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 @contextmanager

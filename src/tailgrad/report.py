@@ -13,7 +13,7 @@ from typing import Final
 from tailgrad._version import __version__
 from tailgrad.curves import write_report
 from tailgrad.display.page import Part, page
-from tailgrad.files import replacing
+from tailgrad.files import write_text
 from tailgrad.rollouts import read_rollouts
 from tailgrad.training.learning_curve import save_learning_curve
 from tailgrad.training.log import EVENTS_ENDING, STATE, log_file, read_log
@@ -54,8 +54,7 @@ def write_page(paths: Sequence[str | Path], out: str | Path) -> list[Part]:
             found.setdefault(place.resolve(), part)  # a folder and a file in it show the file once
     parts = list(found.values())
     text = page(parts, title="tailgrad report", footer=f"Written by tailgrad {__version__}.")
-    with replacing(out) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    write_text(out, text)
     return parts
 
 

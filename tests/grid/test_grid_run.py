@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from tailgrad.cli.main import main
+from in_process import InProcess
 from tailgrad.curves import best_of_n
 from tailgrad.events import VARIABLE
 from tailgrad.grid import GridConfig, run_grid
@@ -28,33 +28,6 @@ from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.runner import Job
 
 TIMES = ("train_seconds", "sample_seconds", "finished_at")
-
-
-class InProcess:
-    """Stands in for `run_side_by_side`: one job after the other, in this process."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        self.stop_after: int | None = None
-        self.after_job: Callable[[Job], None] = lambda job: None
-
-    def __call__(
-        self, chains: Sequence[Iterable[Job]], *, processes: int, overall: str | None = None, keep_going: bool = False
-    ) -> None:
-        assert keep_going
-        for chain in chains:
-            for job in chain:
-                self.run(job)
-
-    def run(self, job: Job) -> None:
-        job.log.parent.mkdir(parents=True, exist_ok=True)
-        os.environ[VARIABLE] = str(job.events)  # set back by the fixture
-        with job.log.open("w") as log, contextlib.redirect_stdout(log), contextlib.chdir(job.folder or "."):
-            assert main(list(job.argv)) == 0, job.log.read_text()
-        self.jobs.append(job)
-        self.after_job(job)
-        if self.stop_after is not None and len(self.jobs) >= self.stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")

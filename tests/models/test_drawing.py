@@ -43,3 +43,11 @@ def test_rows_are_drawn_apart_at_the_temperature() -> None:
     share = left.argmax(-1).double().reshape(-1, 2).mean(0)
     error = 4 * (second * (1 - second) / 50_000) ** 0.5
     torch.testing.assert_close(share, torch.tensor([second, 1 - second], dtype=torch.float64), rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("logit", [torch.nan, torch.inf])
+def test_a_row_that_holds_no_number_is_no_row_to_draw_from(logit: float) -> None:
+    logits = torch.zeros(3, 600)
+    logits[1, 400] = logit
+    with pytest.raises(ValueError, match="probabilities that are no numbers"):
+        draw(logits)

@@ -70,6 +70,7 @@ sample(SampleConfig(**json.loads(sys.argv[1])))
 """
 
 
+@pytest.mark.nightly  # a process of its own; tests/faults/test_kills.py kills forked ones for every change
 def test_a_killed_run_resumes_to_the_identical_table(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,8 @@ def run_until(command: list[str], log: Path, step: int) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.nightly)])
+@pytest.mark.nightly  # processes of their own; tests/faults/test_kills.py kills forked ones for every change
+@pytest.mark.parametrize("kills", [1, 3])
 def test_killed_and_resumed_it_ends_with_the_same_weights(command, policy, tmp_path: Path, kills: int) -> None:
     assert main(command(tmp_path / "whole")[3:]) == 0
     rng = random.Random()

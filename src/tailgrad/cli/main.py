@@ -6,14 +6,13 @@ import argparse
 import os
 import select
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tailgrad import __version__
 from tailgrad.cli import curve, fidelity, grid, plan, quickstart, report, sample, score, tails, train
+from tailgrad.cli.errors import in_words
 
 COMMANDS = (train, sample, score, tails, curve, plan, fidelity, grid, report, quickstart)
 """The commands; each module has its `make_parser`, `run`, which takes the words after its name, and texts about it."""
@@ -33,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     name = parser.parse_args(given[:1]).command
     command: Any = known[name]
+    resume = getattr(command, "INTERRUPTED", "the same command goes on where it stopped")
     try:
         command.run(given[1:])
         sys.stdout.flush()
@@ -45,14 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 141
         if os.environ.get("TAILGRAD_TRACEBACK"):
             raise
-        code = _fail(name, _in_words(error))
+        code = _fail(name, in_words(error, resume))
         if argv is None and _leaves_threads(error):
             sys.stdout.flush()
             os._exit(code)  # what hangs would hold the process at its end
         return code
     except KeyboardInterrupt:
-        how = getattr(command, "INTERRUPTED", "the same command goes on where it stopped")
-        return _fail(name, f"interrupted; {how}", code=130)
+        return _fail(name, f"interrupted; {resume}", code=130)
     return 0
 
 
@@ -82,23 +81,6 @@ def _leaves_threads(error: Exception) -> bool:
     """Whether the error is that of a reward that did not answer in time: what it has started goes on."""
     timeout = sys.modules.get("tailgrad.rewards.timeout")
     return timeout is not None and isinstance(error, timeout.RewardTimeoutError)
-
-
-def _in_words(error: Exception) -> str:
-    """The message of an error that was raised for the user; of any other one its kind too, and where it comes from.
-
-    Raised for the user means by a `raise`; what Python itself or a compiled library finds wrong (`'<=' not supported
-    between ...`) tells a user nothing. Files that cannot be opened are the exception.
-    """
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    raised = isinstance(error, ValueError | TypeError | RuntimeError) and (frame.line or "raise").startswith("raise")
-    where = "TAILGRAD_TRACEBACK=1 shows where this was raised"
-    if str(error) and (raised or isinstance(error, OSError)):
-        return str(error) if error.__cause__ is None else f"{error}\n({where}.)"
-    return (
-        f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line {frame.lineno}). "
-        f"tailgrad did not foresee this; please report it with the traceback ({where})."
-    )
 
 
 def _fail(command: str, message: str, code: int = 2) -> int:

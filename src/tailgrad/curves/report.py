@@ -7,6 +7,7 @@ from tailgrad.curves.compare import Comparison, compare
 from tailgrad.curves.figures import save_figure
 from tailgrad.curves.rollouts import Rollouts
 from tailgrad.curves.tables import json_text, markdown_text
+from tailgrad.files import write_text
 
 
 def write_report(
@@ -52,6 +53,6 @@ def write_report(
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     save_figure(comparison, folder / "curve", m=m, deploy_n=deploy_n)
-    (folder / "curve.md").write_text(markdown_text(comparison), encoding="utf-8")
-    (folder / "curve.json").write_text(json_text(comparison), encoding="utf-8")
+    write_text(folder / "curve.md", markdown_text(comparison))
+    write_text(folder / "curve.json", json_text(comparison))
     return comparison

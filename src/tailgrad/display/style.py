@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tailgrad.files import replacing
+
 # Okabe and Ito's palette for colour-blind readers, without its yellow; the reference is grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 REFERENCE_COLOUR = "#5A5A5A"
@@ -25,6 +27,8 @@ STYLE: Any = {
     "ytick.color": "#444444",
     "svg.hashsalt": "tailgrad",
 }
+
+_FORMATS: Any = ({"format": "png", "dpi": 200}, {"format": "svg", "metadata": {"Date": None}})
 
 
 @contextmanager
@@ -53,8 +57,9 @@ def drawing(stem: str | Path, size: tuple[float, float]) -> Iterator[tuple[Any, 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         yield figure, paths
-        figure.savefig(paths[0], dpi=200)
-        figure.savefig(paths[1], metadata={"Date": None})
+        for path, how in zip(paths, _FORMATS, strict=True):
+            with replacing(path) as unfinished:
+                figure.savefig(unfinished, **how)
 
 
 def styles_of(names: Sequence[str], reference: str) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ _SHARD = 256
 
 _SETTINGS, _LOCK = "gradients.json", "lock"
 
+_MARK = hashlib.sha256().digest_size  # bytes
+_NAMES = ("model", "revision", "tailgrad_version")
+"""Settings that are but names where a hash stands beside them."""
+
 _BEFORE = {"parameters": ALL, "dtype": "float32"}
 """What gradients were before these could be chosen."""
 
@@ -61,7 +66,7 @@ class SketchedGradients:
     def __getitem__(self, prompt: int) -> Float[np.ndarray, "n D"]:
         if not 0 <= prompt < self.prompts:
             raise IndexError(f"prompt {prompt} of {self.prompts}")
-        return np.concatenate([np.load(self.shard(prompt, start)) for start in self.starts])
+        return np.concatenate([np.load(self.shard(prompt, start), allow_pickle=False) for start in self.starts])
 
     @property
     def starts(self) -> range:
@@ -72,17 +77,32 @@ class SketchedGradients:
         """The file of the shard of a prompt's responses from `start` on."""
         return self.folder / f"prompt-{prompt:05d}-{start:06d}.npy"
 
-    def has(self, prompt: int, start: int, dim: int) -> bool:
-        """Whether that file is there and whole."""
+    def has(self, prompt: int, start: int, dim: int, made_from: bytes) -> bool:
+        """Whether that file is there and whole, and was made from these settings."""
+        path = self.shard(prompt, start)
         try:
-            array = np.lib.format.open_memmap(self.shard(prompt, start), mode="r")
-        except (OSError, ValueError):
+            array = np.load(path, allow_pickle=False)
+            mark = path.read_bytes()[-_MARK:]
+        except (OSError, ValueError, EOFError):
             return False
-        return array.shape == (self.size(start), dim) and array.dtype == np.float32
+        shape = (self.size(start), dim)
+        return array.shape == shape and array.dtype == np.float32 and mark == _mark(array, path, made_from)
+
+    def write(self, prompt: int, start: int, gradients: Float[np.ndarray, "b D"], made_from: bytes) -> None:
+        """Write that file; it ends in a mark of what it holds and was made from."""
+        path = self.shard(prompt, start)
+        with replacing(path) as unfinished, unfinished.open("wb") as file:
+            np.save(file, gradients)
+            file.write(_mark(gradients, path, made_from))
 
     def size(self, start: int) -> int:
         """Responses of the shard that begins with this one."""
         return min(_SHARD, self.n - start)
+
+
+def _mark(gradients: Float[np.ndarray, "b D"], path: Path, made_from: bytes) -> bytes:
+    """A hash of a shard, its place and what it was made from: neither damage nor the shard of another run passes."""
+    return hashlib.sha256(made_from + path.name.encode() + np.ascontiguousarray(gradients).tobytes()).digest()
 
 
 def sketch_gradients(config: GradientConfig) -> SketchedGradients:
@@ -122,7 +142,8 @@ def _make_missing(
     sketches: SketchedGradients, config: GradientConfig, table: Rollouts, settings: dict[str, Any]
 ) -> None:
     parts = [(prompt, start) for prompt in range(sketches.prompts) for start in sketches.starts]
-    missing = [part for part in parts if not sketches.has(*part, config.dim)]
+    made_from = json.dumps({name: value for name, value in settings.items() if name not in _NAMES}).encode()
+    missing = [part for part in parts if not sketches.has(*part, config.dim, made_from)]
     if not missing:
         return
     differentiator = _differentiator(config, table)
@@ -131,9 +152,7 @@ def _make_missing(
     total = sketches.prompts * sketches.n
     with progress_bar(total, done=total - left, name="gradients", unit="response") as move:
         for part in missing:
-            gradients = differentiator.shard(*part, moved=move)
-            with replacing(sketches.shard(*part)) as unfinished, unfinished.open("wb") as file:
-                np.save(file, gradients)
+            sketches.write(*part, differentiator.shard(*part, moved=move), made_from)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tailgrad.estimators import ESTIMATORS
 from tailgrad.fidelity.advice import advice, direction_of_the_mean, hardly_agree
 from tailgrad.fidelity.break_even import break_even, break_even_cell
 from tailgrad.fidelity.measure import Fidelity, FidelityPoint
+from tailgrad.files import write_text
 from tailgrad.statistics.intervals import CONFIDENCE, RESAMPLES
 
 _HEADINGS = {
@@ -62,8 +63,8 @@ def write_fidelity(
     folder.mkdir(parents=True, exist_ok=True)
     _save_figure(fidelity, folder / "fidelity")
     table = fidelity_markdown(fidelity) + (f"\n{note}\n" if note else "")
-    (folder / "fidelity.md").write_text(table, encoding="utf-8")
-    (folder / "fidelity.json").write_text(_json_text(fidelity, pool or {}), encoding="utf-8")
+    write_text(folder / "fidelity.md", table)
+    write_text(folder / "fidelity.json", _json_text(fidelity, pool or {}))
     return table
 
 

@@ -12,6 +12,7 @@ from tailgrad.curves import Comparison
 from tailgrad.curves.figures import save_figure
 from tailgrad.curves.tables import json_text, markdown_text
 from tailgrad.display.cells import aligned
+from tailgrad.files import write_text
 from tailgrad.grid.choosing import chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.frontier import (
@@ -71,8 +72,8 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
         parts.append(f"## Gains over {config.reference} at the trained N")
         parts += ["![Gains of all settings](gains.svg)", gains_table(gains, reference=config.reference)]
     text = "\n\n".join(parts) + "\n"
-    (out / "grid.md").write_text(text, encoding="utf-8")
-    (out / "grid.json").write_text(json.dumps(documents, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "grid.md", text)
+    write_text(out / "grid.json", json.dumps(documents, indent=1) + "\n")
     return text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import torch
@@ -12,6 +14,12 @@ _BLOCK: Final = 256
 """Tokens whose probabilities are summed up first."""
 
 
+_NO_NUMBERS: Final = (
+    "the policy gives probabilities that are no numbers, so its weights hold NaN or infinity: take an earlier "
+    "checkpoint, or load it with another dtype."
+)
+
+
 def draw(logits: Float[Tensor, "b V"]) -> Int[Tensor, " b"]:
     """Draw one token per row with torch's global random numbers: two for each row, in float64.
 
@@ -20,8 +28,14 @@ def draw(logits: Float[Tensor, "b V"]) -> Int[Tensor, " b"]:
 
     Returns:
         Token ids. A token of probability 0 is never drawn.
+
+    Raises:
+        ValueError: A row has a logit that is NaN, or infinitely large.
     """
-    weights = torch.nn.functional.pad(logits.softmax(-1), (0, -logits.shape[-1] % _BLOCK))
+    probabilities = logits.softmax(-1)
+    if not bool(probabilities[:, 0].isfinite().all()):  # one such logit makes the whole row NaN
+        raise ValueError(_NO_NUMBERS)
+    weights = torch.nn.functional.pad(probabilities, (0, -logits.shape[-1] % _BLOCK))
     blocks = weights.unflatten(-1, (-1, _BLOCK))  # [b, V / 256, 256]
     block = _place(blocks.sum(-1).double())
     within = blocks.take_along_dim(block[:, None, None], dim=1).squeeze(1).double()  # [b, 256]
@@ -34,6 +48,21 @@ def _place(weights: Float[Tensor, "b w"]) -> Int[Tensor, " b"]:
     point = torch.rand(len(weights), 1, dtype=weights.dtype, device=weights.device) * upper[:, -1:]
     last = weights.shape[-1] - 1 - (weights.flip(-1) > 0).byte().argmax(-1)  # where rounding may go no further
     return torch.searchsorted(upper, point, right=True).squeeze(-1).minimum(last)
+
+
+@contextmanager
+def probabilities_are_numbers() -> Iterator[None]:
+    """Say in the same words what torch's `multinomial` finds wrong on a CPU.
+
+    Raises:
+        ValueError: Probabilities are NaN or infinite.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "probability tensor" not in str(error):
+            raise
+        raise ValueError(_NO_NUMBERS) from None
 
 
 class DrawToken:

@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tailgrad.models.chosen import ChosenLogprobs
+from tailgrad.models.drawing import probabilities_are_numbers
 from tailgrad.models.tokens import generate_tokens, lengths
 
 
@@ -84,7 +85,7 @@ def generate(
     )
     rows = [ids for ids in prompt_token_ids for _ in range(n)]
     responses: list[list[int]] = []
-    with torch.no_grad(), _generation_config(model, generation_config):
+    with torch.no_grad(), probabilities_are_numbers(), _generation_config(model, generation_config):
         for start in range(0, len(rows), batch_size):
             input_ids, mask = pad_tokens(rows[start : start + batch_size], pad, model.device, side="left")
             tokens = generate_tokens(model, input_ids, mask, generation_config, chosen=chosen)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tailgrad.display.cells import aligned, interval_cell, interval_numbers, without_nan
 from tailgrad.fidelity.break_even import break_even_cell
+from tailgrad.files import write_text
 from tailgrad.planning.command import train_command
 from tailgrad.planning.figures import save_figure
 from tailgrad.planning.plan import Plan, PlanRow
@@ -48,8 +49,8 @@ def write_plan(plan: Plan, out_dir: str | Path, *, table: Mapping[str, Any] | No
     folder.mkdir(parents=True, exist_ok=True)
     save_figure(plan, folder / "plan")
     text = plan_markdown(plan, table=table)
-    (folder / "plan.md").write_text(text, encoding="utf-8")
-    (folder / "plan.json").write_text(_json_text(plan, table or {}), encoding="utf-8")
+    write_text(folder / "plan.md", text)
+    write_text(folder / "plan.json", _json_text(plan, table or {}))
     return text
 
 

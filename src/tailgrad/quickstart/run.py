@@ -13,7 +13,7 @@ import numpy as np
 
 from tailgrad._version import __version__
 from tailgrad.curves import Comparison, Rollouts, write_report
-from tailgrad.files import locked, write_json
+from tailgrad.files import locked, write_json, write_text
 from tailgrad.grid.frontier import Points, equal_kl_table, save_frontier, without_start
 from tailgrad.identity import model_sha256
 from tailgrad.quickstart.config import QuickstartConfig
@@ -108,7 +108,7 @@ def _at_equal_kl(runs: dict[str, Rollouts], config: QuickstartConfig, stem: Path
     table = equal_kl_table(without_start(points), budget=budget, reference=config.estimators[0])
     first = _measured_steps(config)[0]
     text = f"V_{budget} at equal KL (nats per response), from step {first} of {config.max_steps} on\n\n{table}\n"
-    stem.with_suffix(".md").write_text(text, encoding="utf-8")
+    write_text(stem.with_suffix(".md"), text)
     return text
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from tailgrad.display.cells import aligned, interval_cell, interval_numbers, without_nan
+from tailgrad.files import write_text
 from tailgrad.statistics.intervals import CONFIDENCE, RESAMPLES
 from tailgrad.tails.diagnosis import TailDiagnosis
 from tailgrad.tails.figures import save_figure
@@ -67,8 +68,8 @@ def write_tails(
     names = {name: (prompts or {}).get(name, range(len(found.scored))) for name, found in diagnoses.items()}
     save_figure(diagnoses, folder / "tails")
     text = tails_markdown(diagnoses, prompts=names)
-    (folder / "tails.md").write_text(text, encoding="utf-8")
-    (folder / "tails.json").write_text(_json_text(diagnoses, names), encoding="utf-8")
+    write_text(folder / "tails.md", text)
+    write_text(folder / "tails.json", _json_text(diagnoses, names))
     return text
 
 

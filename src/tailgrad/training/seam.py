@@ -11,6 +11,8 @@ same rollouts: those of the estimator at the ratios of the policy now to the one
 On a CPU the seam has the host compute the logits of responses only, as it does on a GPU, and generate with less work
 (`tailgrad.models.tokens`).
 
+A loss that is NaN or infinite stops the training before it reaches the weights; the host would go on, and log 0.
+
 Once per training the seam looks whether the loss was computed from our advantages, so that a new TRL that takes them
 from elsewhere fails at the first step. It also winds the host's order of prompts forward when a training is resumed.
 """
@@ -28,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from trl.models.utils import disable_gradient_checkpointing
 
+from tailgrad.models.drawing import probabilities_are_numbers
 from tailgrad.models.tokens import quick_generate
 from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.training.record import dropout_of
@@ -153,7 +156,7 @@ class AdvantageSeam(_Host):
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
         alike = self.accelerator.device.type == "cpu" and dropout_of(self.model) == 0  # dropout differs by rollout
-        with quick_generate(self.model) if alike else nullcontext():
+        with probabilities_are_numbers(), quick_generate(self.model) if alike else nullcontext():
             return super()._generate_single_turn(*args, **kwargs)
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
@@ -173,12 +176,19 @@ class AdvantageSeam(_Host):
         return sampler
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Compute the host's loss, and the first time look whether it is that of our advantages."""
-        if not self.model.training or self._loss_is_ours:
+        """Compute the host's loss, refuse one that is no number, and look once whether it is of our advantages."""
+        if not self.model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        batch = _ReadBatch(inputs)
+        batch = inputs if self._loss_is_ours else _ReadBatch(inputs)
         loss = super().compute_loss(model, batch, *args, **kwargs)
-        self._check_what_the_loss_read(batch)
+        if not bool(loss.isfinite()):  # the host has waited for the device already
+            raise ValueError(
+                f"the loss of step {self.state.global_step + 1} is {loss.item()}: the policy has diverged, or has "
+                "weights that are no numbers. No step was taken on it, and the checkpoints stay. Start anew in another "
+                "output_dir with a smaller learning_rate or max_grad_norm; model_name_or_path may be a checkpoint."
+            )
+        if isinstance(batch, _ReadBatch):
+            self._check_what_the_loss_read(batch)
         return loss
 
     def _check_what_the_loss_read(self, batch: _ReadBatch) -> None:

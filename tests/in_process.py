@@ -1,0 +1,36 @@
+"""The jobs of a grid, run in this process."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+
+from tailgrad.cli.main import main
+from tailgrad.events import VARIABLE
+from tailgrad.runner import Job
+
+
+class InProcess:
+    """Stands in for `run_side_by_side`: one job after the other, in this process."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.stop_after: int | None = None
+        self.after_job: Callable[[Job], None] = lambda job: None
+
+    def __call__(
+        self, chains: Sequence[Iterable[Job]], *, processes: int, overall: str | None = None, keep_going: bool = False
+    ) -> None:
+        assert keep_going
+        for chain in chains:
+            for job in chain:
+                self.run(job)
+
+    def run(self, job: Job) -> None:
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        os.environ[VARIABLE] = str(job.events)  # set back by the fixture
+        with job.log.open("w") as log, contextlib.redirect_stdout(log), contextlib.chdir(job.folder or "."):
+            assert main(list(job.argv)) == 0, job.log.read_text()
+        self.jobs.append(job)
+        self.after_job(job)
+        if self.stop_after is not None and len(self.jobs) >= self.stop_after:
+            raise KeyboardInterrupt
