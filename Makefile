@@ -8,6 +8,7 @@
 #   make mutate       break each formula and see a test go red: minutes
 #   make mutate-core  break every line of the core (mutmut); survivors may only fall (tests/survivors.json): hours
 #   make lowest       run the tests against the declared lower bounds, in .venv-lowest and .venv-lowest-core
+#   make check-verl   run the adapter for verl against verl itself, in .venv-verl: minutes
 #   make clean        remove what these targets made
 #
 # MUTANTS      what mutate-core tries, such as 'tailgrad.tails.constants*' (default: all of the core)
@@ -28,10 +29,10 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # The models of the tests are tiny: one thread per operation is the fastest.
-test check-tests nightly-tests mutate mutate-core lowest: export OMP_NUM_THREADS := 1
+test check-tests nightly-tests mutate mutate-core lowest check-verl: export OMP_NUM_THREADS := 1
 
 .PHONY: quickstart docs test check nightly check-format check-lint check-types check-wheel check-tests \
-	nightly-tests format mutate mutate-core lowest clean
+	nightly-tests format mutate mutate-core lowest check-verl clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -88,8 +89,12 @@ lowest: .venv-lowest-core/.installed .venv-lowest/.installed
 		tests/statistics tests/tails tests/estimators tests/curves tests/fidelity
 	.venv-lowest/bin/pytest --quiet -n 2 -m "not nightly"
 
+# verl holds transformers below 5.11, and warns in places of its own.
+check-verl: .venv-verl/.installed
+	.venv-verl/bin/pytest --quiet -W ignore tests/integrations/verl_itself
+
 clean:
-	rm -rf .venv .venv-lowest .venv-lowest-core build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Set-up. CPU torch goes in first, so that nothing later pulls in a GPU build; a stamp records what is installed.
 define make_environment
@@ -128,4 +133,11 @@ endef
 	$(call make_environment,$(@D),$(TORCH_LOWEST))
 	$(@D)/bin/python tools/lowest.py > $(@D)/constraints.txt
 	$(@D)/bin/python $(PIP_INSTALL) --constraint $(@D)/constraints.txt --editable '.[dev]'
+	touch $@
+
+# Beside verl stands what its newer trainer imports and its own requirements do not name.
+.venv-verl/.installed: pyproject.toml
+	rm -rf $(@D)
+	$(call make_environment,$(@D),$(TORCH_CPU))
+	$(@D)/bin/python $(PIP_INSTALL) --editable . 'verl>=0.9,<0.10' TransferQueue cachetools fastapi uvicorn $(TEST_TOOLS)
 	touch $@

@@ -51,7 +51,8 @@ ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}
 ROOMS["training"] = ROOMS["rollouts"] | {"rollouts"}
 ROOMS["report"] = ROOMS["training"] | {"training"}
 ROOMS["runner"] = BASE
-ROOMS["serving"] = ROOMS["integrations"] = ROOMS["training"] | {"training"}
+ROOMS["integrations"] = ROOMS["estimators"] | {"estimators"}
+ROOMS["serving"] = ROOMS["training"] | {"training"}
 ROOMS["grid"] = ROOMS["serving"] | {"runner"}
 ROOMS["quickstart"] = ROOMS["grid"] | {"grid"}
 ROOMS["cli"] = set(ROOMS)

@@ -120,3 +120,31 @@ def test_malformed_batches_are_refused(
     estimator = bind("tea", deploy_n=128, tail_fraction=1.0) if not options else tea
     with pytest.raises(error, match=message):
         advantages_ragged(rewards, ids, estimator, **options)
+
+
+def test_each_group_is_scaled_by_its_own_rollouts_alone() -> None:
+    rewards, ids = shuffled_batch(Row("tea"))
+    estimate = bind("tea", deploy_n=128)
+    plain = advantages_ragged(rewards, ids, estimate)
+    scaled = advantages_ragged(rewards, ids, estimate, scaling="group")
+    for group in ids.unique():
+        own = plain[ids == group]
+        expected = own / own.square().mean().sqrt() if own.any() else own
+        torch.testing.assert_close(scaled[ids == group], expected)
+    batch = advantages_ragged(rewards, ids, estimate, scaling="batch")
+    torch.testing.assert_close(batch, plain / plain.square().mean().sqrt())
+
+
+def test_rounding_is_not_scaled_up_and_counts_for_nothing() -> None:
+    """0.1 + 0.2 is not 0.3: the first group has no signal, the second counts with all of its three rollouts."""
+    rewards = torch.tensor([0.1 + 0.2, 0.3, 0.0, 1.0, 5.0], dtype=torch.float64)
+    for scaling, size in (("group", 3), ("batch", 5)):
+        scaled = advantages_ragged(rewards, [0, 0, 1, 1, 1], dr_grpo, scaling=scaling)
+        assert scaled[:2].tolist() == [0, 0]
+        centred = rewards[2:] - 2
+        torch.testing.assert_close(scaled[2:], centred / (centred.square().sum() / size).sqrt())
+
+
+def test_an_unknown_scaling_is_refused() -> None:
+    with pytest.raises(ValueError, match="advantage_scaling = 'std' is unknown"):
+        advantages_ragged(torch.arange(4.0), [0, 0, 1, 1], dr_grpo, scaling="std")

@@ -86,7 +86,7 @@ def scale_advantages(
     rounding alone get zeros, because rounding scaled up would be as loud as a signal.
 
     Args:
-        advantages: Advantages `[P, M]`.
+        advantages: Advantages `[P, M]`. NaN fills up a group that has fewer rollouts, and does not count.
         scaling: `"none"`, `"group"` (each group by its own root mean square) or `"batch"` (all by that of the batch).
         rounding: Which groups' rewards differ by rounding alone, from `differ_by_rounding`.
         as_those: Other advantages of the same rollouts. `advantages` are then multiplied by the factor that scales
@@ -109,9 +109,10 @@ def scale_advantages(
         raise ValueError(f"advantage_scaling = {scaling!r} is unknown; choose one of {', '.join(SCALINGS)}.")
     if scaling == "none":
         return advantages
-    advantages = advantages.masked_fill(rounding, 0.0)
-    squares = (advantages if as_those is None else as_those.masked_fill(rounding, 0.0)).double().square()
-    mean_square = squares.mean(dim=1, keepdim=True) if scaling == "group" else squares.mean()
+    zeros = rounding & ~torch.isnan(advantages)
+    advantages = advantages.masked_fill(zeros, 0.0)
+    squares = (advantages if as_those is None else as_those.masked_fill(zeros, 0.0)).double().square()
+    mean_square = squares.nanmean(dim=1, keepdim=True) if scaling == "group" else squares.nanmean()
     return (advantages / mean_square.sqrt()).where(mean_square > 0, 0.0).to(advantages.dtype)
 
 

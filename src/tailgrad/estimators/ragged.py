@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 from tailgrad.estimators._groups import num_scored
+from tailgrad.estimators.batch import differ_by_rounding, scale_advantages
 from tailgrad.estimators.registry import row_of
 from tailgrad.types import check_sizes
 
@@ -20,6 +21,8 @@ def advantages_ragged(
     rewards: FlatRewards,
     group_ids: GroupIds,
     estimator: Callable[..., Tensor],
+    *,
+    scaling: str = "none",
     **options: Any,
 ) -> Float[Tensor, " B"]:
     """Advantages of rollouts that come in groups of different sizes, shuffled.
@@ -39,6 +42,8 @@ def advantages_ragged(
         estimator: A function from rewards `[P, M]` to advantages `[P, M]`, such as a value of `ESTIMATORS` or what
             `bind` returns. If your own estimator needs more than two rollouts, or looks at the whole batch, give an
             `EstimatorRow` that says so.
+        scaling: How the advantages are scaled to root mean square one, as by `scale_advantages`: "none", "group" or
+            "batch". The rollouts of a group that could not be scored count with their 0.
         **options: Passed on to the estimator. A tensor `deploy_n` holds one N per rollout, the same within a group.
 
     Returns:
@@ -46,7 +51,8 @@ def advantages_ragged(
 
     Raises:
         TypeError: If `rewards` is not a tensor.
-        ValueError: If the rewards are not flat, there is not one group id for each, or as the estimator.
+        ValueError: If the rewards are not flat, there is not one group id for each, the scaling is unknown, or as the
+            estimator.
 
     Examples:
         >>> from tailgrad.estimators import rloo
@@ -70,9 +76,18 @@ def advantages_ragged(
         options["deploy_n"] = budget.new_zeros(len(size)).index_put((group,), budget.to(rewards.device))
     advantages = _one_by_one(estimator, table, options) if row.over_batch else estimator(table, **options)
     advantages = advantages.where(num_scored(table) >= smallest, 0.0)
-    # A group of n in a table of M columns comes out as n of M scored rollouts would: times M / n.
-    flat = advantages[group, place] * (size[group].to(advantages.dtype) / columns)
+    flat = _scaled(advantages, table, size, scaling)[group, place]
     return flat if rewards.is_floating_point() else flat.to(torch.float32)
+
+
+def _scaled(advantages: Tensor, table: Tensor, size: Int[Tensor, " P"], scaling: str) -> Tensor:
+    """Advantages of a table that is filled up, as if each of its groups were alone; NaN where it is filled up."""
+    columns = table.shape[1]
+    filled_up = torch.arange(columns, device=size.device) >= size.unsqueeze(1)
+    # A group of n in a table of M columns comes out as n of M scored rollouts would: times M / n.
+    advantages = advantages * (size.to(advantages.dtype) / columns).unsqueeze(1)
+    rounding = differ_by_rounding(table.reshape(-1, 1), table.new_ones(1), columns)
+    return scale_advantages(advantages.masked_fill(filled_up, torch.nan), scaling, rounding)
 
 
 def _one_by_one(estimator: Callable[..., Tensor], table: Tensor, options: dict[str, Any]) -> Tensor:

@@ -1,0 +1,8 @@
+"""The estimators in other trainers: verl, SkyRL, rLLM, slime. One file per trainer, over what `groups` offers to all.
+
+A trainer's file imports that trainer; this room imports none.
+"""
+
+from tailgrad.integrations.groups import GroupEstimator as GroupEstimator
+
+__all__ = ["GroupEstimator"]

@@ -1,0 +1,78 @@
+"""The adapters for SkyRL, rLLM and slime against the signatures of their sources (`stand_ins.py`)."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from stand_ins import rllm, skyrl
+
+from tailgrad.estimators import bind, tea
+from tailgrad.integrations.slime import post_process_rewards
+
+REWARDS = torch.arange(32.0, dtype=torch.float64).view(2, 16).square()
+EXPECTED = tea(REWARDS, deploy_n=64, tail_fraction=0.5)
+TEA = "tea:tail_fraction=0.5"
+
+
+def test_skyrl_gives_each_token_its_advantage() -> None:
+    mask = torch.tensor([[1.0, 1.0, 0.0]]).repeat(32, 1)
+    rewards = torch.zeros(32, 3, dtype=torch.float64)
+    rewards[:, 1] = REWARDS.T.flatten()
+    with skyrl() as host:
+        assert host.adapter.register(TEA, deploy_n=64) == "tea"
+        advantages, returns = host.compute(rewards, mask, ["a", "b"] * 16, "tea")
+        torch.testing.assert_close(advantages, EXPECTED.T.flatten()[:, None] * mask.double())
+        assert torch.equal(returns, advantages)
+        assert host.adapter.register("grpo") == "tailgrad_grpo"
+        assert host.registry.keys() == {"tea", "tailgrad_grpo"}
+        with pytest.raises(ValueError, match="already registered"):
+            host.adapter.register("tea")
+
+
+def test_rllm_gives_each_trajectory_of_ragged_groups_its_advantage() -> None:
+    groups = [REWARDS[0].numpy(), REWARDS[1, :9].numpy()]
+    with rllm() as host:
+        assert host.adapter.register(TEA, deploy_n=64) == "tea"
+        for name in ("tea", host.names("tea")):  # of a role's map, and as the configuration reads it
+            advantages, returns = host.compute(groups, name)
+            assert [len(group) for group in advantages] == [16, 9]
+            np.testing.assert_allclose(advantages[0], EXPECTED[0].numpy())
+            np.testing.assert_allclose(advantages[1], tea(REWARDS[1:, :9], deploy_n=64, tail_fraction=0.5)[0].numpy())
+            assert returns is advantages
+        assert host.compute([], "tea") == ([], [])
+        assert host.adapter.register("rloo") == "tailgrad_rloo"
+        assert host.registry[host.names.RLOO] == "rLLM's own"
+
+
+def sample(reward: float | None, group: int, **others: Any) -> SimpleNamespace:
+    """The fields of `slime.utils.types.Sample` (slime at 624b824) that are read."""
+    given = {"group_index": group, "remove_sample": False, "loss_mask": None, **others}
+    return SimpleNamespace(get_reward_value=lambda args: reward, **given)
+
+
+def test_slime_puts_advantages_in_the_place_of_rewards() -> None:
+    args = SimpleNamespace(tailgrad=yaml.safe_load(f"estimator: {TEA}\ndeploy_n: 64\n"))
+    samples = [sample(REWARDS[group, i].item(), group) for i in range(16) for group in range(2)]
+    raw, advantages = post_process_rewards(args, samples)
+    assert raw == REWARDS.T.flatten().tolist()
+    np.testing.assert_allclose(advantages, EXPECTED.T.flatten().numpy())
+
+
+def test_slime_leaves_out_what_is_not_trained_on() -> None:
+    args = SimpleNamespace(tailgrad={"estimator": "rloo"})
+    left_out = [sample(50.0, 0, remove_sample=True), sample(60.0, 0, loss_mask=[0, 0]), sample(None, 0)]
+    kept = [sample(1.0, 0, loss_mask=[0, 1]), sample(5.0, 0)]
+    raw, advantages = post_process_rewards(args, left_out + kept)
+    assert raw == [50.0, 60.0, None, 1.0, 5.0]
+    expected = bind("rloo")(torch.tensor([[1.0, 5.0, float("nan")]], dtype=torch.float64))[0]
+    assert advantages == [0.0, 0.0, 0.0, *expected[:2].tolist()]
+
+
+@pytest.mark.parametrize("given", [None, "tea", {}, {"deploy_n": 8}, {"estimator": "tea", "deploy_m": 8}])
+def test_slime_says_what_its_file_must_have(given: Any) -> None:
+    args = SimpleNamespace() if given is None else SimpleNamespace(tailgrad=given)
+    with pytest.raises(ValueError, match="must have `tailgrad:` with `estimator: NAME`"):
+        post_process_rewards(args, [sample(1.0, 0), sample(2.0, 0)])
