@@ -123,7 +123,7 @@ def function_sha256(function: Callable[..., Any]) -> str | None:
 
     Those values are the arguments of a `functools.partial` and the attributes of an object, as far as they are of JSON
     types or functions themselves. What the module imports, and a closure, are not looked at. An object that knows
-    better has an attribute `content_sha256`.
+    better has an attribute `content_sha256`, which is None where nobody can know.
 
     Args:
         function: A function, a method, a partial or an object that can be called.
@@ -131,6 +131,8 @@ def function_sha256(function: Callable[..., Any]) -> str | None:
     Returns:
         64 hexadecimal digits, None where there is no source.
     """
+    if getattr(function, "content_sha256", "") is None:
+        return None
     known = hasattr(function, "content_sha256") or _source_sha256(_code_of(function)) is not None
     return sha256_of(_described(function, ())) if known else None
 

@@ -14,7 +14,15 @@ RESUMES: Final = 10
 """How often a training is saved to go on from, besides the steps that are measured."""
 
 _SCORING_OPTIONS = (
-    *("batch_size", "device", "reward_revision", "reward_batch_size", "reward_max_length", "reward_dtype"),
+    *(
+        "batch_size",
+        "device",
+        "reward_url",
+        "reward_revision",
+        "reward_batch_size",
+        "reward_max_length",
+        "reward_dtype",
+    ),
     *("reward_device", "reward_input_format", "reward_timeout"),
 )
 """Options of `tailgrad sample` that `tailgrad score` has too."""

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from tailgrad.models.breaker import ServerDownError
+from tailgrad.models.server import RefusedError
+from tailgrad.rewards.remote import RemoteReward
 from tailgrad.rewards.reward import Reward, is_async, reward_name
 from tailgrad.rewards.timeout import RewardTimeoutError, in_thread, wait
 
@@ -24,7 +27,7 @@ class _Checks:
         if timeout is not None and not 0 < timeout < math.inf:
             raise ValueError(f"reward_timeout is {timeout}; it must be a number of seconds above 0.")
         self.reward = reward
-        self.timeout = timeout
+        self.timeout = None if isinstance(reward, RemoteReward) else timeout  # which is that of its requests
         self.__name__ = reward_name(reward)
 
     def __repr__(self) -> str:
@@ -116,6 +119,7 @@ class CheckedReward(_Checks):
 
         Raises:
             RuntimeError: The reward raised; the error is chained.
+            ServerDownError: The server of a remote reward failed too often.
             RewardTimeoutError: The reward took longer than the timeout.
             ValueError: The reward returned another number of values, or a value that is not a finite number.
         """
@@ -123,6 +127,8 @@ class CheckedReward(_Checks):
         call = functools.partial(self._call, **given)
         try:
             values = call() if self.timeout is None else wait(in_thread(call), self.timeout)
+        except (ServerDownError, RefusedError):
+            raise  # in words already, with the address
         except Exception as error:
             raise self._named(error, given) from error
         return self._checked(values, len(completions))

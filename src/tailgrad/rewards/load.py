@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailgrad.rewards.functions import import_reward
+from tailgrad.rewards.remote import HttpReward, ServedRewardModel
 from tailgrad.rewards.reward import Reward
 from tailgrad.rewards.reward_model import RewardModel
 
@@ -20,14 +21,18 @@ TRL_REWARDS: Final[dict[str, dict[str, int]]] = {
 """Rewards that `trl grpo` knows by a bare name; one with options is made with these, as there."""
 
 
-def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
+def load_reward(
+    spec: str | Reward, *, url: str | None = None, timeout: float | None = None, **reward_model_options: Any
+) -> Reward:
     """Return the reward that a name stands for.
 
-    A callable is returned as it is. A name is read as one of `TRL_REWARDS`, else as a function where `names_function`
-    says so, else as a reward model, local or of the hub.
+    A callable is returned as it is. A name is read as one of `TRL_REWARDS`, else as a function behind a URL, or as a
+    function where `names_function` says so, else as a reward model, local or of the hub.
 
     Args:
         spec: A callable or a name.
+        url: Where a reward model is served, if not here.
+        timeout: Seconds of one request to a server; None is 60.
         reward_model_options: Options of `RewardModel`; used where the name is a reward model's, None dropped.
 
     Returns:
@@ -35,7 +40,9 @@ def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
 
     Raises:
         FileNotFoundError: There is no such folder, or the hub does not give the model.
-        ValueError: There is no such module or function, or the model is not a reward model.
+        ValueError: There is no such module or function, the model is not a reward model, or a served one is given
+            options of one that runs here.
+        ServerDownError: There is no server at a URL.
         TypeError: The name is not callable, or an option is not one of `RewardModel`.
 
     Examples:
@@ -46,9 +53,20 @@ def load_reward(spec: str | Reward, **reward_model_options: Any) -> Reward:
         return spec
     if spec in TRL_REWARDS:
         return _trl_reward(spec)
+    if spec.startswith(("http://", "https://")):
+        return HttpReward(spec, batch_size=reward_model_options.get("batch_size"), timeout=timeout)
     _check_names_no_file(spec)
     options = {name: value for name, value in reward_model_options.items() if value is not None}
-    return import_reward(spec) if names_function(spec) else RewardModel(spec, **options)
+    if names_function(spec):
+        return import_reward(spec)
+    return RewardModel(spec, **options) if url is None else _served(spec, url, timeout, options)
+
+
+def _served(name: str, url: str, timeout: float | None, options: dict[str, Any]) -> ServedRewardModel:
+    if "dtype" in options:
+        raise ValueError("reward_dtype with reward_url: the server decides the precision. Leave one out.")
+    options.pop("device", None)
+    return ServedRewardModel(name, url=url, timeout=timeout, **options)
 
 
 def names_function(spec: str) -> bool:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -22,11 +19,10 @@ from tailgrad.models.loading import (
     torch_device,
     torch_dtype,
 )
+from tailgrad.rewards.reading import RolloutReader, check_reading, load_tokenizer
 
-INPUT_FORMATS = ("auto", "chat", "text")
 
-
-class RewardModel:
+class RewardModel(RolloutReader):
     """A reward model: the score of a rollout is the model's one logit for prompt and response.
 
     It is called like any reward. The score equals that of an unbatched forward pass of the rollout alone. Batches are
@@ -68,23 +64,14 @@ class RewardModel:
         input_format: Literal["auto", "chat", "text"] = "auto",
         trust_remote_code: bool = False,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size of the reward model is {batch_size}; it must be at least 1.")
-        if max_length is not None and max_length < 1:
-            raise ValueError(f"max_length of the reward model is {max_length}; it must be at least 1.")
-        if input_format not in INPUT_FORMATS:
-            raise ValueError(f"input_format {input_format!r} is unknown; allowed: {', '.join(INPUT_FORMATS)}.")
-        self.name = model_name_or_path
+        check_reading(batch_size, max_length, input_format)
         self.batch_size = batch_size
-        self.input_format = input_format
-        self.__name__ = Path(model_name_or_path).name
         self.device = torch_device(device)
         options = {"revision": revision, "trust_remote_code": trust_remote_code}
-        self.model, self.tokenizer = _load(model_name_or_path, torch_dtype(dtype), options)
+        self.model, tokenizer = _load(model_name_or_path, torch_dtype(dtype), options)
         self.model.to(self.device)
         self.revision = revision_of(self.model, revision)
-        self.max_length = max_length or _longest(self.model.config.get_text_config(), self.tokenizer)
-        self._warned = False
+        super().__init__(model_name_or_path, tokenizer, self.model.config, max_length, input_format)
 
     def __repr__(self) -> str:
         return f"RewardModel({self.name!r})"
@@ -112,28 +99,6 @@ class RewardModel:
         token_ids = self.token_ids(prompts, completions)
         scores: list[float] = self.scores(token_ids).tolist()
         return scores
-
-    def token_ids(self, prompts: Sequence[Any], completions: Sequence[Any]) -> list[list[int]]:
-        """Return the tokens that the model reads for each rollout, truncated to `max_length`.
-
-        Args:
-            prompts: One prompt per rollout.
-            completions: One response per rollout.
-
-        Returns:
-            Token ids, one list per rollout.
-
-        Raises:
-            ValueError: Messages and no chat template, or a rollout without a single token.
-        """
-        pairs = list(zip(prompts, completions, strict=True))
-        token_ids = [self._tokenize(prompt, completion) for prompt, completion in pairs]
-        for i, ids in enumerate(token_ids):
-            if not ids:
-                raise ValueError(
-                    f"reward model {self.name!r}: rollout {i} has no tokens, prompt and response are empty."
-                )
-        return token_ids
 
     def scores(self, token_ids: list[list[int]]) -> Float[Tensor, " B"]:
         """Return the model's score for each sequence of tokens.
@@ -171,56 +136,9 @@ class RewardModel:
         scores: Tensor = logits[:, 0].float().cpu()
         return scores
 
-    def _tokenize(self, prompt: Any, completion: Any) -> list[int]:
-        text, templated = self._text(prompt, completion)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=not templated, verbose=False)["input_ids"]
-        if self.max_length is None or len(ids) <= self.max_length:
-            return ids
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                f"reward model {self.name!r}: prompt and response of {len(ids)} tokens are cut to the last "
-                f"{self.max_length}; scores of longer texts do not see their beginning. Said once.",
-                stacklevel=2,
-            )
-        cut: list[int] = self.tokenizer(
-            text, add_special_tokens=not templated, truncation=True, max_length=self.max_length
-        )["input_ids"]
-        return cut
-
-    def _text(self, prompt: Any, completion: Any) -> tuple[str, bool]:
-        """Return the text that the model reads and whether it came from the chat template."""
-        is_chat = not isinstance(prompt, str)
-        if self.input_format == "chat" or (self.input_format == "auto" and is_chat):
-            if not is_chat:
-                prompt = [{"role": "user", "content": prompt}]
-                completion = [{"role": "assistant", "content": completion}]
-            return self._apply_chat_template(prompt + completion), True
-        if is_chat:
-            return "\n".join(self._content(message) for message in prompt + completion), False
-        return prompt + completion, False
-
-    def _apply_chat_template(self, messages: list[dict[str, Any]]) -> str:
-        if getattr(self.tokenizer, "chat_template", None) is None:
-            raise ValueError(
-                f"reward model {self.name!r} has no chat template, and the rollouts are messages. "
-                "Save one with its tokenizer, or use input_format 'text'."
-            )
-        text: str = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        return text
-
-    def _content(self, message: dict[str, Any]) -> str:
-        content = message.get("content")
-        if not isinstance(content, str):
-            raise ValueError(
-                f"reward model {self.name!r}: input_format 'text' needs messages whose content is a string, "
-                f"got {repr(message)[:80]}."
-            )
-        return content
-
 
 def _load(name: str, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple[Any, Any]:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     what = "reward model"
     check_model_name(name, what)
@@ -229,16 +147,8 @@ def _load(name: str, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple
         model, info = AutoModelForSequenceClassification.from_pretrained(
             path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
-    with model_errors(name, f"tokenizer of {what}"):
-        tokenizer = AutoTokenizer.from_pretrained(path, truncation_side="left", **options)
+    tokenizer = load_tokenizer(name, **options)
     check_loaded(info, name, what, "sequence-classification model")
     if model.config.num_labels != 1:
         raise ValueError(f"reward model {name!r} has {model.config.num_labels} labels; a reward model has one.")
     return model.eval(), tokenizer
-
-
-def _longest(config: Any, tokenizer: Any) -> int | None:
-    """Return the most tokens that model and tokenizer allow, None where neither says."""
-    limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
-    known = [limit for limit in limits if limit is not None and 0 < limit < 1_000_000_000]
-    return min(known, default=None)

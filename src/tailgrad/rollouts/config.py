@@ -29,16 +29,26 @@ class RewardOptions:
 
     reward_funcs: str | Reward | Sequence[str | Reward] = option(
         (),
-        "package.module.function (modules are also looked for in the current directory), or one of TRL's rewards by "
-        "name; several are summed",
+        "package.module.function (modules are also looked for in the current directory), one of TRL's rewards by "
+        "name, or the URL of one; several are summed",
         group=_REWARDS,
     )
     reward_model_name_or_path: str | None = option(None, "reward model: hub name or local folder", group=_REWARDS)
+    reward_url: str | None = option(
+        None,
+        "where the reward model is served, if not here: address of vLLM's /pooling or /classify, or SGLang's /classify",
+        group=_REWARDS,
+        metavar="URL",
+    )
     reward_weights: Sequence[float] | None = option(
         None, "one weight per reward; that of the reward model comes first (default 1 each)", group=_REWARDS
     )
     reward_timeout: float | None = option(
-        None, "most seconds that one call of a reward may take (default: no limit)", group=_REWARDS, metavar="SECONDS"
+        None,
+        "most seconds that one call of a reward may take (default: no limit), or one request to a remote one (default "
+        "60)",
+        group=_REWARDS,
+        metavar="SECONDS",
     )
     reward_revision: str | None = option(None, "revision of the reward model on the hub", group=_REWARD_MODELS)
     reward_batch_size: int | None = option(
@@ -88,11 +98,28 @@ class RewardOptions:
             raise ValueError(
                 "no reward given: use --reward_funcs package.module.function or --reward_model_name_or_path NAME."
             )
+        check_reward_url(self)
+
+
+def check_reward_url(config: Any) -> None:
+    """Refuse a configuration with the address of a reward model that it does not name.
+
+    Args:
+        config: Has these options.
+
+    Raises:
+        ValueError: As said.
+    """
+    if config.reward_url is not None and config.reward_model_name_or_path is None:
+        raise ValueError(
+            "reward_url without reward_model_name_or_path: the name is needed for the tokenizer. A function behind a "
+            "URL is named by --reward_funcs."
+        )
 
 
 def model_options(config: object) -> dict[str, Any]:
     """What a configuration with these options gives of those of reward models, by the names of `RewardModel`."""
-    names = ("revision", "batch_size", "max_length", "dtype", "device", "input_format")
+    names = ("revision", "batch_size", "max_length", "dtype", "device", "input_format", "url")
     given = {name: getattr(config, f"reward_{name}") for name in names}
     return {name: value for name, value in given.items() if value is not None}
 

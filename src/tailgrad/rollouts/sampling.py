@@ -13,7 +13,16 @@ from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.loading import load_policy, revision_of
 from tailgrad.models.token_ids import check_fit
 from tailgrad.processes import num_processes
-from tailgrad.rewards import CheckedReward, Reward, RewardModel, WeightedSum, checked, load_reward, reward_name
+from tailgrad.rewards import (
+    CheckedReward,
+    Reward,
+    RewardModel,
+    ServedRewardModel,
+    WeightedSum,
+    checked,
+    load_reward,
+    reward_name,
+)
 from tailgrad.rewards.reward import check_columns
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
@@ -131,11 +140,12 @@ def load_scoring(config: SampleConfig, prompts: Prompts) -> tuple[CheckedReward,
     columns = [name for name in prompts.rows.column_names if name != "prompt"]
     for reward in rewards:
         check_columns(reward, columns, f"data set {config.dataset_name!r}")
-    has_reward_model = any(isinstance(reward, RewardModel) for reward in rewards)
+    has_reward_model = any(isinstance(reward, RewardModel | ServedRewardModel) for reward in rewards)
+    options = {name: value for name, value in config.reward_options.items() if name != "url"}  # it may move
     described = {
         "reward": _describe_rewards(config, rewards),
         "reward_weights": None if config.reward_weights is None else [float(one) for one in config.reward_weights],
-        "reward_options": config.reward_options if has_reward_model else {},
+        "reward_options": options if has_reward_model else {},
         "reward_files": [function_sha256(reward) for reward in rewards],
     }
     in_time: list[Reward] = [checked(reward, config.reward_timeout) for reward in rewards]
@@ -177,6 +187,7 @@ def _rewards(config: SampleConfig) -> list[Reward]:
             f"{len(config.reward_weights)} reward weights given for {len(specs)} rewards; give one for each."
         )
     options: dict[str, Any] = {"device": config.device, "trust_remote_code": config.trust_remote_code}
+    options["timeout"] = config.reward_timeout
     options |= config.reward_options
     return [load_reward(spec, **options) for spec in specs]
 

@@ -64,7 +64,9 @@ class TailGRPOConfig(GRPOConfig):
         None, "Save and keep checkpoints after these steps; of all others only the newest stays."
     )
     reward_timeout: float | None = option(
-        None, "Most seconds that one call of a reward may take; a longer call is an error."
+        None,
+        "Most seconds that one call of a reward may take; a longer call is an error. For a remote one, seconds until a "
+        "request is tried again (default 60).",
     )
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from tailgrad.models.loading import check_model_name, check_policy_weights, load
 from tailgrad.options import option, same_option
 from tailgrad.rewards import Reward, load_reward
 from tailgrad.rewards.load import TRL_REWARDS
-from tailgrad.rollouts.config import RewardOptions, model_options
+from tailgrad.rollouts.config import RewardOptions, check_reward_url, model_options
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.data import train_and_test
 from tailgrad.training.parser import TrainParser
@@ -45,9 +45,10 @@ class TrainArguments(GRPOScriptArguments):
     reward_funcs: list[str] | None = option(
         None,
         "Reward functions as package.module.function; modules are also looked for in the current directory. Or one of "
-        f"TRL's rewards by name: {', '.join(TRL_REWARDS)}. Several are summed.",
+        f"TRL's rewards by name: {', '.join(TRL_REWARDS)}, or the URL of one. Several are summed.",
     )
     prompt_column: str = option("prompt", "Column with the prompts: strings, or lists of messages.")
+    reward_url: str | None = same_option(RewardOptions, "reward_url")
     reward_revision: str | None = same_option(RewardOptions, "reward_revision")
     reward_batch_size: int | None = same_option(RewardOptions, "reward_batch_size")
     reward_max_length: int | None = same_option(RewardOptions, "reward_max_length")
@@ -95,7 +96,7 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
     schedule = Schedule.of(config, train_rows)
     check_schedule(schedule, config)
     checkpoint = resolve_resume(config.resume_from_checkpoint, config, schedule)
-    rewards = load_rewards(script, reward_names, config.trust_remote_code)
+    rewards = load_rewards(script, reward_names, config)
     trainer = _trainer(policy, rewards, config, model, train_rows, eval_rows)
     trainer.accelerator.print(_size_of_step(config))
     if checkpoint:
@@ -154,9 +155,10 @@ def names_of_rewards(script: TrainArguments) -> list[str]:
     return names
 
 
-def load_rewards(script: TrainArguments, names: Sequence[str], trust_remote_code: bool) -> list[Reward]:
+def load_rewards(script: TrainArguments, names: Sequence[str], config: TailGRPOConfig) -> list[Reward]:
     """Return the rewards of these names."""
-    options = model_options(script) | {"trust_remote_code": trust_remote_code}
+    check_reward_url(script)
+    options = model_options(script) | {"trust_remote_code": config.trust_remote_code, "timeout": config.reward_timeout}
     return [load_reward(name, **options) for name in names]
 
 
