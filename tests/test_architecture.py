@@ -52,6 +52,7 @@ ROOMS["training"] = ROOMS["rollouts"] | {"rollouts"}
 ROOMS["report"] = ROOMS["training"] | {"training"}
 ROOMS["runner"] = BASE
 ROOMS["integrations"] = ROOMS["estimators"] | {"estimators"}
+ROOMS["doctor"] = set()
 ROOMS["serving"] = ROOMS["training"] | {"training"}
 ROOMS["grid"] = ROOMS["serving"] | {"runner"}
 ROOMS["quickstart"] = ROOMS["grid"] | {"grid"}

@@ -57,10 +57,11 @@ ELSEWHERE = {
     "docs/add_a_tail.md:3": "tests/tails/test_add_a_tail.py",
     "docs/add_a_tail.md:4": "tests/tails/test_add_a_tail.py",
     "docs/integrations.md:1": "tests/integrations/verl_itself",
-    "docs/integrations.md:2": "tests/integrations/test_other_trainers.py has a stand-in for SkyRL",
-    "docs/integrations.md:3": "SkyRL's own command",
-    "docs/integrations.md:4": "tests/integrations/test_other_trainers.py has a stand-in for rLLM",
-    "docs/integrations.md:5": "slime's own command; tests/integrations/test_other_trainers.py",
+    "docs/integrations.md:2": "tests/cli/test_cli_doctor.py",
+    "docs/integrations.md:3": "tests/integrations/test_other_trainers.py has a stand-in for SkyRL",
+    "docs/integrations.md:4": "SkyRL's own command",
+    "docs/integrations.md:5": "tests/integrations/test_other_trainers.py has a stand-in for rLLM",
+    "docs/integrations.md:6": "slime's own command; tests/integrations/test_other_trainers.py",
 }
 
 

@@ -22,6 +22,8 @@ PAGES = [page for page in PAGES if not {"results", "artifacts"} & set(page.parts
 OTHERS = {
     *("--num_processes", "--cpu", "--nproc_per_node", "--max_restarts"),  # accelerate, torchrun
     *("--nnodes", "--ntasks"),  # torchrun, Slurm
+    *("--advantage", "--custom", "--n", "--normalize"),  # slime, whose words are joined by hyphens
+    *("--external_plugins", "--extra", "--isolated", "--with"),  # ms-swift, uv
     # experiments, benchmarks
     *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
     "--variants",

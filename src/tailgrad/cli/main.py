@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from tailgrad import __version__
-from tailgrad.cli import curve, fidelity, grid, plan, quickstart, report, sample, score, tails, train
+from tailgrad.cli import curve, doctor, fidelity, grid, plan, quickstart, report, sample, score, tails, train
 from tailgrad.cli.errors import in_words
 
-COMMANDS = (train, sample, score, tails, curve, plan, fidelity, grid, report, quickstart)
+COMMANDS = (train, sample, score, tails, curve, plan, fidelity, grid, report, quickstart, doctor)
 """The commands; each module has its `make_parser`, `run`, which takes the words after its name, and texts about it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0, 2 for unusable input, 130 interrupted, 141 where nobody reads on."""
+    """Run one command and return its exit code.
+
+    It is 0, 1 if `doctor` finds something broken, 2 for unusable input, 130 interrupted, 141 where nobody reads on.
+    """
     about = "Train a language model for best-of-N with few rollouts per prompt, and measure whether it helped."
     parser = argparse.ArgumentParser(prog="tailgrad", description=about, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"tailgrad {__version__}")
@@ -34,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Any = known[name]
     resume = getattr(command, "INTERRUPTED", "the same command goes on where it stopped")
     try:
-        command.run(given[1:])
+        code: int = command.run(given[1:]) or 0
         sys.stdout.flush()
     except ModuleNotFoundError as error:
         of_trl = (error.name or "").partition(".")[0] == "trl"  # some rewards and chats need it
@@ -52,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except KeyboardInterrupt:
         return _fail(name, f"interrupted; {resume}", code=130)
-    return 0
+    return code
 
 
 def _nobody_reads() -> bool:
