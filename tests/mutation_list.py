@@ -83,7 +83,8 @@ _ESTIMATORS = [
     ("rs_grpo.py", "centred(utility)", "utility", "peers"),
     ("entropic.py", "beta * mean - (total / n).log()", "beta * mean - total.log()", "entropic"),
     ("qae.py", "relative - ascending.gather(1, rank)", "relative", "peers"),
-    ("ragged.py", "* (size[group].to(advantages.dtype) / columns)", "", "ragged"),
+    ("ragged.py", "* (size.to(advantages.dtype) / columns).unsqueeze(1)", "", "ragged"),
+    ("ragged.py", ">= size.unsqueeze(1)", "> size.unsqueeze(1)", "ragged"),
     ("batch.py", "mean_square.sqrt()", "mean_square", "batch"),
     ("batch.py", "min(rewards.shape[1], math.floor(deploy_n))", "rewards.shape[1]", "batch"),
     ("batch.py", "rewards_per_func * weights", "rewards_per_func / weights", "batch"),
@@ -108,6 +109,10 @@ _REPORTS = [
     ("planning/measured.py", "np.nanmedian(signal / signals)", "np.nanmedian(signals / signal)", "plan"),
     ("grid/frontier.py", "np.argmax(path >= wanted)", "np.argmin(np.abs(path - wanted))", "frontier"),
     ("grid/frontier.py", "np.where(within, means, -np.inf)", "means", "frontier"),
+    ("integrations/groups.py", "advantages_ragged(rewards[kept], members", "advantages_ragged(rewards, ids", "groups"),
+    ("integrations/groups.py", "self.scaling or find_estimator(self.name).scaling", '"none"', "groups"),
+    ("integrations/token_level.py", "* response_mask", "", "groups"),
+    ("integrations/verl.py", "default | options", "options | default", "verl"),
 ]
 
 _GRADIENTS = [
