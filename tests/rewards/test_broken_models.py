@@ -129,12 +129,18 @@ def test_an_adapter_and_its_base(
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_that_torch_saved_before_archives(saved: dict[str, Path], tmp_path: Path) -> None:
-    """Both of torch's formats still load."""
+def test_a_model_that_torch_saved_is_loaded_where_that_is_asked_for(
+    saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both of torch's formats, which are pickles; unasked neither is read."""
     for legacy in (True, False):
         folder = tmp_path / f"{legacy}"
         shutil.copytree(saved["reward model"], folder)
         (folder / "model.safetensors").unlink()
         model = AutoModelForSequenceClassification.from_pretrained(saved["reward model"])
         torch.save(model.state_dict(), folder / "pytorch_model.bin", _use_new_zipfile_serialization=not legacy)
+        monkeypatch.delenv("TAILGRAD_TORCH_WEIGHTS", raising=False)
+        with pytest.raises(ValueError, match=r"pytorch_model\.bin has weights as torch saves them, a pickle"):
+            load("reward model", folder)
+        monkeypatch.setenv("TAILGRAD_TORCH_WEIGHTS", "1")
         load("reward model", folder)

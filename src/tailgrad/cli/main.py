@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = {module.__name__.rpartition(".")[2]: module for module in COMMANDS}
     for name, module in known.items():
         subparsers.add_parser(name, help=module.HELP, add_help=False)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL would tell the hub of every training
     if argv is None:
         _warn_in_words()
     given = list(sys.argv[1:] if argv is None else argv)

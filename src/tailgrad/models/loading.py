@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tailgrad.models.model_files import check_model_files
+from tailgrad.models.model_files import check_model_files, how_to_get_safetensors, weight_options
 from tailgrad.processes import local_index
 
 DTYPES = ("float32", "bfloat16", "float16", "auto")
@@ -115,6 +115,8 @@ def _named(error: Exception, name: str, what: str) -> Exception:
     reason = f"{reason[:397]}..." if len(reason) > 400 else reason
     if "ignore_mismatched_sizes" in reason:  # transformers says no more in the error
         reason = "its weights do not have the shapes that its config.json says"
+    if "use_safetensors=True" in str(error):
+        reason = f"it has no weights as safetensors. {how_to_get_safetensors()}"
     if "trust_remote_code=True" in str(error):
         reason = "it comes with code of its own, which runs only with trust_remote_code. Read that code first"
     if isinstance(error, OSError):
@@ -153,7 +155,7 @@ def check_policy_weights(path: str, what: str, *, revision: str | None = None, t
         return
     options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "device_map": "meta"}
     with model_errors(path, what):
-        _, info = AutoModelForCausalLM.from_pretrained(path, revision=revision, **options)
+        _, info = AutoModelForCausalLM.from_pretrained(path, revision=revision, **options, **weight_options())
     check_loaded(info, path, what, "causal language model")
 
 
@@ -287,9 +289,8 @@ def load_policy(
     load: Any = AutoModelForCausalLM.from_pretrained  # returns a pair with output_loading_info
 
     with model_errors(name, what):
-        model, info = load(
-            path, dtype=resolved_dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
+        how: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **weight_options()}
+        model, info = load(path, dtype=resolved_dtype, **how, **options)
     with model_errors(name, f"tokenizer of {what}"):
         tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options)
     check_loaded(info, name, what, "causal language model")

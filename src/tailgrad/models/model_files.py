@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,27 @@ _CONFIGS: Final = ("*config.json", "tokenizer.json", "special_tokens_map.json", 
 """Files that hold a JSON object."""
 
 
+TORCH_WEIGHTS: Final = "TAILGRAD_TORCH_WEIGHTS"
+"""Environment variable that asks, as 1, for weights that torch saved, too: they are a pickle."""
+
+
+def weight_options() -> dict[str, Any]:
+    """What `from_pretrained` is told of the format of weights: safetensors alone, unless others were asked for.
+
+    Nor is a service of the hub asked to convert them, as transformers does by itself.
+    """
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+    return {} if os.environ.get(TORCH_WEIGHTS) == "1" else {"use_safetensors": True}
+
+
+def how_to_get_safetensors() -> str:
+    """What to do about a model whose weights are no safetensors, the end of an error."""
+    return (
+        "Save it anew as safetensors with save_pretrained of transformers, or, if you trust who made it, set "
+        f"{TORCH_WEIGHTS}=1."
+    )
+
+
 def check_model_files(folder: Path, name: str, what: str) -> None:
     """Refuse a saved model with a file that cannot be what it is called; an adapter's local base model too.
 
@@ -25,7 +47,7 @@ def check_model_files(folder: Path, name: str, what: str) -> None:
 
     Raises:
         FileNotFoundError: The base model of an adapter is not there.
-        ValueError: A file is a Git LFS pointer or broken; the message names it.
+        ValueError: A file is a Git LFS pointer or broken, or the weights are a pickle; the message names it.
     """
     for file in sorted({file for pattern in _READ for file in folder.glob(pattern) if file.is_file()}):
         with file.open("rb") as stream:
@@ -40,6 +62,11 @@ def check_model_files(folder: Path, name: str, what: str) -> None:
         _check_safetensors(file, name, what)
     for file in sorted({*folder.glob("pytorch_model*.bin"), *folder.glob("adapter_model.bin")}):
         _check_torch_file(file, name, what)
+        if weight_options() and not any(folder.glob("*.safetensors")):
+            raise ValueError(
+                f"{what} {name!r}: {file.name} has weights as torch saves them, a pickle; safetensors are read. "
+                f"{how_to_get_safetensors()}"
+            )
     _check_base(folder, name, what)
 
 

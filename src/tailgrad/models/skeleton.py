@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tailgrad.models.loading import check_model_name, model_errors, model_path
+from tailgrad.models.model_files import weight_options
 
 
 def skeleton(name: str, *, revision: str | None = None) -> Any:
@@ -25,5 +26,6 @@ def skeleton(name: str, *, revision: str | None = None) -> Any:
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {"revision": revision, "device_map": "meta", "ignore_mismatched_sizes": True}
+    options |= weight_options()
     with model_errors(name, "model"):
         return AutoModelForCausalLM.from_pretrained(model_path(name), **options)

@@ -19,6 +19,7 @@ from tailgrad.models.loading import (
     torch_device,
     torch_dtype,
 )
+from tailgrad.models.model_files import weight_options
 from tailgrad.rewards.reading import RolloutReader, check_reading, load_tokenizer
 
 
@@ -144,9 +145,8 @@ def _load(name: str, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple
     check_model_name(name, what)
     path = model_path(name)
     with model_errors(name, what):
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            path, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
+        how: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **weight_options()}
+        model, info = AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype, **how, **options)
     tokenizer = load_tokenizer(name, **options)
     check_loaded(info, name, what, "sequence-classification model")
     if model.config.num_labels != 1:
