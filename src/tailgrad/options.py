@@ -8,11 +8,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tailgrad.option_names import Explain, check_words, file_of, hint_for, no_more, split_equals
 
 Config = TypeVar("Config")
+
+
+NOT_YAML: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What else than its own errors the library of YAML raises, such as of `!!bool maybe` and `!!timestamp soon`."""
 
 
 def option(default: Any = MISSING, text: str = "", **metadata: Any) -> Any:
@@ -211,7 +215,7 @@ def read_file(
         raise FileNotFoundError(f"{name}: there is no such file.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, *NOT_YAML) as error:
         raise ValueError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{name} is not a mapping of options to values, such as `seed: 1`.")

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from tailgrad.grid.config import GridConfig
+from tailgrad.options import NOT_YAML
 
 _OF_NAMES: Final = (*("results", "work", "policies", "rewards", "prompts", "estimators", "also_score", "reference"),)
 """Keys below which everything is text, whatever YAML would read it as."""
@@ -107,7 +108,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         given = loader.construct_document(root) if root is not None else None
     except _UnusableError as error:
         raise ValueError(f"grid {str(path)!r} {error}") from error
-    except (yaml.YAMLError, ValueError, KeyError) as error:  # a KeyError: !!bool maybe
+    except (yaml.YAMLError, *NOT_YAML) as error:
         raise ValueError(f"grid {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(given, Mapping):
         raise ValueError(f"grid {str(path)!r} is not a mapping of keys to values.")

@@ -111,8 +111,9 @@ def _parquet(path: Path, ending: str) -> ParquetColumns:
 def _array(path: Path, source: str) -> np.ndarray:
     try:
         rewards = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{source} is not an array of numpy's format: {error}.") from error
+    except Exception as error:  # what a broken header makes numpy raise depends on where it breaks
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source} is not an array of numpy's format: {reason}. Write it with numpy.save.") from error
     if rewards.ndim != 2 or rewards.dtype.kind not in "biuf" or rewards.size == 0:
         raise ValueError(
             f"{source} holds {rewards.dtype} {rewards.shape}; rewards must be numbers [P, n]: "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
 import re
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial, reduce
@@ -191,11 +193,19 @@ def opened(path: Path) -> Iterator[TextIO]:
 
     Args:
         path: The file.
+
+    Raises:
+        ValueError: Its compression is damaged, or its values are nested too deeply.
     """
     import fsspec
 
-    with fsspec.open(str(path), "rt", encoding="utf-8-sig", newline="", compression="infer") as file:
-        yield file
+    try:
+        with fsspec.open(str(path), "rt", encoding="utf-8-sig", newline="", compression="infer") as file:
+            yield file
+    except (EOFError, lzma.LZMAError, zlib.error) as error:
+        raise ValueError(f"its compression is damaged: {error}.") from error
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply.") from error
 
 
 def json_rows(path: Path) -> Iterator[Any]:

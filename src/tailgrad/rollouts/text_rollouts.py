@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from tailgrad.rollouts.text_files import EVERY_ROW, csv_rows, json_rows, opened
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 JSON_ENDINGS: Final = (".jsonl", ".json", ".ndjson")
 
+_NUMBER: Final = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)", re.ASCII)
+"""A number, in small letters."""
 _LOOK, _AT_ONCE = 1000, 2**14  # rows
 _MUST: Final = {
     "float64": "it must be a number, true or false, or empty where it is not known",
@@ -201,12 +204,15 @@ def _number(value: Any, column: str, row: int, role: str, *, cells: bool) -> flo
 
 
 def _from_cell(cell: str) -> Any:
-    """The number or truth value that a cell of a CSV file holds, else its text."""
-    if cell.strip().lower() in ("true", "false"):
-        return cell.strip().lower() == "true"
+    """The number or truth value that a cell of a CSV file holds, else its text; 1_000 and digits of others are text."""
+    word = cell.strip().lower()
+    if word in ("true", "false"):
+        return word == "true"
+    if not _NUMBER.fullmatch(word):
+        return cell
     try:
-        return int(cell) if cell.strip().lstrip("-").isdigit() else float(cell)
-    except ValueError:
+        return int(word) if word.lstrip("-").isdigit() else float(word)
+    except ValueError:  # more digits than Python reads
         return cell
 
 
