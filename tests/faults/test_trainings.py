@@ -1,5 +1,6 @@
 """What can befall a training or a sampling: a loss that is no number, a reward that ends the process, a clock."""
 
+import json
 import os
 import random
 import shutil
@@ -153,3 +154,18 @@ def test_a_corrupt_or_foreign_shard_of_gradients_is_made_anew(
     assert shards[1].read_bytes() != whole[shards[1]]
     sketch_gradients(gradients)
     assert {path: path.read_bytes() for path in shards} == whole
+
+
+@pytest.mark.parametrize("command", ["sample", "train"])
+def test_a_row_without_a_prompt_is_named_before_any_work(
+    workshop: Workshop, new_folder: Callable[[], Path], command: str
+) -> None:
+    folder = new_folder()
+    rows = workshop.prompts.read_text().splitlines()
+    rows[3] = json.dumps({name: value for name, value in json.loads(rows[3]).items() if name != "prompt"})
+    (folder / "prompts.jsonl").write_text("\n".join(rows))
+    lacking = Workshop(workshop.folder, workshop.policy, folder / "prompts.jsonl", workshop.table)
+    ended = in_child(lambda: lacking.run(command), folder)
+    assert ended.code == 2
+    assert "the prompt in row 3" in said(ended.output)
+    assert not [*(folder / "out").glob("checkpoint-*"), *(folder / "out").glob("*.parts/part-*")]
