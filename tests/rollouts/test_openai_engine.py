@@ -257,7 +257,7 @@ def test_the_key_is_sent_and_written_nowhere(
     [
         ({"base_url": None}, "engine openai and no base_url"),
         ({"engine": "transformers"}, "engine transformers and a base_url"),
-        ({"engine": "tgi"}, "must be one of transformers, openai"),
+        ({"engine": "tgi"}, "must be one of transformers, openai, vllm"),
         ({"base_url": "localhost:8000"}, "it must be an address"),
         ({"base_url": "http://me:secret@host/v1"}, "environment variable"),
         ({"reference_model": "ref"}, "reference_model with engine openai"),

@@ -254,6 +254,29 @@ def revision_of(model: Any, revision: str | None) -> str | None:
     return commit or revision
 
 
+def load_tokenizer_of(name: str, revision: str | None, trust_remote_code: bool, what: str = "model") -> Any:
+    """Load the tokenizer of a causal language model.
+
+    Args:
+        name: Hub name or local folder (also of a PEFT adapter).
+        revision: Branch, tag or commit of the hub.
+        trust_remote_code: Run the code that comes with the tokenizer.
+        what: What the model is for, in error messages.
+
+    Returns:
+        The tokenizer.
+
+    Raises:
+        FileNotFoundError: The hub does not give it.
+        ValueError: It cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    with model_errors(name, f"tokenizer of {what}"):
+        return AutoTokenizer.from_pretrained(model_path(name), padding_side="left", truncation_side="left", **options)
+
+
 def load_policy(
     name: str,
     *,
@@ -284,14 +307,13 @@ def load_policy(
     path = model_path(name)
     resolved_dtype, resolved_device = torch_dtype(dtype), torch_device(device)
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     load: Any = AutoModelForCausalLM.from_pretrained  # returns a pair with output_loading_info
 
     with model_errors(name, what):
         how: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **weight_options()}
         model, info = load(path, dtype=resolved_dtype, **how, **options)
-    with model_errors(name, f"tokenizer of {what}"):
-        tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left", **options)
+    tokenizer = load_tokenizer_of(name, revision, trust_remote_code, what)
     check_loaded(info, name, what, "causal language model")
     return model.to(resolved_device).eval(), tokenizer

@@ -12,7 +12,7 @@ from tailgrad.options import option
 from tailgrad.rewards.reward import Reward
 
 SELECTIONS: Final = ("table", "reward")
-ENGINES: Final = ("transformers", "openai")
+ENGINES: Final = ("transformers", "openai", "vllm")
 
 _REWARDS: Final = "rewards"
 _REWARD_MODELS: Final = "how a reward model is run"
@@ -178,7 +178,8 @@ class SampleConfig(RewardOptions):
     trust_remote_code: bool = option(False, "run the code that comes with the models")
     engine: str = option(
         "transformers",
-        "what samples: transformers (in this process; default), or openai (a server with an OpenAI-compatible API)",
+        "what samples: transformers (default) or vllm (both in this process), or openai (a server with an "
+        "OpenAI-compatible API)",
         group=_ENGINE,
         choices=ENGINES,
     )
@@ -187,6 +188,9 @@ class SampleConfig(RewardOptions):
         "address of the server, such as http://localhost:8000/v1; its key is read from OPENAI_API_KEY",
         group=_ENGINE,
         metavar="URL",
+    )
+    engine_kwargs: dict[str, Any] = option(
+        {}, "arguments of vllm.LLM for engine vllm: '{\"tensor_parallel_size\": 2}'", group=_ENGINE, metavar="JSON"
     )
     concurrency: int = option(64, "requests that the server is sent at once", group=_ENGINE)
     request_timeout: float = option(
@@ -227,6 +231,8 @@ def _check_engine(config: SampleConfig) -> None:
             f"engine {config.engine} and {what} base_url: a server is named by both, --engine openai --base_url "
             "http://localhost:8000/v1."
         )
+    if config.engine_kwargs and config.engine != "vllm":
+        raise ValueError(f"engine_kwargs with engine {config.engine}: they are arguments of vllm.LLM. Leave them out.")
     if config.engine == "transformers":
         return
     if config.reference_model is not None:

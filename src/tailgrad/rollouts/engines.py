@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -11,13 +12,16 @@ from typing import Any, Final
 
 from tailgrad.curves.sampling import by_temperature_alone
 from tailgrad.models.engine import Engine, Response
+from tailgrad.models.loading import check_model_name, model_path
 from tailgrad.models.openai_engine import OpenAIEngine, request_settings
 from tailgrad.models.server import Server, check_url
+from tailgrad.models.token_ids import TokenIds, check_fit
+from tailgrad.models.vllm_engine import VllmEngine, vllm_settings
 from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.chats import prompt_text
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.prompts import Prompts
-from tailgrad.rollouts.shards import score_texts
+from tailgrad.rollouts.shards import score, score_texts
 
 KEY: Final = "OPENAI_API_KEY"
 
@@ -33,6 +37,8 @@ class EngineSampler:
         reward: Scores responses.
         prompts: The prompts and the columns that the reward is passed.
         metadata: Goes into every part and the table.
+        tokenizer: The policy's tokenizer; None where a server keeps it to itself, and rewards get the texts alone.
+        token_ids: The prompts' tokens; None likewise.
     """
 
     engine: Engine
@@ -41,6 +47,8 @@ class EngineSampler:
     reward: CheckedReward
     prompts: Prompts
     metadata: dict[str, Any]
+    tokenizer: Any = None
+    token_ids: Sequence[list[int]] | None = None
 
     @property
     def prompt_ids(self) -> range:
@@ -84,7 +92,7 @@ class EngineSampler:
             "prompt": [prompt_text(prompt) for prompt in self.prompts.rows[prompt_ids]["prompt"]],
             "response": texts,
             "response_index": list(range(self.n)) * len(part),
-            "reward": score_texts(self.reward, self.prompts, prompt_ids, texts, None if None in ids else ids),
+            "reward": self._rewards(prompt_ids, texts, None if None in ids else ids),
             "num_tokens": [one.num_tokens for one in responses],
             "finished": [one.finished for one in responses],
             "logprob": [one.logprob for one in responses],
@@ -92,15 +100,78 @@ class EngineSampler:
             "token_ids": ids,
         }
 
+    def _rewards(self, prompt_ids: list[int], texts: list[str], responses: Any) -> list[float | None]:
+        if self.tokenizer is None or self.token_ids is None:
+            return score_texts(self.reward, self.prompts, prompt_ids, texts, responses)
+        inputs = [self.token_ids[row] for row in prompt_ids]
+        return score(self.reward, self.tokenizer, self.prompts, prompt_ids, inputs, responses, texts)
+
 
 def own_settings(config: SampleConfig) -> dict[str, Any]:
-    """What the generation config of a policy sets, where the name is that of a local folder; else {}.
+    """What the generation config of a policy sets; {} where there is none.
+
+    Args:
+        config: Names the policy; by a server's name of it, which need not be that of a folder or of the hub.
+    """
+    if config.engine == "vllm":
+        from transformers import GenerationConfig
+
+        with contextlib.suppress(OSError):
+            options = {} if config.model_revision is None else {"revision": config.model_revision}
+            own = GenerationConfig.from_pretrained(model_path(config.model_name_or_path), **options)
+            return dict(own.to_dict())
+        return {}
+    file = Path(config.model_name_or_path).expanduser() / "generation_config.json"
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def vllm_engine(config: SampleConfig, tokenizer: Any, token_ids: TokenIds, shaping: dict[str, Any]) -> VllmEngine:
+    """The engine of vLLM in this process.
 
     Args:
         config: Names the policy.
+        tokenizer: Its tokenizer.
+        token_ids: The prompts' tokens.
+        shaping: All that shapes a response.
+
+    Raises:
+        ValueError: vLLM is not installed or cannot load the policy, a setting is none of its own, or a prompt does
+            not fit.
+        FileNotFoundError: There is no such policy.
     """
-    file = Path(config.model_name_or_path).expanduser() / "generation_config.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+    name = config.model_name_or_path
+    check_model_name(name, "model")
+    engine = VllmEngine(
+        name,
+        tokenizer,
+        token_ids,
+        n=config.n,
+        settings=vllm_settings(shaping),
+        logprobs=keeps_logprobs(shaping),
+        options={
+            "revision": config.model_revision,
+            "dtype": config.dtype,
+            "seed": config.seed,
+            "trust_remote_code": config.trust_remote_code,
+            **config.engine_kwargs,
+        },
+    )
+    room, source = shaping["max_new_tokens"], f"data set {config.dataset_name!r}"
+    check_fit(token_ids, tokenizer, engine.config, model=name, new_tokens=room, source=source)
+    return engine
+
+
+def keeps_logprobs(shaping: dict[str, Any]) -> bool:
+    """Whether all engines mean the same by the log-probability of a response, so that it is kept.
+
+    Args:
+        shaping: All that shapes a response.
+
+    Examples:
+        >>> keeps_logprobs({"temperature": 0.7, "top_p": 1.0, "top_k": 0})
+        False
+    """
+    return shaping["temperature"] == 1 and by_temperature_alone(shaping)
 
 
 def openai_engine(
@@ -134,6 +205,6 @@ def openai_engine(
         n=config.n,
         settings=settings,
         concurrency=config.concurrency,
-        logprobs=shaping["temperature"] == 1 and by_temperature_alone(shaping),
+        logprobs=keeps_logprobs(shaping),
         chat_template_kwargs=chat_template_kwargs,
     )

@@ -21,6 +21,9 @@ _PROBE = 128
 _EXACT = 1e-3
 """How far log-probabilities in float32 may be apart, in nats per token."""
 
+_OF_SERVERS = "bfloat16"
+"""What a server is taken to compute in, which does not say it."""
+
 _ROUNDING, _ROUNDING_SAME_FILES, _ROUNDING_ONE_PROMPT = 3.0, 10.0, 3.0
 """How many times the model's own rounding is allowed: by all prompts; where its files are those that sampled; and how
 much more of it for a single prompt."""
@@ -116,7 +119,7 @@ def check_policy(
     responses = [table.known("token_ids")[i // n, i % n].tolist() for i in at]
     how = {"temperature": table.metadata["sampling"]["temperature"], "batch_size": batch_size}
     exact = response_logprobs(model, prompts, responses, **how)
-    lengths, recorded = np.array([len(ids) for ids in responses]), table.metadata.get("dtype", "float32")
+    lengths, recorded = np.array([len(ids) for ids in responses]), table.metadata.get("dtype", "float32") or _OF_SERVERS
     rounding = {"float32": 0.0}
     for coarse in {recorded, dtype} - {"float32"}:
         rounded, _ = load_policy(names[0], dtype=coarse, **options)

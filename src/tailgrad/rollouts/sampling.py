@@ -10,7 +10,8 @@ import torch
 from tailgrad._version import __version__
 from tailgrad.identity import function_sha256, model_sha256
 from tailgrad.models.chosen import ChosenLogprobs
-from tailgrad.models.loading import load_policy, revision_of
+from tailgrad.models.engine import Engine
+from tailgrad.models.loading import load_policy, load_tokenizer_of, revision_of
 from tailgrad.models.token_ids import check_fit
 from tailgrad.processes import num_processes
 from tailgrad.rewards import (
@@ -26,7 +27,7 @@ from tailgrad.rewards import (
 from tailgrad.rewards.reward import check_columns
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.engines import EngineSampler, openai_engine, own_settings
+from tailgrad.rollouts.engines import EngineSampler, openai_engine, own_settings, vllm_engine
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.parts import make_table
 from tailgrad.rollouts.prompts import Prompts, load_prompts, tokenize_prompts
@@ -57,23 +58,35 @@ def sample(config: SampleConfig) -> Path:
 
 
 def _engine_sampler(config: SampleConfig) -> EngineSampler:
-    """Reach the server and load the rewards, and describe them in the table's metadata."""
+    """Reach the server or load vLLM, load the rewards, and describe them in the table's metadata."""
     if num_processes() > 1:
         raise ValueError(
-            f"{num_processes()} processes with engine openai: one keeps a server busy, by --concurrency. Start one."
+            f"{num_processes()} processes with engine {config.engine}: one keeps it busy, by --concurrency or by "
+            "tensor_parallel_size among --engine_kwargs. Start one."
         )
     prompts = read_prompts(config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, own_settings(config))
-    engine = openai_engine(config, prompts, shaping, chat_template_kwargs)
-    reward, described = load_scoring(config, prompts)
+    tokenizer, token_ids = None, None
+    unknown = ["device", "logprobs_while_sampling"]
+    if config.engine == "openai":
+        engine: Engine = openai_engine(config, prompts, shaping, chat_template_kwargs)
+        unknown += ["model_files", "seed", "dtype"]
+        reward, described = load_scoring(config, prompts)
+    else:
+        reward, described = load_scoring(config, prompts)
+        tokenizer = load_tokenizer_of(config.model_name_or_path, config.model_revision, config.trust_remote_code)
+        source = f"data set {config.dataset_name!r}"
+        token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs, source=source)
+        engine = vllm_engine(config, tokenizer, token_ids, shaping)
     metadata = {
         **_metadata(config, None, None, described, prompts),
-        **dict.fromkeys(("model_files", "seed", "dtype", "device", "logprobs_while_sampling")),
+        "dtype": config.dtype,
+        **dict.fromkeys(unknown),
         **_of_sampling(config, prompts, shaping, chat_template_kwargs, trained_with),
         "engine": config.engine,
     }
     part_size = max(1, config.batch_size // config.n)
-    return EngineSampler(engine, config.n, part_size, reward, prompts, metadata)
+    return EngineSampler(engine, config.n, part_size, reward, prompts, metadata, tokenizer, token_ids)
 
 
 def _sampler(config: SampleConfig) -> Sampler:
