@@ -54,7 +54,7 @@ def test_a_table_is_what_vllm_gave(options: dict[str, Any], vllm: Any, tmp_path:
     assert [one["prompt_token_ids"] for call in vllm.calls for one in call[0]] == prompts
     expected = {"n": 4, "temperature": 1.0, "top_p": 1.0, "top_k": 5, "max_tokens": 8, "logprobs": None}
     assert vars(vllm.calls[0][1]) == expected
-    assert vllm.options["max_model_len"] == 32
+    assert (vllm.options["max_model_len"], vllm.options["load_format"]) == (32, "safetensors")
     assert (vllm.options["seed"], vllm.options["dtype"], vllm.options["revision"]) == (3, "float32", None)
     for i, prompt in enumerate(prompts):
         assert table.responses[i][1] == tokenizer.decode([*prompt, 5])

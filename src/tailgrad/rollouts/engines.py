@@ -13,6 +13,7 @@ from typing import Any, Final
 from tailgrad.curves.sampling import by_temperature_alone
 from tailgrad.models.engine import Engine, Response
 from tailgrad.models.loading import check_model_name, model_path
+from tailgrad.models.model_files import weight_options
 from tailgrad.models.openai_engine import OpenAIEngine, request_settings
 from tailgrad.models.server import Server, check_url
 from tailgrad.models.token_ids import TokenIds, check_fit
@@ -153,6 +154,7 @@ def vllm_engine(config: SampleConfig, tokenizer: Any, token_ids: TokenIds, shapi
             "dtype": config.dtype,
             "seed": config.seed,
             "trust_remote_code": config.trust_remote_code,
+            **({"load_format": "safetensors"} if weight_options() else {}),
             **config.engine_kwargs,
         },
     )
