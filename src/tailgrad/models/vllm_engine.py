@@ -80,7 +80,7 @@ class VllmEngine:
             ) from None
         with model_errors(model, "model"):
             self._llm = LLM(model=path, **options)
-        self._tokenizer, self._token_ids = tokenizer, prompt_token_ids
+        self._decode, self._token_ids = tokenizer.decode, prompt_token_ids
         self._params = SamplingParams(n=n, **settings, logprobs=0 if logprobs else None)
         self.config = self._llm.llm_engine.model_config.hf_config
 
@@ -95,7 +95,7 @@ class VllmEngine:
     def _response(self, output: Any) -> Response:
         ids, finished = list(output.token_ids), output.finish_reason == "stop"
         return Response(
-            text=self._tokenizer.decode(ids, skip_special_tokens=True),
+            text=self._decode(ids, skip_special_tokens=True),
             finished=finished,
             num_tokens=len(ids) - finished,
             logprob=output.cumulative_logprob,
