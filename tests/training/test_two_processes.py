@@ -1,4 +1,4 @@
-"""Two processes train as one does."""
+"""Two processes, and four, train as one does."""
 
 import json
 import os
@@ -11,7 +11,11 @@ import torch
 import transformers
 from packaging.version import Version
 
+import trained_by_many
 from tailgrad.estimators import tea
+from trained_by_many import CASES, check
+
+TESTS = Path(__file__).resolve().parents[1]
 
 TWO_PROCESSES = """
 import json, os, sys
@@ -19,8 +23,11 @@ import torch
 from datasets import Dataset
 from tailgrad.quickstart.task import build_prompts, verifier
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
+from trained_by_many import CASES, train
 
 policy, out, resumes = sys.argv[1:]
+for case in CASES:
+    train(case, policy, out)
 
 class Recorder(TailGRPOTrainer):
     def _generate_and_score_completions(self, inputs):
@@ -71,27 +78,49 @@ os._exit(0)  # all is written; gloo's threads now and then abort a process that 
 """
 
 
-def test_two_processes_give_the_advantages_of_one_and_are_resumed(policy, tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+def torchrun(processes: int, *words: str) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), environment.get("PYTHONPATH", "")])
+    subprocess.run([*launcher, *words], env=environment, check=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def trained(policy: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes wrote down."""
+    out = tmp_path_factory.mktemp("two")
+    (out / "two.py").write_text(TWO_PROCESSES)
     # transformers before 5.20 cannot load the optimizer of several processes on a CPU ("tagged with cpu:0")
     resumes = "resumes" if Version(transformers.__version__) >= Version("5.20") else "runs again"
-    command = [*torchrun, str(script), str(policy), str(tmp_path), resumes]
-    subprocess.run(command, env=environment, check=True, timeout=300)
-    seen = [json.loads((tmp_path / f"{rank}-of-2.json").read_text()) for rank in (0, 1)]
+    torchrun(2, str(out / "two.py"), str(policy), str(out), resumes)
+    return out
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_advantages_of_two_processes_are_those_of_one_to_the_last_bit(policy: Path, trained: Path, case: str) -> None:
+    check(case, str(policy), trained, 2)
+
+
+@pytest.mark.nightly
+def test_advantages_of_four_processes_are_those_of_one_to_the_last_bit(policy: Path, tmp_path: Path) -> None:
+    torchrun(4, trained_by_many.__file__, str(policy), str(tmp_path), *CASES)
+    for case in CASES:
+        check(case, str(policy), tmp_path, 4)
+
+
+def test_two_processes_take_the_scale_of_the_whole_batch_and_are_resumed(trained: Path) -> None:
+    seen = [json.loads((trained / f"{rank}-of-2.json").read_text()) for rank in (0, 1)]
     assert seen[0]["rewards"] == seen[1]["rewards"]
     raw = tea(torch.tensor(seen[0]["rewards"]).view(2, 8), deploy_n=64)
     expected = raw / raw.double().square().mean().sqrt()
     assert len(seen[0]["advantages"]) == 8
     together = torch.tensor(seen[0]["advantages"] + seen[1]["advantages"])
     torch.testing.assert_close(together, expected.flatten().float(), rtol=1e-6, atol=0)
-    assert [(tmp_path / f"{rank}.same").read_text() for rank in (0, 1)] == ["True", "True"]
-    ratios, estimated = json.loads((tmp_path / "0.corrected").read_text())[:2]
+    assert [(trained / f"{rank}.same").read_text() for rank in (0, 1)] == ["True", "True"]
+    ratios, estimated = json.loads((trained / "0.corrected").read_text())[:2]
     assert any(ratios)
     for rank in (0, 1):
-        *of_all, places, own, advantages = json.loads((tmp_path / f"{rank}.corrected").read_text())
+        *of_all, places, own, advantages = json.loads((trained / f"{rank}.corrected").read_text())
         assert of_all == [ratios, estimated]
         assert {place // 8 for place in places} == {rank}, "a group of eight lies on each process"
         assert [ratios[place] for place in places] == pytest.approx(own, abs=1e-6)
