@@ -24,6 +24,7 @@ OTHERS = {
     *("--nnodes", "--ntasks"),  # torchrun, Slurm
     *("--advantage", "--custom", "--n", "--normalize"),  # slime, whose words are joined by hyphens
     *("--external_plugins", "--extra", "--isolated", "--with"),  # ms-swift, uv
+    *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip"),  # accelerate
     # experiments, benchmarks
     *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
     "--variants",

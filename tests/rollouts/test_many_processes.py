@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from parts_of_tables import Maker, check_whole
+from tailgrad.rollouts import parts as machinery
 from tailgrad.rollouts.parts import make_table
 
 FORK = multiprocessing.get_context("fork")
@@ -141,6 +143,14 @@ def test_a_second_command_is_refused_and_another_table_is_left(
     with pytest.raises(ValueError, match=r"is not the table of .* another seed: 0 there, 1 now"):
         make_table(out, lambda: Maker(metadata={"seed": 1}), verb="make")
     assert out.read_bytes() == whole
+    check_whole(out)
+
+
+def test_another_process_may_remove_the_folder_at_the_end(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_table(out, Maker, verb="make")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(machinery, "_check_merged", lambda out, maker, parts: shutil.rmtree(parts))
+    make_table(out, Maker, verb="make")
     check_whole(out)
 
 

@@ -111,7 +111,7 @@ def _joined(parts: Path, out: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            left = [*parts.glob("*")]
+            left = _listed(parts)
             if all(map(_is_lock, left)):
                 for path in left:
                     path.unlink(missing_ok=True)
@@ -121,9 +121,17 @@ def _joined(parts: Path, out: Path) -> Iterator[None]:
 
 def _remove_parts(parts: Path) -> None:
     """Remove the parts and what killed processes left of some; the locks stay for those who wait for them."""
-    for path in parts.iterdir():
+    for path in _listed(parts):
         if not _is_lock(path):
             path.unlink(missing_ok=True)
+
+
+def _listed(parts: Path) -> list[Path]:
+    """What is among the parts; nothing once another process has removed their folder."""
+    try:
+        return [*parts.iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def _is_lock(path: Path) -> bool:
@@ -214,7 +222,7 @@ def _check_merged(out: Path, maker: TableMaker, parts: Path) -> None:
     """Refuse a table that is not the one that the parts beside it were merged into."""
     try:
         check_same_settings(out, read_metadata(out), maker.metadata)
-        _check_rows(out, maker, range(len(maker.prompt_ids)), whole=any(parts.glob("part-*")))
+        _check_rows(out, maker, range(len(maker.prompt_ids)), whole=not all(map(_is_lock, _listed(parts))))
     except ValueError as error:
         raise ValueError(
             f"{str(out)!r} exists already and is not the table of {str(parts)!r}. Delete it or choose another --out. "
