@@ -128,6 +128,15 @@ def test_what_a_server_does_not_tell_is_null(served: dict[str, Any]) -> None:
     np.testing.assert_array_equal(uncounted.num_tokens[0], [tokens_of(i) - i % 2 for i in range(N)])
 
 
+def test_a_server_that_does_not_sample_is_noticed(served: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    same = {"text": "one", "finish_reason": "stop"}
+    run(served, lambda _, body: (200, {"choices": [same] * body["n"]}))
+    assert capsys.readouterr().err.count("4 equal responses to each of the first 3 prompts") == 1
+    Path(served["out"]).unlink()
+    run(served, OpenAI())
+    assert "equal responses" not in capsys.readouterr().err
+
+
 def test_what_a_server_refuses_is_left_out_unless_it_is_asked_for(
     served: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,9 @@ _MAY_BE_LEFT_OUT: Final = {
 _APART: Final = ("reasoning_content", "reasoning", "tool_calls")
 """What some servers take out of the text of a message."""
 
+_SUSPICIOUS: Final = 3
+"""After so many prompts with equal responses a server seems to choose the likeliest token always, as some do."""
+
 _LENGTH: Final = {"max_tokens": "max_completion_tokens"}
 """The name of the length limit, and the one by which some servers want it."""
 
@@ -144,7 +147,16 @@ class OpenAIEngine:
     def responses(self, parts: Sequence[range]) -> Iterator[tuple[int, list[Response]]]:
         """Sample these rows of the data set; see `Engine`."""
         rows = (row for part in parts for row in part)
-        return iter(InFlight(rows, self._n, self._ask, at_once=lambda: self._form.at_once, threads=self._concurrency))
+        work = InFlight(rows, self._n, self._ask, at_once=lambda: self._form.at_once, threads=self._concurrency)
+        equal: int | None = 0
+        for row, found in work:
+            if equal is not None:
+                equal = equal + 1 if self._n > 1 and len({one.text for one in found}) == 1 else None
+            if equal == _SUSPICIOUS:
+                self._say(
+                    "equal", f"gives {self._n} equal responses to each of the first {equal} prompts: is it sampling?"
+                )
+            yield row, found
 
     def _ask(self, row: int, count: int) -> list[Response]:
         """Ask for some responses to a prompt, in narrower forms if need be; one or more."""
