@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -13,11 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tqdm import tqdm
+
 FILE_EVENTS: Final = {
     *("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree"),
     "open",
 }
 """What Python tells an audit hook before it changes what lies on a disk."""
+
+LONGEST: Final = 300
+"""Seconds after which a child that hangs is ended by SIGALRM."""
 
 CLONE_NEWNS, CLONE_NEWUSER, MS_RDONLY, MS_REMOUNT, MS_PRIVATE = 0x20000, 0x10000000, 1, 32, 0x44000
 
@@ -60,6 +66,9 @@ def in_child(work: Callable[[], int], folder: Path, prepare: Callable[[Any], Non
             os.dup2(output, 2)
             sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)
             os.chdir(folder)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(LONGEST)
+            tqdm.set_lock(threading.RLock())  # a killed child would keep the one that all share
             prepare(counter)
             code = work()
         except BaseException:
