@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tqdm.auto import tqdm
 
 from parts_of_tables import Maker, check_whole
 from tailgrad.rollouts import parts as machinery
@@ -40,6 +42,7 @@ def begin(out: Path, index: int, count: int, load: Callable[[], Maker]) -> BaseP
     def run() -> None:
         os.environ |= {"RANK": str(index), "WORLD_SIZE": str(count)}
         signal.alarm(60)
+        tqdm.set_lock(threading.RLock())  # its own is shared by what is forked, and a kill would leave it held
         make_table(out, load, verb="make")
 
     process = FORK.Process(target=run)
