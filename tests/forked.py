@@ -22,8 +22,8 @@ FILE_EVENTS: Final = {
 }
 """What Python tells an audit hook before it changes what lies on a disk."""
 
-LONGEST: Final = 300
-"""Seconds after which a child that hangs is ended by SIGALRM."""
+LONGEST: Final = 120
+"""Seconds after which a child is ended by SIGALRM: it hangs where a thread of this process held a lock at the fork."""
 
 CLONE_NEWNS, CLONE_NEWUSER, MS_RDONLY, MS_REMOUNT, MS_PRIVATE = 0x20000, 0x10000000, 1, 32, 0x44000
 
