@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tailgrad.events import progress_bar
-from tailgrad.models.loading import torch_device
+from tailgrad.models.devices import torch_device
 from tailgrad.processes import local_index, num_processes, process_index
 
 NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK")

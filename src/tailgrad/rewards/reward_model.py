@@ -10,14 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.identity import model_sha256, sha256_of
+from tailgrad.models.devices import torch_device, torch_dtype
 from tailgrad.models.loading import (
     check_loaded,
     check_model_name,
     model_errors,
     model_path,
     revision_of,
-    torch_device,
-    torch_dtype,
 )
 from tailgrad.models.model_files import weight_options
 from tailgrad.rewards.reading import RolloutReader, check_reading, load_tokenizer
