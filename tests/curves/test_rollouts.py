@@ -75,6 +75,17 @@ def test_arguments_of_the_chat_template_must_agree():
 def test_kl_is_unknown_without_a_reference_or_a_record_of_the_sampling():
     assert table(reference_logprobs=None).kl is None
     assert table(metadata={}).kl is None
+    assert table().kl is not None
+    for setting in ("temperature", "top_p", "top_k"):
+        given = table()
+        del given.metadata["sampling"][setting]
+        assert given.replace(name="tea").kl is None
+
+
+def test_kl_is_known_at_any_temperature():
+    given = table()
+    given.metadata["sampling"]["temperature"] = 0.7
+    np.testing.assert_array_equal(given.replace(name="tea").kl, table().kl)
 
 
 def test_a_response_that_cannot_be_picked_is_unscored_too():

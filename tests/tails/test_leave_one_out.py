@@ -15,3 +15,10 @@ def test_the_error_of_a_mean_is_its_own_and_only_members_are_read() -> None:
     torch.testing.assert_close(leave_one_out_error(padded, ~padded.isnan()), expected)
     assert leave_one_out_error(padded).isnan().all()
     assert leave_one_out_error(torch.full((1, 7), 1e15 / 3)).item() == 0
+
+
+def test_equal_values_have_no_error_at_all() -> None:
+    """Whatever their sum rounds to, and whatever stands in the other groups."""
+    equal = torch.rand(50, 1, generator=torch.Generator().manual_seed(0)).expand(50, 7)
+    assert not leave_one_out_error(equal).any()
+    assert not leave_one_out_error(equal.double()).any()
