@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
+import torch
 from transformers import (
+    AutoModelForCausalLM,
     GPT2Config,
     LlamaConfig,
     MambaConfig,
@@ -30,3 +32,12 @@ TINY_CONFIGS: Final[dict[str, PreTrainedConfig]] = {
 }
 KEEP_ALL_TOKENS: Final = {"llama", "qwen3", "gpt2", "mixtral"}
 """Those that keep keys and values of all tokens, and nothing else."""
+
+
+def tiny_model(kind: str, *, seed: int = 0) -> Any:
+    """A model with random weights of visible size, so that its logits differ from uniform."""
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model

@@ -54,6 +54,12 @@ def save_policy(
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     model.save_pretrained(path)
+    save_tokenizer(path, pad_token=pad_token, chat_template=chat_template)
+    return path
+
+
+def save_tokenizer(path: Path, *, pad_token: str | None, chat_template: str | None) -> None:
+    """Save a tokenizer of words."""
     words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     words.pre_tokenizer = WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(
@@ -61,7 +67,6 @@ def save_policy(
     )
     tokenizer.chat_template = chat_template
     tokenizer.save_pretrained(path)
-    return path
 
 
 def save_prompts(path: Path, prompts: list[Any], column: str = "prompt", **columns: list[Any]) -> Path:

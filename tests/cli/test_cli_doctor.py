@@ -27,14 +27,14 @@ PLUGIN = {"verl.plugins": [SimpleNamespace(name="tailgrad")]}
 def environment(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Make an environment up: versions by name; what programs print, by a word in them; entry points; variables."""
 
-    def make(versions: dict[str, str], runs: Any = {}, points: Any = PLUGIN, **variables: str) -> None:  # noqa: B006
+    def make(versions: dict[str, str], runs: Any = None, points: Any = PLUGIN, **variables: str) -> None:
         def version(name: str) -> str:
             if name not in versions:
                 raise PackageNotFoundError(name)
             return versions[name]
 
         def run(command: list[str], **how: Any) -> Any:
-            code, line = next(answer for word, answer in runs.items() if word in command[-1])
+            code, line = next(answer for word, answer in (runs or {}).items() if word in command[-1])
             return SimpleNamespace(returncode=code, stdout=f"noise\n{line}\n", stderr=f"Traceback\n{line}\n")
 
         needs = {"tailgrad": OURS, "verl": VERL, "skyrl": None}

@@ -24,10 +24,7 @@ import pytest
 pytest.importorskip("vllm")
 
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from tailgrad.models.loading import load_policy
 from tailgrad.models.logprobs import response_logprobs
@@ -35,12 +32,8 @@ from tailgrad.rewards import RewardModel, ServedRewardModel
 from tailgrad.rollouts import read_rollouts
 from tailgrad.rollouts.chats import prompts_of_texts
 from tailgrad.rollouts.prompts import tokenize_prompts
+from tiny_policies import CHAT_TEMPLATE, WORDS, save_tokenizer
 
-WORDS = ["[UNK]", "[PAD]", "</s>", "<user>", "<assistant>", "one", "two", "three", "four", "five", "six", "seven"]
-TEMPLATE = (
-    "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} </s> {% endfor %}"
-    "{% if add_generation_prompt %}<assistant> {% endif %}"
-)
 BIN = Path(sys.executable).parent
 PROMPTS = [f"{a} {b}" for a in WORDS[5:] for b in WORDS[5:]][:40]
 QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
@@ -55,12 +48,7 @@ def save(folder: Path, kind: Any) -> Path:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     model.save_pretrained(folder)
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    words.pre_tokenizer = WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="[UNK]", eos_token="</s>", pad_token="[PAD]", chat_template=TEMPLATE
-    )
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(folder, pad_token="[PAD]", chat_template=CHAT_TEMPLATE)
     return folder
 
 

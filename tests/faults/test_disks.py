@@ -75,13 +75,13 @@ def test_a_folder_that_can_only_be_read_is_said(
 ) -> None:
     folder = new_folder()
     (folder / "out").mkdir()
-    prepare: Callable[[Any], None] = lambda counter: None  # noqa: E731
+    prepare = []
     if os.getuid() == 0:  # who may write everywhere needs a disk that cannot be written
         skip_without_mounts(folder)
-        prepare = on_small_disk(folder / "out", 4096, read_only=True)
+        prepare = [on_small_disk(folder / "out", 4096, read_only=True)]
     else:
         (folder / "out").chmod(0o500)
-    ended = in_child(lambda: workshop.run(command), folder, prepare)
+    ended = in_child(lambda: workshop.run(command), folder, *prepare)
     assert ended.code == 2, ended.output
     assert "can only be read: name another folder" in (line := said(ended.output)) or "permission denied" in line
     assert "out" in line

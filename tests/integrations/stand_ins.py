@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import make_dataclass
 from enum import Enum, StrEnum
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -92,7 +92,7 @@ def skyrl() -> Iterator[SimpleNamespace]:
         MAXRL = "maxrl"
 
     class AdvantageEstimatorRegistry:
-        functions: dict[str, Any] = {}  # noqa: RUF012
+        functions: ClassVar[dict[str, Any]] = {}
 
         @classmethod
         def register(cls, name: str, func: Any) -> None:

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.generate import generate
 from tailgrad.models.loading import load_policy
 from tailgrad.models.logprobs import response_logprobs
 from tailgrad.rollouts.generation import BEAMS, KNOWN
-from tiny_configs import TINY_CONFIGS
+from tiny_configs import TINY_CONFIGS, tiny_model
 
 END = 2
 PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [6, 5, 5]]
@@ -59,10 +58,7 @@ def in_float64(model: Any, prompt: list[int], response: list[int], temperature: 
 def test_they_are_those_of_a_plain_forward_pass(kind: str, policy: Path) -> None:
     """With prompts of several lengths, so padded on the left, and responses that end early, in two batches."""
     _, tokenizer = load_policy(str(policy))
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
+    model = tiny_model(kind)
     prompts = [[5, 6], [7, 8]] if kind == "recurrent" else PROMPTS  # which does not skip padding
     kept, asked, responses = both(model, tokenizer, prompts, temperature=0.7)
     assert len({len(response) for response in responses}) > 3

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from tailgrad.models import logprobs as engine
 from tailgrad.models.loading import load_policy
 from tailgrad.models.logprobs import response_logprobs
-from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS
+from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS, tiny_model
 
 END = 2
 PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [6, 5, 5]]
@@ -54,10 +54,7 @@ SHARED = [[5, 6, 7, 8, 9, 10], [5], [7, 7, 6, 11]]
 def test_many_responses_to_one_prompt(kind: str, logits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twenty responses of several lengths to each of three prompts, in any order, and nine prompts with one each."""
     monkeypatch.setattr(engine, "_LOGITS_BUDGET", logits)
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
+    model = tiny_model(kind)
     random = np.random.default_rng(0)
     rows = [(prompt, random.integers(3, 12, random.integers(1, 7)).tolist()) for prompt in SHARED * 20]
     rows = [rows[i] for i in random.permutation(len(rows))] + [([8, 3 + i, 5], [6, END]) for i in range(9)]

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import GenerationConfig
 
 from tailgrad.models.generate import pad_tokens
 from tailgrad.models.tokens import quick_generate
-from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS
+from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS, tiny_model
 
 PROMPTS = [[5, 6, 7, 8, 9], [5], [10, 11], [5, 6, 7, 8, 9], [10, 11], [10, 11]]
 
@@ -37,17 +37,9 @@ def generated(model: Any, prompts: list[list[int]], *, once: bool, **settings: A
     return out.sequences, torch.stack(out.logits or (torch.zeros(0),)), sum(read)
 
 
-def model_of(kind: str) -> Any:
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    return model
-
-
 @pytest.mark.parametrize("kind", TINY_CONFIGS)
 def test_the_same_logits_from_fewer_tokens(kind: str) -> None:
-    model = model_of(kind)
+    model = tiny_model(kind)
     (theirs, expected, all_read), (tokens, logits, read) = (
         generated(model, PROMPTS, once=one) for one in (False, True)
     )
@@ -69,7 +61,7 @@ def test_the_same_logits_from_fewer_tokens(kind: str) -> None:
     ],
 )
 def test_where_there_is_nothing_to_share(prompts: list[list[int]], settings: dict[str, Any]) -> None:
-    model = model_of("llama")
+    model = tiny_model("llama")
     theirs, ours = (generated(model, prompts, once=one, **settings) for one in (False, True))
     assert torch.equal(ours[0], theirs[0])
     assert ours[2] == theirs[2]
@@ -77,7 +69,7 @@ def test_where_there_is_nothing_to_share(prompts: list[list[int]], settings: dic
 
 @pytest.mark.parametrize("own", [{"num_beams": 2}, {"guidance_scale": 2.0}, {"use_cache": False}])
 def test_what_is_left_open_is_the_models_own(own: dict[str, Any]) -> None:
-    model = model_of("llama")
+    model = tiny_model("llama")
     for name, value in own.items():
         setattr(model.generation_config, name, value)
     theirs, ours = (generated(model, PROMPTS, once=once, output_logits=None) for once in (False, True))
@@ -89,7 +81,7 @@ def test_an_adapter_shares_them_too() -> None:
     from peft import LoraConfig, get_peft_model
 
     adapter = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    model = get_peft_model(model_of("llama"), adapter).eval()
+    model = get_peft_model(tiny_model("llama"), adapter).eval()
     theirs, ours = (generated(model, PROMPTS, once=one) for one in (False, True))
     torch.testing.assert_close(ours[1], theirs[1], rtol=1e-4, atol=1e-4)
     assert ours[2] == theirs[2] - 12

@@ -5,24 +5,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import GenerationConfig
 
 from tailgrad.models import tokens as under_test
 from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.generate import pad_tokens
 from tailgrad.models.tokens import generate_tokens, lengths
-from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS
+from tiny_configs import KEEP_ALL_TOKENS, TINY_CONFIGS, tiny_model
 
 PROMPTS = [[5, 6, 7, 8, 9], [10, 11], [5, 6, 7, 8, 9], [10, 11], *([i] for i in range(3, 12))]
 SETTINGS: dict[str, Any] = {"max_new_tokens": 13, "pad_token_id": 1, "eos_token_id": [2, 3]}
-
-
-def model_of(kind: str) -> Any:
-    torch.manual_seed(5)
-    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.4)
-    return model
 
 
 def rows_generated(model: Any, **settings: Any) -> tuple[Tensor, list[float], list[int]]:
@@ -44,7 +36,7 @@ def rows_generated(model: Any, **settings: Any) -> tuple[Tensor, list[float], li
 @pytest.mark.parametrize("kind", TINY_CONFIGS)
 def test_the_most_likely_tokens_in_pieces(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "PIECE", 3)
-    model = model_of(kind)
+    model = tiny_model(kind, seed=5)
     ids, mask = pad_tokens(PROMPTS, 1, model.device, side="left")
     config = GenerationConfig(**SETTINGS, do_sample=False)
     theirs = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, ids.shape[1] :]
@@ -61,7 +53,7 @@ def test_the_most_likely_tokens_in_pieces(kind: str, monkeypatch: pytest.MonkeyP
 
 def test_responses_end_at_different_pieces() -> None:
     """Or the test above would prove nothing of them."""
-    ours, _, _ = rows_generated(model_of("llama"), do_sample=False)
+    ours, _, _ = rows_generated(tiny_model("llama", seed=5), do_sample=False)
     assert len(set(lengths(ours, torch.tensor([2, 3])).tolist())) > 2
 
 
@@ -69,7 +61,7 @@ def test_responses_end_at_different_pieces() -> None:
 def test_log_probabilities_are_summed_over_pieces(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the same responses in one plain forward pass; a penalty acts on logits, so that it is left out there."""
     monkeypatch.setattr(under_test, "PIECE", 4)
-    model = model_of("llama")
+    model = tiny_model("llama", seed=5)
     torch.manual_seed(0)
     found, logprobs, calls = rows_generated(model, **{"do_sample": True, "top_k": 0} | settings)
     assert len(calls) > 1
@@ -89,7 +81,7 @@ def test_log_probabilities_are_summed_over_pieces(settings: dict[str, Any], monk
     [{"min_new_tokens": 5}, {"exponential_decay_length_penalty": (2, 1.5)}, {"return_dict_in_generate": True}],
 )
 def test_what_counts_from_the_prompt_is_generated_at_once(settings: dict[str, Any]) -> None:
-    model, calls = model_of("llama"), []
+    model, calls = tiny_model("llama", seed=5), []
     own = model.generate
 
     def counting(**given: Any) -> Any:

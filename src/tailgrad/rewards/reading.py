@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,8 @@ def load_tokenizer(name: str, **options: Any) -> Any:
         return AutoTokenizer.from_pretrained(model_path(name), truncation_side="left", **options)
 
 
-class RolloutReader:
-    """Makes a reward model's tokens of rollouts; `RewardModel` says by which rules.
+class RolloutReader(ABC):
+    """A reward model that reads tokens, which it makes of rollouts; `RewardModel` says by which rules.
 
     Args:
         name: The reward model, for messages.
@@ -63,6 +64,28 @@ class RolloutReader:
         self.__name__ = Path(name).name
         self.max_length = max_length or _longest(config.get_text_config(), tokenizer)
         self._warned = False
+
+    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
+        """Score rollouts.
+
+        Args:
+            prompts: One prompt per rollout: a string or a list of messages.
+            completions: One response per rollout: a string or a list of messages.
+            columns: Other columns; not used.
+
+        Returns:
+            One score per rollout, in the model's own units.
+
+        Raises:
+            ValueError: Messages and no chat template, or a rollout without a single token.
+            ServerDownError: A server that the model is behind failed too often.
+            RefusedError: Such a server refuses the batch.
+        """
+        return self._rewards(self.token_ids(prompts, completions))
+
+    @abstractmethod
+    def _rewards(self, token_ids: list[list[int]]) -> list[float]:
+        """The score of each sequence of tokens."""
 
     def token_ids(self, prompts: Sequence[Any], completions: Sequence[Any]) -> list[list[int]]:
         """Return the tokens that the model reads for each rollout, truncated to `max_length`.

@@ -152,23 +152,7 @@ class ServedRewardModel(RolloutReader, RemoteReward):
         self.revision = revision
         self._forms = [_pooled] if address.endswith(_POOLING) else [_classified_by_vllm, _classified_by_sglang]
 
-    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
-        """Score rollouts.
-
-        Args:
-            prompts: One prompt per rollout: a string or a list of messages.
-            completions: One response per rollout: a string or a list of messages.
-            columns: Other columns; not used.
-
-        Returns:
-            One score per rollout, in the model's own units.
-
-        Raises:
-            ValueError: Messages and no chat template, or a rollout without a single token.
-            ServerDownError: The server failed too often.
-            RefusedError: It refuses the batch.
-        """
-        token_ids = self.token_ids(prompts, completions)
+    def _rewards(self, token_ids: list[list[int]]) -> list[float]:
         return self._in_batches(len(token_ids), lambda batch: self._score(batch, token_ids[batch]))
 
     def _score(self, batch: slice, token_ids: list[list[int]]) -> list[float]:

@@ -82,21 +82,7 @@ class RewardModel(RolloutReader):
         content = model_sha256(self.name) or [self.name, self.revision]
         return sha256_of([content, str(self.model.dtype), self.max_length, self.input_format])
 
-    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
-        """Score rollouts.
-
-        Args:
-            prompts: One prompt per rollout: a string or a list of messages.
-            completions: One response per rollout: a string or a list of messages.
-            columns: Other columns; not used.
-
-        Returns:
-            One score per rollout, in the model's own units.
-
-        Raises:
-            ValueError: Messages and no chat template, or a rollout without a single token.
-        """
-        token_ids = self.token_ids(prompts, completions)
+    def _rewards(self, token_ids: list[list[int]]) -> list[float]:
         scores: list[float] = self.scores(token_ids).tolist()
         return scores
 
