@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, GptOssConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from tailgrad.models import one_token_attention as under_test
+from tailgrad.models.generate import pad_tokens
 from tailgrad.models.one_token_attention import NAME, attention, one_token_attention
-from tiny_configs import TINY_CONFIGS
+from tiny_configs import TINY_CONFIGS, tiny_model
 
 
 class Layer(nn.Module):
@@ -91,7 +92,29 @@ def test_the_model_has_its_own_again(kind: str) -> None:
     assert model.config._attn_implementation == own
 
 
-def test_a_kernel_that_was_asked_for_stays() -> None:
-    model = AutoModelForCausalLM.from_config(TINY_CONFIGS["llama"], attn_implementation="eager")
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "mixtral", "sliding window"])
+def test_attention_in_steps_gives_way_where_it_is_the_same(kind: str) -> None:
+    model = tiny_model(kind)
+    model.set_attn_implementation("eager")
+    ids, mask = pad_tokens([[5, 6, 7, 8, 9], [10, 11]], 1, model.device, side="left")
+    given = {"input_ids": ids, "attention_mask": mask, "max_new_tokens": 6, "do_sample": False, "pad_token_id": 1}
+    how = {"output_logits": True, "return_dict_in_generate": True}
+    theirs = model.generate(**given, **how)
+    with one_token_attention(model):
+        assert model.config._attn_implementation == NAME
+        ours = model.generate(**given, **how)
+    assert model.config._attn_implementation == "eager"
+    assert torch.equal(ours.sequences, theirs.sequences)
+    torch.testing.assert_close(torch.stack(ours.logits), torch.stack(theirs.logits), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("config", [Gemma2Config, GptOssConfig, GPT2Config])
+def test_attention_in_steps_stays_where_it_is_of_its_own_kind(config: Any) -> None:
+    """With capped products, with sinks, and scaled by the layer."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(
+            config(num_hidden_layers=1, vocab_size=12), attn_implementation="eager"
+        )
+    model.to_empty(device="cpu")
     with one_token_attention(model):
         assert model.config._attn_implementation == "eager"

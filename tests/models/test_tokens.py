@@ -94,3 +94,23 @@ def test_what_counts_from_the_prompt_is_generated_at_once(settings: dict[str, An
     (call,) = calls
     assert call["generation_config"] is config
     assert "logits_processor" not in call
+
+
+@pytest.mark.parametrize(
+    ("settings", "own_draws"),
+    [({"top_k": 0}, False), ({"top_k": 0, "temperature": 0.7, "top_p": 1.0, "min_p": 0.0}, False)]
+    + [(one, True) for one in ({}, {"top_k": 3}, {"top_k": 0, "top_p": 0.8}, {"top_k": 0, "min_p": 0.1})],
+)
+def test_few_random_numbers_where_no_token_is_left_out(
+    settings: dict[str, Any], own_draws: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `top_k` is left open, transformers leaves out all but 50 tokens."""
+    drawn, multinomial = [], torch.multinomial
+
+    def counting(*given: Any, **others: Any) -> Tensor:
+        drawn.append(given)
+        return multinomial(*given, **others)
+
+    monkeypatch.setattr(torch, "multinomial", counting)
+    rows_generated(tiny_model("llama", seed=5), do_sample=True, **settings)
+    assert bool(drawn) == own_draws

@@ -18,9 +18,10 @@ from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 
 
 @pytest.fixture(autouse=True)
-def _logits_of_responses_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both leave out the logits of prompts here, as both do on a GPU; on a CPU TRL's own are rounded otherwise."""
+def _as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both leave out the logits of prompts, and read a prompt for each rollout; on a CPU the two differ in both."""
     monkeypatch.setattr("trl.trainer.utils._use_triton", lambda device: True)
+    monkeypatch.setattr(TailGRPOTrainer, "_rows_are_alike", lambda trainer: False)
 
 
 def uneven_reward(*, completions: list[str], **_: Any) -> list[float]:

@@ -34,13 +34,19 @@ class Recorder(TailGRPOTrainer):
         return output
 
 
-def test_logits_of_prompts_are_left_out(policy, prompts, options, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("distinct", [6, 3])
+def test_logits_of_prompts_are_left_out(
+    policy, prompts, options, distinct: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is left is read once for all rows of a prompt, with the same gradient."""
     args = TailGRPOConfig(**options(), estimator="grpo")
     trainer = TailGRPOTrainer(model=str(policy), reward_funcs=verifier, args=args, train_dataset=prompts)
     torch.manual_seed(0)
     tokens = torch.randint(3, 12, (6, 15))
     mask = torch.ones_like(tokens)
-    mask[0, :4] = mask[1, -2:] = 0
+    mask[0, :4] = 0
+    tokens[distinct:, :10], mask[distinct:, :10] = tokens[: 6 - distinct, :10], mask[: 6 - distinct, :10]
+    mask[1, -2:] = 0
     kernel, rows = trl.trainer.utils._ChunkedLogProbFunction, []
 
     class Counted:
@@ -50,7 +56,11 @@ def test_logits_of_prompts_are_left_out(policy, prompts, options, monkeypatch: p
             return kernel.apply(hidden, *others)
 
     monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", Counted)
-    found = []
+    found: list[Any] = []
+    read: list[int] = []
+    trainer.model.register_forward_pre_hook(
+        lambda _, __, given: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
     for host in (GRPOTrainer, TailGRPOTrainer):
         trainer.model.zero_grad()
         computed = host._get_per_token_logps_and_entropies(
@@ -59,6 +69,7 @@ def test_logits_of_prompts_are_left_out(policy, prompts, options, monkeypatch: p
         (computed[0] * torch.arange(5)).sum().backward()
         found.append((*computed[:2], *(parameter.grad.clone() for parameter in trainer.model.parameters())))
     assert rows == [6 * 14, 6 * 5 - 2]
+    assert read == ([6 * 15] * 2 if distinct == 6 else [6 * 15, 3 * 9, 6 * 6])
     for theirs, ours in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
         assert ours.any()

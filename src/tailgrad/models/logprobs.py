@@ -115,7 +115,8 @@ def batch_logprobs(
 def _cache_of(model: Any, tokens: list[int], rows: int) -> Any | None:
     """Keys and values of the tokens, for so many rows; None for a model that keeps anything else."""
     given = torch.tensor([tokens], device=model.device)
-    cache = cache_of(model, given, torch.ones_like(given))
+    with torch.no_grad():
+        cache = cache_of(model, given, torch.ones_like(given))
     if cache is not None:
         cache.batch_repeat_interleave(rows)
     return cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -12,12 +13,14 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.models.llama.modeling_llama import eager_attention_forward as llama_eager
 
 NAME: Final = "tailgrad_one_token"
 """By which transformers finds it."""
 _KNOWN: Final = {"module", "query", "key", "value", "attention_mask", "scaling", "dropout", "is_causal", "kwargs"}
 _UNKNOWN: Final = {"softcap"} | inspect.signature(sdpa_attention_forward).parameters.keys() - _KNOWN
 """Arguments that change what the fused kernel computes, besides these."""
+_OF_CODE: Final = ("co_code", "co_consts", "co_names", "co_varnames")
 
 
 def attention(
@@ -61,14 +64,15 @@ def attention(
 
 @contextmanager
 def one_token_attention(model: Any) -> Iterator[None]:
-    """Let a policy on a CPU attend so while it generates, where it would take the fused kernel.
+    """Let a policy on a CPU attend so while it generates, where it would take the fused kernel or the same in steps.
 
     Args:
         model: The policy; an adapter over one will do.
     """
     under = model.get_base_model() if hasattr(model, "get_base_model") else model
-    fused = under.device.type == "cpu" and under.config._attn_implementation == "sdpa"
-    if not fused or not under._can_set_attn_implementation():
+    own = under.config._attn_implementation
+    known = own == "sdpa" or (own == "eager" and under._supports_sdpa and _eager_is_plain(under))
+    if under.device.type != "cpu" or not known or not under._can_set_attn_implementation():
         yield
         return
     AttentionInterface.register(NAME, attention)
@@ -77,4 +81,14 @@ def one_token_attention(model: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        under.set_attn_implementation("sdpa")
+        under.set_attn_implementation(own)
+
+
+def _eager_is_plain(model: Any) -> bool:
+    """Whether a model's attention in steps computes what the fused kernel does: it has the code that Llama has.
+
+    Others cap products, have sinks, or scale by what only the layer knows.
+    """
+    own = getattr(sys.modules[type(model).__module__], "eager_attention_forward", None)
+    codes = [function.__code__ for function in (own, llama_eager) if function is not None]
+    return len(codes) == 2 and all(getattr(codes[0], of) == getattr(codes[1], of) for of in _OF_CODE)

@@ -1,9 +1,9 @@
-"""Keys and values of prompts, each read once for all of its responses."""
+"""Keys and values of prompts, each read once for all of its responses: in generation, and in a pass with gradient."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import torch
@@ -31,32 +31,76 @@ def shared_prompts(
         tokens.
     """
     how = {name: _setting(model, generation_config, name) for name in _UNSHARED}
-    distinct, which = torch.unique(torch.stack([input_ids, mask]), dim=1, return_inverse=True)
-    repeated = input_ids.shape[1] > 1 and distinct.shape[1] < len(input_ids)
-    if not repeated or any(how[name] not in (None, off) for name, off in _UNSHARED.items()):
+    if input_ids.shape[1] < 2 or any(how[name] not in (None, off) for name, off in _UNSHARED.items()):
         return {}
-    cache = cache_of(model, *distinct[:, :, :-1])
+    with torch.no_grad():
+        return _cache_of_rows(model, input_ids, mask, counted=True)
+
+
+def once_per_prompt(model: Any, response_length: int) -> Callable[..., Any]:
+    """Return a forward pass for log-probabilities that reads each different prompt of a batch once.
+
+    What it returns and its gradient are those of the model's own pass: keys and values of a prompt go on to all of its
+    responses, and their gradients come back added up. The model may have no dropout, which differs by row.
+
+    Args:
+        model: The policy; or a wrapper that may be called twice before one backward pass, so none of several processes.
+        response_length: Tokens at the end of each row that are the response, with its padding.
+
+    Returns:
+        A function of `input_ids`, `attention_mask` and `labels` `[b, L + T]`, padded on the left of the prompt and on
+        the right of the response; what it returns begins at the last token of the prompt `[b, 1 + T]`. Where no prompt
+        is there twice, where the model keeps anything but keys and values of all tokens, and for a batch with more than
+        tokens, it is the model's own pass.
+    """
+
+    def forward(*, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **others: Any) -> Any:
+        start = input_ids.shape[1] - response_length - 1
+        given: dict[str, Any] = {}
+        if start > 0 and others.keys() <= {"fused_lm_head"}:
+            given = _cache_of_rows(model, input_ids[:, : start + 1], attention_mask[:, : start + 1], counted=False)
+        if not given:
+            return model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **others)
+        rest = {"input_ids": input_ids[:, start:], "labels": labels[:, start:]}
+        outputs = model(**rest, attention_mask=attention_mask, **given, **others)
+        if next(iter(given.values())).get_seq_length() != input_ids.shape[1]:
+            raise RuntimeError(f"{type(model).__name__} did not read the keys and values of the prompts it was given.")
+        return outputs
+
+    return forward
+
+
+def _cache_of_rows(
+    model: Any, input_ids: Int[Tensor, "b L"], mask: Int[Tensor, "b L"], *, counted: bool
+) -> dict[str, Any]:
+    """The cache of all but each row's last token, by the model's name for it; empty where no row is there twice."""
+    distinct, which = torch.unique(torch.stack([input_ids, mask]), dim=1, return_inverse=True)
+    if distinct.shape[1] == len(input_ids):
+        return {}
+    cache = cache_of(model, *distinct[:, :, :-1], counted=counted)
     if cache is None:
         return {}
     cache.batch_select_indices(which)
     return {cache_name(model): cache}
 
 
-def cache_of(model: Any, input_ids: Int[Tensor, "b L"], mask: Int[Tensor, "b L"]) -> Any | None:
+def cache_of(
+    model: Any, input_ids: Int[Tensor, "b L"], mask: Int[Tensor, "b L"], *, counted: bool = True
+) -> Any | None:
     """Return keys and values of tokens; None for a model that keeps anything else.
 
     Args:
         model: The policy.
         input_ids: The tokens, padded on the left.
         mask: 1 where a token is not padding.
+        counted: Positions count tokens without padding, as in `generate`; else they are the model's own.
     """
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": mask, "use_cache": True}
-    if "position_ids" in accepted(model):
+    if counted and "position_ids" in accepted(model):
         inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
-    with torch.no_grad():
-        cache = getattr(model(**inputs, **last_logits(model, 1)), cache_name(model), None)
+    cache = getattr(model(**inputs, **last_logits(model, 1)), cache_name(model), None)
     if not isinstance(cache, DynamicCache) or any(type(layer) is not DynamicLayer for layer in cache.layers):
         return None
     return cache

@@ -156,7 +156,7 @@ def _settings(model: Any, generation_config: Any) -> dict[str, Any]:
     """What is on, as `generate` takes it: the model's own where the config given leaves it open."""
     own, given = (one.to_diff_dict() for one in (model.generation_config, generation_config))
     settings = own | {name: value for name, value in given.items() if value is not None}
-    return {name: value for name, value in settings.items() if value not in (None, False)}
+    return {name: value for name, value in settings.items() if value is not None and value is not False}  # 0 is on
 
 
 def _end_ids(settings: Mapping[str, Any], device: torch.device) -> Int[Tensor, " e"]:

@@ -8,8 +8,8 @@ process's slice in the returned batch, all of them in the log of completions. Wh
 With `corrects_old_rollouts` it also puts new advantages in the place of the old ones before each further step on the
 same rollouts: those of the estimator at the ratios of the policy now to the one that drew them.
 
-On a CPU the seam has the host compute the logits of responses only, as it does on a GPU, and generate with less work
-(`tailgrad.models.tokens`).
+On a CPU the seam has the host compute the logits of responses only, as it does on a GPU, read each prompt of a batch
+once for all of its rollouts (`tailgrad.models.shared_prompts`) and generate with less work (`tailgrad.models.tokens`).
 
 A loss that is NaN or infinite stops the training before it reaches the weights; the host would go on, and log 0.
 
@@ -31,6 +31,7 @@ from torch import Tensor
 from trl.models.utils import disable_gradient_checkpointing
 
 from tailgrad.models.drawing import probabilities_are_numbers
+from tailgrad.models.shared_prompts import once_per_prompt
 from tailgrad.models.tokens import quick_generate
 from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.training.record import dropout_of
@@ -155,13 +156,23 @@ class AdvantageSeam(_Host):
         return ((now.double() - batch["old_per_token_logps"].double()) * counted).sum(dim=1)
 
     def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        alike = self.accelerator.device.type == "cpu" and dropout_of(self.model) == 0  # dropout differs by rollout
-        with probabilities_are_numbers(), quick_generate(self.model) if alike else nullcontext():
+        quick = quick_generate(self.model) if self._rows_are_alike() else nullcontext()
+        with probabilities_are_numbers(), quick:
             return super()._generate_single_turn(*args, **kwargs)
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+    def _rows_are_alike(self) -> bool:
+        """Whether one reading of a prompt serves all of its rollouts, as we do on a CPU: dropout differs by rollout."""
+        return self.accelerator.device.type == "cpu" and dropout_of(self.model) == 0
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> Any:
+        recomputes = torch.is_grad_enabled() and self.args.gradient_checkpointing  # and keeps no keys and values
+        if self._rows_are_alike() and not recomputes and self.accelerator.num_processes == 1:
+            model = once_per_prompt(model, logits_to_keep)
+        given = (model, input_ids, attention_mask, logits_to_keep, *args)
         with _logits_of_responses_only():
-            return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+            return super()._get_per_token_logps_and_entropies(*given, **kwargs)
 
     def start_after(self, epochs: int) -> None:
         """Begin a training, with so many epochs behind it, at fresh rollouts."""
