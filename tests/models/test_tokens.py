@@ -96,21 +96,15 @@ def test_what_counts_from_the_prompt_is_generated_at_once(settings: dict[str, An
     assert "logits_processor" not in call
 
 
-@pytest.mark.parametrize(
-    ("settings", "own_draws"),
-    [({"top_k": 0}, False), ({"top_k": 0, "temperature": 0.7, "top_p": 1.0, "min_p": 0.0}, False)]
-    + [(one, True) for one in ({}, {"top_k": 3}, {"top_k": 0, "top_p": 0.8}, {"top_k": 0, "min_p": 0.1})],
-)
-def test_few_random_numbers_where_no_token_is_left_out(
-    settings: dict[str, Any], own_draws: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where `top_k` is left open, transformers leaves out all but 50 tokens."""
-    drawn, multinomial = [], torch.multinomial
-
-    def counting(*given: Any, **others: Any) -> Tensor:
-        drawn.append(given)
-        return multinomial(*given, **others)
-
-    monkeypatch.setattr(torch, "multinomial", counting)
-    rows_generated(tiny_model("llama", seed=5), do_sample=True, **settings)
-    assert bool(drawn) == own_draws
+def test_a_response_may_end_with_token_0_of_the_models_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "PIECE", 3)
+    model = tiny_model("llama", seed=5)
+    ids, mask = pad_tokens(PROMPTS, 1, model.device, side="left")
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[[0, 8]] = layer.weight[[8, 0]]  # a token that some responses reach
+    model.generation_config.eos_token_id = 0
+    config = GenerationConfig(max_new_tokens=13, pad_token_id=1, do_sample=False)
+    theirs = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    assert 0 < (theirs == 0).any(-1).sum() < len(PROMPTS)
+    assert torch.equal(generate_tokens(model, ids, mask, config), theirs)

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tailgrad.models.chosen import ChosenLogprobs
-from tailgrad.models.drawing import probabilities_are_numbers
+from tailgrad.models.probabilities import probabilities_are_numbers
 from tailgrad.models.tokens import generate_tokens, lengths
 
 

@@ -13,15 +13,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from tailgrad.models.chosen import ChosenLogprobs
-from tailgrad.models.drawing import DrawToken
 from tailgrad.models.shared_prompts import shared_prompts
 
 PIECE: Final = 16
 """Tokens between two looks at which responses have ended."""
-_CUTS: Final = {"top_p": 1, "min_p": 0, "top_h": None, "typical_p": 1, "epsilon_cutoff": 0, "eta_cutoff": 0}
-"""Settings that leave unlikely tokens out, and the value beside None with which they do not; `top_k` is another."""
 _GOES_ON: Final = {
-    *_CUTS,
+    *("top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
     *(
         "do_sample",
         "top_k",
@@ -48,8 +45,7 @@ def generate_tokens(
 ) -> Any:
     """Generate as transformers does, each different prompt read once, and on a CPU with less work per token.
 
-    There attention from one token is two products of matrices, a token is drawn with two random numbers and not with
-    one per token of the vocabulary, and responses that have ended leave the batch.
+    There attention from one token is two products of matrices, and responses that have ended leave the batch.
 
     Args:
         model: The policy.
@@ -70,13 +66,8 @@ def generate_tokens(
     cache = next(iter(given.values()), None)
     settings = _settings(model, generation_config)
     plain = model.device.type == "cpu" and settings.keys() <= _GOES_ON
-    processors: list[Any] = [] if chosen is None else [chosen]
-    uncut = settings.get("top_k") == 0 and all(settings.get(name) in (None, off) for name, off in _CUTS.items())
-    if plain and settings.get("do_sample") and uncut:
-        processors.append(DrawToken(settings.get("temperature") or 1.0))
-        generation_config = _with(generation_config, do_sample=False, temperature=1.0, top_p=1.0, top_k=50)
-    if processors:
-        given["logits_processor"] = LogitsProcessorList(processors)
+    if chosen is not None:
+        given["logits_processor"] = LogitsProcessorList([chosen])
     generate = partial(own_generate or model.generate, **given)
     with one_token_attention(model):
         if plain and cache is not None and settings.get("max_new_tokens"):
@@ -153,10 +144,10 @@ def lengths(tokens: Int[Tensor, "b T"], end_ids: Int[Tensor, " e"]) -> Int[Tenso
 
 
 def _settings(model: Any, generation_config: Any) -> dict[str, Any]:
-    """What is on, as `generate` takes it: the model's own where the config given leaves it open."""
+    """What is set, as `generate` takes it: the model's own where the config given leaves it open; 0 may be a token."""
     own, given = (one.to_diff_dict() for one in (model.generation_config, generation_config))
     settings = own | {name: value for name, value in given.items() if value is not None}
-    return {name: value for name, value in settings.items() if value is not None and value is not False}  # 0 is on
+    return {name: value for name, value in settings.items() if value is not None and value is not False}
 
 
 def _end_ids(settings: Mapping[str, Any], device: torch.device) -> Int[Tensor, " e"]:

@@ -30,7 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from trl.models.utils import disable_gradient_checkpointing
 
-from tailgrad.models.drawing import probabilities_are_numbers
+from tailgrad.models.probabilities import probabilities_are_numbers
 from tailgrad.models.shared_prompts import once_per_prompt
 from tailgrad.models.tokens import quick_generate
 from tailgrad.rollouts.prompts import tokenize_prompts
