@@ -1,5 +1,6 @@
 """Configurations of tiny models that keep different things of the tokens they have read."""
 
+import copy
 from typing import Any, Final
 
 import torch
@@ -37,7 +38,7 @@ KEEP_ALL_TOKENS: Final = {"llama", "qwen3", "gpt2", "mixtral"}
 def tiny_model(kind: str, *, seed: int = 0) -> Any:
     """A model with random weights of visible size, so that its logits differ from uniform."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(TINY_CONFIGS[kind]).eval()
+    model = AutoModelForCausalLM.from_config(copy.deepcopy(TINY_CONFIGS[kind])).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.4)
     return model
