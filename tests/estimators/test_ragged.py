@@ -1,6 +1,7 @@
 """Flat batches of groups that differ in size and come shuffled."""
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_malformed_batches_are_refused(
 ) -> None:
     estimator = bind("tea", deploy_n=128, tail_fraction=1.0) if not options else tea
     with pytest.raises(error, match=message):
+        advantages_ragged(rewards, ids, estimator, **options)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_rewards_are_looked_at_unless_they_need_not_be(bound: bool) -> None:
+    """An infinite reward passes where the caller says so, by an option or in the estimator, and only there."""
+    rewards, ids = torch.tensor([0.0, 1.0, 2.0, math.inf]), [0, 0, 0, 1]
+    given: dict[bool, tuple[Any, dict[str, bool]]] = {
+        looked: (partial(dr_grpo, validate=looked), {}) if bound else (dr_grpo, {"validate": looked})
+        for looked in (False, True)
+    }
+    estimator, options = given[False]
+    assert advantages_ragged(rewards, ids, estimator, **options).tolist()[:3] == [-1.0, 0.0, 1.0]
+    estimator, options = given[True]
+    with pytest.raises(ValueError, match=r"rewards\[3\] is inf"):
         advantages_ragged(rewards, ids, estimator, **options)
 
 
