@@ -62,8 +62,30 @@ def comparable_rollouts(runs: Sequence[Rollouts]) -> tuple[Rollouts, ...]:
         _check_sampling(recorded[0], other)
     for other in runs[1:]:
         _check_choice(first, other)
-        _check_prompts(first, other)
-    return (first, *(_reordered(run, first.prompt_ids) for run in runs[1:]))
+    return (first, *(on_same_prompts(first, run) for run in runs[1:]))
+
+
+def on_same_prompts(first: Rollouts, other: Rollouts) -> Rollouts:
+    """Bring rollouts into the order of others' prompts, after checking that these are the same.
+
+    Args:
+        first: The rollouts whose order is taken.
+        other: Rollouts on the same prompts, in any order and sampled in any way.
+
+    Returns:
+        The second, its prompts in the order of the first.
+
+    Raises:
+        ValueError: Their prompt ids differ, or an id has two prompts; the message names them.
+
+    Examples:
+        >>> base, tea = (Rollouts(np.eye(2), name=str(ids), prompt_ids=np.array(ids)) for ids in ([4, 7], [7, 4]))
+        >>> on_same_prompts(base, tea).rewards
+        array([[0., 1.],
+               [1., 0.]])
+    """
+    _check_prompts(first, other)
+    return _reordered(other, first.prompt_ids)
 
 
 def unchecked(runs: Sequence[Rollouts]) -> list[str]:

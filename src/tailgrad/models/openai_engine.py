@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -73,6 +73,20 @@ def request_settings(shaping: Mapping[str, Any]) -> dict[str, Any]:
     return sent | {field: shaping[name] for name, field in _OTHERS.items() if name in shaping}
 
 
+class RefusedPromptError(ValueError):
+    """A server will not answer one of the prompts.
+
+    Args:
+        where: Names the prompt.
+        row: Its place.
+        refusal: What the server says.
+    """
+
+    def __init__(self, where: str, row: int, refusal: RefusedError) -> None:
+        super().__init__(f"{where}: {refusal}")
+        self.row, self.reason = row, refusal.reason
+
+
 @dataclass(frozen=True)
 class Form:
     """What a server takes, as far as it has been seen.
@@ -117,6 +131,7 @@ class OpenAIEngine:
         concurrency: Requests in flight.
         logprobs: Whether log-probabilities are asked for.
         chat_template_kwargs: Arguments of the server's chat template.
+        name_of: Names a prompt by its place, in the error where the server refuses it; None: by its row.
     """
 
     def __init__(
@@ -130,7 +145,9 @@ class OpenAIEngine:
         concurrency: int,
         logprobs: bool,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        name_of: Callable[[int], str] | None = None,
     ) -> None:
+        self._name_of = name_of or _named_by_row
         self._server, self._prompts, self._n, self._concurrency = server, prompts, n, concurrency
         self._is_chat = not isinstance(prompts[0], str)
         self._path = "/chat/completions" if self._is_chat else "/completions"
@@ -204,7 +221,7 @@ class OpenAIEngine:
     def _of_row(self, row: int, refusal: RefusedError) -> ValueError:
         if refusal.status not in (400, 413, 422):
             return refusal
-        return ValueError(f"the prompt in row {row} (counted from 0): {refusal}")
+        return RefusedPromptError(self._name_of(row), row, refusal)
 
     def _read(self, count: int) -> Any:
         """What makes responses of an answer."""
@@ -215,10 +232,14 @@ class OpenAIEngine:
                 raise ValueError(f"{len(choices)} choices where {count} were asked for")
             found = _responses(choices, answer.get("usage") or {}, is_chat=self._is_chat)
             for apart in (name for name in _APART for choice in choices if (choice.get("message") or {}).get(name)):
-                self._say(apart, f"keeps {apart} apart from the text; neither rewards nor the table get it")
+                self._say(apart, f"keeps {apart} apart from the text, which alone is taken")
             return found
 
         return read
+
+
+def _named_by_row(row: int) -> str:
+    return f"the prompt in row {row} (counted from 0)"
 
 
 def _responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_chat: bool) -> list[Response]:

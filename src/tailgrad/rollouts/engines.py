@@ -191,17 +191,9 @@ def openai_engine(
         ValueError: The address is none, the server does not take the key, or a setting cannot be sent to it.
         ServerDownError: There is no such server.
     """
-    url = check_url(str(config.base_url), "--base_url")
     settings = request_settings(shaping)
-    server = Server(
-        url if re.search(r"//[^/]+/", url) else f"{url}/v1",
-        timeout=config.request_timeout,
-        key_variable=KEY,
-        connections=config.concurrency,
-    )
-    server.reach("/models")
     return OpenAIEngine(
-        server,
+        openai_server(str(config.base_url), timeout=config.request_timeout, connections=config.concurrency),
         config.model_name_or_path,
         prompts.prompts,
         n=config.n,
@@ -210,3 +202,22 @@ def openai_engine(
         logprobs=keeps_logprobs(shaping),
         chat_template_kwargs=chat_template_kwargs,
     )
+
+
+def openai_server(base_url: str, *, timeout: float, connections: int) -> Server:
+    """The server with an OpenAI-compatible API at an address, which is tried once; its key is in `OPENAI_API_KEY`.
+
+    Args:
+        base_url: The address, with or without the API's version.
+        timeout: Seconds until a request has failed and is tried again.
+        connections: Requests in flight at once.
+
+    Raises:
+        ValueError: The address is none, or the server does not take the key.
+        ServerDownError: There is no such server.
+    """
+    url = check_url(base_url, "--base_url")
+    url = url if re.search(r"//[^/]+/", url) else f"{url}/v1"
+    server = Server(url, timeout=timeout, key_variable=KEY, connections=connections)
+    server.reach("/models")
+    return server

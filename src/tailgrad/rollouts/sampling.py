@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from tailgrad.rewards import (
 )
 from tailgrad.rewards.reward import check_columns
 from tailgrad.rollouts.chats import is_chat
-from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.config import RewardOptions, SampleConfig
 from tailgrad.rollouts.engines import EngineSampler, openai_engine, own_settings, vllm_engine
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.parts import make_table
@@ -149,10 +150,28 @@ def load_scoring(config: SampleConfig, prompts: Prompts) -> tuple[CheckedReward,
         FileNotFoundError: A reward model does not exist.
         ValueError: The weights are not one a reward, a reward cannot be loaded, or needs a column that there is not.
     """
-    rewards = _rewards(config)
     columns = [name for name in prompts.rows.column_names if name != "prompt"]
+    return load_rewards(config, columns, f"data set {config.dataset_name!r}")
+
+
+def load_rewards(config: Any, columns: Sequence[str], what: str) -> tuple[CheckedReward, dict[str, Any]]:
+    """Load the reward of a config, or the weighted sum of its rewards, for data with these columns.
+
+    Args:
+        config: A `RewardOptions` with `device` and `trust_remote_code`.
+        columns: What the rewards are passed beside prompts and completions.
+        what: What has the columns, in errors.
+
+    Returns:
+        As `load_scoring`.
+
+    Raises:
+        FileNotFoundError: As `load_scoring`.
+        ValueError: As `load_scoring`.
+    """
+    rewards = _rewards(config)
     for reward in rewards:
-        check_columns(reward, columns, f"data set {config.dataset_name!r}")
+        check_columns(reward, columns, what)
     has_reward_model = any(isinstance(reward, RewardModel | ServedRewardModel) for reward in rewards)
     options = {name: value for name, value in config.reward_options.items() if name != "url"}  # it may move
     described = {
@@ -193,7 +212,7 @@ def _metadata(
     }
 
 
-def _rewards(config: SampleConfig) -> list[Reward]:
+def _rewards(config: Any) -> list[Reward]:
     specs = config.reward_list
     if config.reward_weights is not None and len(config.reward_weights) != len(specs):
         raise ValueError(
@@ -205,11 +224,11 @@ def _rewards(config: SampleConfig) -> list[Reward]:
     return [load_reward(spec, **options) for spec in specs]
 
 
-def _is_plain(config: SampleConfig, rewards: list[Reward]) -> bool:
+def _is_plain(config: RewardOptions, rewards: list[Reward]) -> bool:
     return len(rewards) == 1 and config.reward_weights is None
 
 
-def _describe_rewards(config: SampleConfig, rewards: list[Reward]) -> str:
+def _describe_rewards(config: RewardOptions, rewards: list[Reward]) -> str:
     """Return the rewards as the table's metadata names them: "org/model@commit", "0.5*length + 1*format"."""
     names = []
     for spec, reward in zip(config.reward_list, rewards, strict=True):
