@@ -37,6 +37,7 @@ SLOW = (
     ),
     *("experiments/", "test_arena", "test_experiments", "test_extras", "test_recipes", "test_small_instruct"),
     *("rollouts/test_interruption", "rollouts/test_prompts", "rollouts/test_sample", "rollouts/test_table_memory"),
+    *("judging/test_judge.py", "judging/test_resume", "judging/test_by_reward"),
     *("rollouts/test_train_and_sample", "rewards/test_reward_model"),
     *("fidelity/gradients/", "fidelity/test_break_even.py::test_the_interval_covers"),
     *("estimators/test_add_an_estimator", "tails/test_add_a_tail.py::test_in_the_library"),

@@ -48,6 +48,7 @@ BASE = {"files", "identity", "events", "option_names", "options", "lazy", "proce
 ROOMS["models"] = BASE
 ROOMS["rewards"] = CORE | BASE | {"models"}
 ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}
+ROOMS["judging"] = ROOMS["rollouts"] | {"rollouts"}
 ROOMS["training"] = ROOMS["rollouts"] | {"rollouts"}
 ROOMS["report"] = ROOMS["training"] | {"training"}
 ROOMS["runner"] = BASE

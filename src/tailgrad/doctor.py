@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXTRAS: Final = {
     "eval": "curve, tails, plan, report",
-    "sample": "sample, score, fidelity",
+    "sample": "sample, score, judge, fidelity",
     "train": "train, grid, quickstart",
 }
 """The commands that each extra is for."""

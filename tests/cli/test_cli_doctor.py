@@ -87,7 +87,7 @@ def test_in_verls_environment_the_commands_that_it_forbids_are_missing(environme
     versions = {"tailgrad": "0.2", "torch": "2.13", "transformers": "5.10.4", "verl": "0.9.1", "numpy": "2.4"}
     environment(versions, {"json, verl": (0, json.dumps(["tea", "tailgrad_grpo"]))})
     found = {one.text.partition(":")[0]: one for one in doctor.examine()}
-    sample = found["sample, score, fidelity"]
+    sample = found["sample, score, judge, fidelity"]
     assert sample.state == "missing"
     assert sample.mend == "pip install 'tailgrad[sample]' in another environment: verl 0.9.1 needs transformers" + (
         "!=5.6.0,<5.11,>=5.5.3"

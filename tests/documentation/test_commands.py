@@ -32,6 +32,7 @@ POLICIES = {
     "docs/trl.md": ["Qwen/Qwen3-0.6B"],
     "docs/grid.md": ["policies/small"],
     "docs/rewards.md": [],
+    "docs/judge.md": [],
 }
 REWARD_MODELS = ["Skywork/Skywork-Reward-V2-Qwen3-0.6B", "org/reward-model", "org/other-reward-model"]
 DATA = {
@@ -52,6 +53,7 @@ ELSEWHERE = {
     "docs/add_an_estimator.md:2": "tests/estimators/test_add_an_estimator.py",
     "docs/add_an_estimator.md:4": "tests/estimators/test_add_an_estimator.py",
     "docs/engines.md:1": "tests/rollouts/test_openai_engine.py: it needs a server",
+    "docs/judge.md:1": "tests/cli/test_cli_judge.py: it needs a server",
     "docs/add_a_tail.md:1": "tests/tails/test_add_a_tail.py",
     "docs/add_a_tail.md:2": "tests/tails/test_add_a_tail.py",
     "docs/add_a_tail.md:3": "tests/tails/test_add_a_tail.py",
@@ -75,6 +77,10 @@ def build(folder: Path, page: str) -> None:
         save_prompts(folder / name, prompts)
     if page == "docs/report.md":
         save_results(folder)
+    if page == "docs/judge.md":
+        for name, texts in (("base", ["two", "the sea"] * 32), ("tea", ["seven", "a blue sea"] * 32)):
+            rows = {"prompt": TEST_PROMPTS[:2] * 32, "response": texts, "reward": list(range(64))}
+            pq.write_table(pa.table(rows), folder / f"{name}.parquet")
     if page == "docs/forecasts.md":
         rewards = np.random.default_rng(0).normal(size=128)
         pq.write_table(pa.table({"prompt": ["a", "b"] * 64, "reward": rewards}), folder / "base.parquet")

@@ -1,0 +1,73 @@
+"""A reward as the judge: a reward model, a function, or a weighted sum; the answer with the larger reward is better."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from tailgrad.judging.answers import Match
+from tailgrad.judging.config import JudgeConfig
+from tailgrad.judging.judgement import Asked, Judgement
+from tailgrad.rollouts.chats import prompts_of_texts
+from tailgrad.rollouts.prompts import plain_completions
+
+_AT_ONCE: Final = 64
+"""Pairs that are scored and written down together."""
+
+
+class RewardJudge:
+    """Scores both answers of a pair. Nothing stands first or second, so each pair is judged once.
+
+    The reward is passed prompts and completions alone: the tables do not have the other columns of a data set.
+
+    Args:
+        config: Names the reward.
+        match: What is judged.
+
+    Raises:
+        FileNotFoundError: A reward model does not exist.
+        ValueError: A reward cannot be loaded, or needs a column.
+    """
+
+    orders = (0,)
+
+    def __init__(self, config: JudgeConfig, match: Match) -> None:
+        from tailgrad.rollouts.sampling import load_rewards
+
+        self._match = match
+        self._prompts = prompts_of_texts([pair.prompt for pair in match.pairs])
+        self._reward, self._described = load_rewards(config, [], "a table that is judged")
+        self.name = str(self._described["reward"])
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The reward; see `Judge`."""
+        return self._described
+
+    def cost(self, asked: Sequence[Asked]) -> str:
+        """Say how many answers are scored; see `Judge`."""
+        return f"{2 * len(asked)} answers to score with {self.name}"
+
+    def shown(self, asked: Asked) -> str:
+        """The prompt and the answers; see `Judge`."""
+        pair = self._match.pairs[asked[0]]
+        answers = zip(self._match.names, pair.answers, strict=True)
+        return "\n\n".join([pair.prompt, *(f"[{name}] {text}" for name, text in answers)])
+
+    def judged(self, asked: Sequence[Asked], *, has_judged: bool) -> Iterator[Judgement]:
+        """Score; see `Judge`."""
+        for start in range(0, len(asked), _AT_ONCE):
+            pairs = [pair for pair, _ in asked[start : start + _AT_ONCE]]
+            prompts = [self._prompts[pair] for pair in pairs for _ in range(2)]
+            texts = [str(text) for pair in pairs for text in self._match.pairs[pair].answers]
+            rewards = self._reward(prompts=prompts, completions=plain_completions(prompts, texts))
+            for pair, both in zip(pairs, zip(rewards[::2], rewards[1::2], strict=True), strict=True):
+                yield Judgement(pair, 0, _score(*both), list(both))
+
+
+def _score(reference: float | None, other: float | None) -> float | None:
+    """What two rewards are worth to the second table's answer; None where one is unscored."""
+    if reference is None or other is None:
+        return None
+    return 0.5 if reference == other else float(other > reference)
