@@ -109,6 +109,7 @@ _REPORTS = [
     ("planning/measured.py", "np.nanmedian(signal / signals)", "np.nanmedian(signals / signal)", "plan"),
     ("grid/frontier.py", "np.argmax(path >= wanted)", "np.argmin(np.abs(path - wanted))", "frontier"),
     ("grid/frontier.py", "np.where(within, means, -np.inf)", "means", "frontier"),
+    ("judging/measures.py", "decided & (reference != other)", "decided", "measures"),
     (
         "judging/measures.py",
         "first, second = scores[..., 1], scores[..., 0]",

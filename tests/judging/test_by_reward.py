@@ -99,7 +99,8 @@ def test_a_dry_run_calls_no_reward(config: Configure, tables: Any, capsys: pytes
     def never(**_: Any) -> list[float]:
         raise AssertionError
 
-    assert judge(config(reward_funcs=never, dry_run=True, limit=2, deploy_n=8), tables) is None
+    unreachable = "http://localhost:9/score"
+    assert judge(config(reward_funcs=(never, unreachable), dry_run=True, limit=2, deploy_n=8), tables) is None
     printed = capsys.readouterr().out
     pairs = [pair for pair in match_answers(*tables, limit=2).pairs if not pair.is_alike]
     assert all(text in printed for pair in pairs for text in (pair.prompt, *map(str, pair.answers)))

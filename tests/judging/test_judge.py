@@ -276,6 +276,16 @@ def test_a_pair_that_is_refused_is_counted_and_the_others_are_judged(config: Con
     assert "refused by the server" in Path("judged/judge.md").read_text()
 
 
+def test_refused_pairs_that_are_left_for_a_second_run_are_counted_too(config: Configure, tables: Any) -> None:
+    ask(config, tables)
+    kept = Path("judged/judgements.jsonl")
+    lines = kept.read_text().splitlines(keepends=True)
+    kept.write_text("".join(lines[:-8]))
+    outcome, _ = ask(config, tables, lambda *_: (413, {"error": "too long"}), concurrency=1)
+    assert outcome.counts["replies_refused"] == 8
+    assert len(kept.read_text().splitlines()) == len(lines)
+
+
 def test_a_server_that_refuses_all_is_an_error(config: Configure, tables: Any) -> None:
     words = r"the two answers to prompt \d+: .*temperature must be 1"
     refusal = (400, {"error": {"message": "temperature must be 1"}})

@@ -9,6 +9,7 @@ from typing import Any, Final
 from tailgrad.judging.answers import Match
 from tailgrad.judging.config import JudgeConfig
 from tailgrad.judging.judgement import Asked, Judgement
+from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.chats import prompts_of_texts
 from tailgrad.rollouts.prompts import plain_completions
 
@@ -26,28 +27,41 @@ class RewardJudge:
         match: What is judged.
 
     Raises:
-        FileNotFoundError: A reward model does not exist.
+        FileNotFoundError: A reward model does not exist; it is loaded when it is first needed, as is any reward.
         ValueError: A reward cannot be loaded, or needs a column.
     """
 
     orders = (0,)
 
     def __init__(self, config: JudgeConfig, match: Match) -> None:
-        from tailgrad.rollouts.sampling import load_rewards
-
-        self._match = match
+        self._config, self._match = config, match
         self._prompts = prompts_of_texts([pair.prompt for pair in match.pairs])
-        self._reward, self._described = load_rewards(config, [], "a table that is judged")
-        self.name = str(self._described["reward"])
 
     @cached_property
+    def _loaded(self) -> tuple[CheckedReward, dict[str, Any]]:
+        """The reward, and what a rollout table would say of it; a dry run does without."""
+        from tailgrad.rollouts.sampling import load_rewards
+
+        return load_rewards(self._config, [], "a table that is judged")
+
+    @property
+    def name(self) -> str:
+        """The name of the reward; see `Judge`."""
+        return str(self.settings["reward"])
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The reward; see `Judge`."""
-        return self._described
+        return self._loaded[1]
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Nothing; see `Judge`."""
+        return {}
 
     def cost(self, asked: Sequence[Asked]) -> str:
         """Say how many answers are scored; see `Judge`."""
-        return f"{2 * len(asked)} answers to score with {self.name}"
+        return f"{2 * len(asked)} answers to score"
 
     def shown(self, asked: Asked) -> str:
         """The prompt and the answers; see `Judge`."""
@@ -61,7 +75,7 @@ class RewardJudge:
             pairs = [pair for pair, _ in asked[start : start + _AT_ONCE]]
             prompts = [self._prompts[pair] for pair in pairs for _ in range(2)]
             texts = [str(text) for pair in pairs for text in self._match.pairs[pair].answers]
-            rewards = self._reward(prompts=prompts, completions=plain_completions(prompts, texts))
+            rewards = self._loaded[0](prompts=prompts, completions=plain_completions(prompts, texts))
             for pair, both in zip(pairs, zip(rewards[::2], rewards[1::2], strict=True), strict=True):
                 yield Judgement(pair, 0, _score(*both), list(both))
 

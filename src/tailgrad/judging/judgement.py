@@ -49,6 +49,10 @@ class Judge(Protocol):
     def settings(self) -> dict[str, Any]:
         """All that decides what it says; JSON types only."""
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a reader of its judgements may want to know besides."""
+
     def cost(self, asked: Sequence[Asked]) -> str:
         """Say what it costs to ask all this.
 

@@ -40,19 +40,22 @@ def read_judgements(path: Path, settings: dict[str, Any], match: Match) -> dict[
 
 
 @contextmanager
-def appending(path: Path, settings: dict[str, Any], match: Match) -> Iterator[Callable[[Judgement], None]]:
+def appending(
+    path: Path, settings: dict[str, Any], match: Match, *, about: dict[str, Any]
+) -> Iterator[Callable[[Judgement], None]]:
     """Give a function that appends a judgement to a file; the file is made if missing.
 
     Args:
         path: The file; nobody else writes it.
         settings: Stand in its first line.
         match: Names what was judged, for who reads the file.
+        about: What stands in the first line besides.
 
     Yields:
         The function.
     """
     if not path.is_file():
-        write_text(path, json.dumps({"settings": settings}) + "\n")
+        write_text(path, json.dumps({"settings": settings, **about}) + "\n")
     with path.open("r+b") as file:
         file.truncate(path.read_bytes().rfind(b"\n") + 1)
         file.seek(0, 2)

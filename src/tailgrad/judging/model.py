@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final
 
+from tailgrad.identity import sha256_of
 from tailgrad.judging.answers import Match
 from tailgrad.judging.config import JudgeConfig
 from tailgrad.judging.judgement import Asked, Judgement
@@ -49,10 +50,15 @@ class ModelJudge:
         """The model, its prompt and what shapes its replies; a server may move."""
         return {
             "judge": self.name,
-            "judge_prompt": self._template,
+            "judge_prompt": sha256_of(self._template),
             "temperature": self._config.temperature,
             "max_completion_length": self._config.max_completion_length,
         }
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The prompt in full."""
+        return {"judge_prompt": self._template}
 
     def cost(self, asked: Sequence[Asked]) -> str:
         """Say how many requests and tokens there are; see `Judge`."""

@@ -52,11 +52,13 @@ def judge(config: JudgeConfig, tables: Sequence[Rollouts]) -> Outcome | None:
     if not any(pair.is_there for pair in match.pairs):
         raise ValueError(f"no prompt has an answer in both tables: all responses to it are unscored in {match.names}.")
     by: Judge = RewardJudge(config, match) if config.judge_model is None else ModelJudge(config, match)
-    settings, out = _settings(match, by), Path(config.out).expanduser()
+    out = Path(config.out).expanduser()
     if config.dry_run:
-        kept = read_judgements(out / JUDGEMENTS, settings, match)
+        path = out / JUDGEMENTS
+        kept = read_judgements(path, _settings(match, by), match) if path.is_file() else {}
         _show(match, by, _missing(match, by, kept), len(kept))
         return None
+    settings = _settings(match, by)
     with locked(out / _LOCK, repr(str(out))):
         found = _completed(match, by, out / JUDGEMENTS, settings)
         outcome = outcome_of(match, found, judge=by.name, orders=len(by.orders), seed=config.seed)
@@ -85,11 +87,14 @@ def _completed(match: Match, by: Judge, path: Path, settings: dict[str, Any]) ->
     if not missing:
         return found
     total, kept = len(missing) + len(found), [*found.values()]
-    with appending(path, settings, match) as append, progress_bar(total, done=len(found), name="judge", unit="") as on:
+    with (
+        appending(path, settings, match, about=by.about) as append,
+        progress_bar(total, done=len(found), name="judge", unit="") as move,
+    ):
         for one in by.judged(missing, has_judged=any(one.score is not None for one in kept)):
             append(one)
             found[one.pair, one.order] = one
-            on(1)
+            move(1)
     return found
 
 
