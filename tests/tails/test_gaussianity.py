@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from tailgrad.tails import upper_tail_qq
-from tailgrad.tails.gaussianity import QUANTILES, linearity_without, standardised
+from tailgrad.tails.gaussianity import QUANTILES, linearity, linearity_without, prompt_linearity, standardised
 
 
 def test_points_against_scipy() -> None:
@@ -125,3 +125,44 @@ def test_a_prompt_that_spreads_by_rounding_alone_is_left_out(dtype: type) -> Non
 def test_an_unknown_tail_is_refused() -> None:
     with pytest.raises(ValueError, match="gaussian, exponential, uniform"):
         upper_tail_qq(np.zeros((2, 8)), tail="cauchy")
+
+
+def test_a_prompt_is_standardised_by_its_own_rewards_alone() -> None:
+    """Also beside one that is 10^18 times as large, one with two rollouts, and one without any."""
+    rows = [[1e12, 2e12, 4e12, 3e12], [1e-6, 3e-6, 2e-6, 5e-6], [1.0, 2.0, math.nan, math.nan], [math.nan] * 4]
+    together = standardised(np.array(rows), 1e-16)
+    for row, found in zip(rows, together, strict=True):
+        known = np.array(row)[~np.isnan(row)]
+        alone = (known - known.mean()) / known.std() if len(known) else known
+        np.testing.assert_allclose(found[~np.isnan(row)], alone, rtol=1e-12)
+        assert np.isnan(found[np.isnan(row)]).all()
+
+
+def test_spread_that_is_rounding_is_none() -> None:
+    """Of a reward of 8, a step of rounding is 8 eps: two are none, three are some."""
+    eps = float(np.finfo(np.float64).eps)
+    rows = np.array([[8.0 + steps * 8 * eps, 8.0, 8.0] for steps in (2, 3)])
+    assert np.isnan(standardised(rows, eps)).all(axis=1).tolist() == [True, False]
+
+
+def test_no_rollouts_have_no_residuals() -> None:
+    assert standardised(np.zeros((2, 0)), 1e-16).shape == (2, 0)
+
+
+@pytest.mark.parametrize(("points", "known"), [(2, False), (3, True), (4, True)])
+def test_three_points_make_a_line(points: int, known: bool) -> None:
+    ranks, values = np.arange(1.0, points + 1), np.arange(1.0, points + 1) ** 2
+    expected = np.corrcoef(ranks, values)[0, 1] ** 2 if known else math.nan
+    assert linearity(ranks, values) == pytest.approx(expected, nan_ok=True)
+    filled = np.full((2, 5), math.nan)
+    filled[0, 5 - points :] = values
+    filled[1, :points] = 7.0
+    found = prompt_linearity(filled, 1.0, lambda rank, n: rank / n)
+    assert found[0] == pytest.approx(expected, nan_ok=True)
+    assert math.isnan(found[1])  # no spread
+
+
+def test_equally_bad_prompts_stand_in_their_order() -> None:
+    rows = np.tile(np.array([[0.0, 1.0, 2.0, 10.0]]), (40, 1))
+    rows[7] = [0.0, 1.0, 2.0, 3.0]
+    assert upper_tail_qq(rows, tail_fraction=1.0).worst_prompts(39) == [row for row in range(40) if row != 7]
