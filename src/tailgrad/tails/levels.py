@@ -1,6 +1,7 @@
 """Forecasts of V_N where rewards take few values, 0 and 1 above all: Beta priors over the prompts' success rates."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -99,20 +100,59 @@ def level_forecast(rewards: Rewards, *, deploy_n: int) -> LevelForecast:
     return LevelForecast(value, *ends.tolist())
 
 
+def chance_of_none(rewards: Rewards, *, trials: Sequence[int]) -> Float[np.ndarray, "L N"]:
+    """Chance that the first n responses of one more prompt all stay below a level, by the priors of `level_forecast`.
+
+    Args:
+        rewards: Rewards `[P, M]` of other prompts, with 2 to `MOST_LEVELS` values; NaN where one could not be scored.
+        trials: Values of n.
+
+    Returns:
+        One row for each level but the lowest, one column for each n.
+
+    Raises:
+        TypeError: If `rewards` is not a real tensor.
+        ValueError: If the rewards are malformed, take more values, or one alone.
+
+    Examples:
+        >>> chance_of_none(torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]), trials=(0, 1, 2)).round(2)
+        array([[1.  , 0.87, 0.8 ]])
+    """
+    check_rewards(rewards)
+    levels = levels_of(rewards)
+    if len(levels) < 2:
+        raise ValueError(f"chance_of_none takes rewards of 2 to {MOST_LEVELS} values: these are graded, or all equal")
+    scored = (~torch.isnan(rewards)).sum(dim=1).cpu().numpy()
+    failures = _none_of(0, np.zeros(len(trials), dtype=int), np.asarray(trials))
+    rows = []
+    for level in levels[1:]:
+        successes = (rewards >= level).sum(dim=1).cpu().numpy()
+        outcomes, times = np.unique(np.stack([successes, scored]), axis=1, return_counts=True)
+        weight = _weight_of(_none_of(0, *outcomes), times)
+        rows.append(np.tensordot(weight, failures, weight.ndim))
+    return np.array(rows)
+
+
 def _chance_of_one(
     successes: Int[np.ndarray, " P"], trials: Int[np.ndarray, " P"], deploy_n: int
 ) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " 2"]]:
     """Chance that one of N succeeds, per prompt, and the central 95% of its mean over the prompts."""
     outcomes, kind, times = np.unique(np.stack([successes, trials]), axis=1, return_inverse=True, return_counts=True)
     of_outcome, none, none_twice = (_none_of(n, *outcomes) for n in (0, deploy_n, 2 * deploy_n))
-    weight = np.log(of_outcome) @ times + _LOG_PRIOR[..., 0]
-    weight = np.exp(weight - weight.max())
-    weight /= weight.sum()
+    weight = _weight_of(of_outcome, times)
     none, none_twice = none / of_outcome, none_twice / of_outcome
     mean = 1 - none @ times / len(trials)
     deviation = np.sqrt(np.maximum(none_twice - none**2, 0.0) @ times) / len(trials)
     per_outcome = 1 - np.tensordot(weight, none, weight.ndim)
     return per_outcome[kind.reshape(-1)], _central(weight.ravel(), mean.ravel(), deviation.ravel())
+
+
+def _weight_of(of_outcome: Float[np.ndarray, "H A B O"], times: Int[np.ndarray, " O"]) -> Float[np.ndarray, "H A B"]:
+    """Weight of each prior, from the chance that it gives to each outcome and how many prompts had that."""
+    weight = np.log(of_outcome) @ times + _LOG_PRIOR[..., 0]
+    weight = np.exp(weight - weight.max())
+    found: np.ndarray = weight / weight.sum()
+    return found
 
 
 def _none_of(deploy_n: int, successes: np.ndarray, trials: np.ndarray) -> Float[np.ndarray, "H A B O"]:
