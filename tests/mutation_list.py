@@ -54,6 +54,7 @@ _TAILS = [
     ("families.py", "(difference * largest)", "(largest / difference)", "far_forecasts"),
     ("levels.py", "trials - successes + deploy_n", "trials + deploy_n", "far_forecasts"),
     ("levels.py", "_HOPELESS * (successes == 0)", "_HOPELESS", "far_forecasts"),
+    ("levels.py", "_weight_of(_none_of(0, *outcomes), times)", "_weight_of(_none_of(1, *outcomes), times)", "levels"),
     ("calibrated.py", "torch.expm1(sign * ratio) / ratio", "torch.expm1(sign * ratio)", "far_forecasts"),
 ]
 
@@ -137,10 +138,22 @@ _GRADIENTS = [
     ("parameters.py", "range(count - last, count)", "range(last)", "parameters"),
 ]
 
+_SERVING = [
+    ("expected_gain.py", "step * draws / (scored + draws + 1)", "step * draws / (scored + draws)", "expected_gain"),
+    ("expected_gain.py", "weight + prior.spread_weight", "weight", "expected_gain"),
+    ("expected_gain.py", "centre[:, None] - below[:, None]", "centre[:, None] + below[:, None]", "expected_gain"),
+    ("tail_fit.py", "(size / max(size - 1, 1)) ** 0.5", "(size / max(size - 1, 1))", "expected_gain"),
+    ("priors.py", "squared_mean + float(psi(", "squared_mean - float(psi(", "priors"),
+    ("priors.py", "means.var() - (noise / count).mean()", "means.var()", "priors"),
+    ("tail_stopping.py", "> self.price * draws", "> self.price", "tail_stopping"),
+    ("allocation.py", "after - so_far", "after", "allocation"),
+]
+
 MUTATIONS = [
     *(Mutation(f"tails/{file}", old, new, f"tails/test_{test}.py") for file, old, new, test in _TAILS),
     *(Mutation(f"estimators/{file}", old, new, f"estimators/test_{test}.py") for file, old, new, test in _ESTIMATORS),
     *(Mutation(file, old, new, f"{file.split('/')[0]}/test_{test}.py") for file, old, new, test in _REPORTS),
+    *(Mutation(f"serving/{file}", old, new, f"serving/test_{test}.py") for file, old, new, test in _SERVING),
     *(
         Mutation(f"fidelity/{file}", old, new, f"fidelity/gradients/test_{test}.py")
         for file, old, new, test in _GRADIENTS

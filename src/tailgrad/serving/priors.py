@@ -11,12 +11,14 @@ from jaxtyping import Float
 from scipy.special import polygamma, psi
 from torch import Tensor
 
-from tailgrad.serving.tail_fit import FEWEST, tail_estimate
+from tailgrad.serving.tail_fit import tail_estimate
 from tailgrad.tails.levels import chance_of_none, levels_of
 from tailgrad.types import Rewards, check_rewards
 
 _MOST_WEIGHT = 24.0
 """A prior counts as this many responses at most: prompts whose rewards agree in bulk may differ in the tail."""
+_GROUP = 16
+"""Responses whose spread is estimated at once: about as many as a rule sees when the prior still counts."""
 _TRIALS = tuple(sorted({*range(33), *(round(2 ** (step / 8)) for step in range(40, 97))}))
 """The lengths of series of failures that a prior of levels keeps the chance of; up to 4,096."""
 
@@ -117,7 +119,7 @@ def prior_of(rewards: Rewards, *, tail: str = "gaussian") -> SpreadPrior | Level
 
 def _spread_prior(rewards: Float[Tensor, "P M"], tail: str) -> SpreadPrior:
     """From groups of at most 16 responses, as a rule first sees them: between prompts, less what groups vary."""
-    size = min(rewards.shape[1], FEWEST)
+    size = min(rewards.shape[1], _GROUP)
     groups = rewards[:, : rewards.shape[1] // size * size].reshape(-1, size)
     found = tail_estimate(groups, tail)
     usable = (found.spread > 0) & (found.spread_weight > 0)

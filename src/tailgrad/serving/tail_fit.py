@@ -14,8 +14,8 @@ from tailgrad.tails.statistics import tail_size
 
 TAIL_FRACTION = 0.25
 """The share of a prompt's rewards that makes its tail."""
-FEWEST = 16
-"""A tail holds this many rewards, where there are so many."""
+FEWEST = {"gaussian": 16, "exponential": 4}
+"""A tail holds at least this many rewards, where there are so many: a whole normal sample tells its tail, too."""
 
 
 class TailEstimate(NamedTuple):
@@ -34,7 +34,7 @@ class TailEstimate(NamedTuple):
 
 
 def tail_estimate(rewards: Float[Tensor, "P M"], tail: str) -> TailEstimate:
-    """Fit a shape to the top of each prompt's rewards: a quarter of them, or 16 where there are so many.
+    """Fit a shape to the top of each prompt's rewards: a quarter of them, but at least `FEWEST`.
 
     Args:
         rewards: Rewards in float64; NaN where not drawn or not scored.
@@ -47,8 +47,8 @@ def tail_estimate(rewards: Float[Tensor, "P M"], tail: str) -> TailEstimate:
         ValueError: If the shape is unknown.
     """
     tail_shape(tail)
-    if tail not in _ESTIMATES:
-        raise ValueError(f"tail = {tail!r} has no stopping rule: choose one of {', '.join(_ESTIMATES)}")
+    if tail not in FEWEST:
+        raise ValueError(f"tail = {tail!r} has no stopping rule: choose one of {', '.join(FEWEST)}")
     scored = (~torch.isnan(rewards)).sum(dim=1)
     found = torch.full((5, len(rewards)), torch.nan, dtype=torch.float64)
     for count in scored.unique().tolist():
@@ -59,7 +59,7 @@ def tail_estimate(rewards: Float[Tensor, "P M"], tail: str) -> TailEstimate:
 
 
 def _of_equal_size(rewards: Float[Tensor, "P M"], count: int, tail: str) -> Float[Tensor, "5 P"]:
-    fraction = max(TAIL_FRACTION, min(1.0, FEWEST / count))
+    fraction = max(TAIL_FRACTION, min(1.0, FEWEST[tail] / count))
     if count == 1:  # no spread of its own; the one reward is where it lies
         only = rewards.nan_to_num(nan=-torch.inf).amax(dim=1, keepdim=True)
         nothing, one = torch.zeros_like(only), torch.ones_like(only, dtype=torch.int64)
