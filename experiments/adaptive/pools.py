@@ -52,7 +52,7 @@ def main() -> None:
     options = parser.parse_args()
     smollm2, quickstart = read_rollouts(options.smollm2), read_rollouts(options.quickstart)
     asked = [json.loads(line)["checks"] for line in Path(options.smollm2_prompts).read_text().splitlines()]
-    tokens, likelihoods = (np.asarray(smollm2.known(name), dtype=float) for name in ("num_tokens", "logprob"))
+    tokens, likelihoods = (np.asarray(smollm2.known(name), dtype=float) for name in ("num_tokens", "logprobs"))
     made = {
         "graded": smollm2.rewards,
         "met": constraints_met(smollm2.known("responses"), asked[: len(smollm2.rewards)]),
