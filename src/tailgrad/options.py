@@ -37,19 +37,21 @@ def option(default: Any = MISSING, text: str = "", **metadata: Any) -> Any:
     return field(default=default, metadata=metadata) if default is not MISSING else field(metadata=metadata)
 
 
-def same_option(config: type, name: str) -> Any:
+def same_option(config: type, name: str, group: str | None = None) -> Any:
     """A dataclass field that is the same option as that of another configuration, but for the heading it stands under.
 
     Args:
         config: The dataclass that has the option.
         name: The option.
+        group: The heading.
 
     Returns:
         The field.
     """
     entry = next(one for one in fields(config) if one.name == name)
     how = {key: value for key, value in entry.metadata.items() if key not in ("help", "group")}
-    return option(entry.default, entry.metadata["help"], **how)
+    default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+    return option(default, entry.metadata["help"], **how, **({} if group is None else {"group": group}))
 
 
 class OptionParser(argparse.ArgumentParser, Generic[Config]):

@@ -87,6 +87,20 @@ class RefusedPromptError(ValueError):
         self.row, self.reason = row, refusal.reason
 
 
+def optional_fields(body: Mapping[str, Any]) -> frozenset[str]:
+    """Return the fields of a request that a server may refuse, since nothing that was asked for depends on them.
+
+    Args:
+        body: The request.
+
+    Examples:
+        >>> sorted(optional_fields({"temperature": 1.0, "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.0}))
+        ['repetition_penalty', 'top_k']
+    """
+    asked = {field for field, off in _OFF.items() if body.get(field) != off}
+    return frozenset(field for field in _MAY_BE_LEFT_OUT if field in body and field not in asked)
+
+
 @dataclass(frozen=True)
 class Form:
     """What a server takes, as far as it has been seen.
@@ -156,8 +170,7 @@ class OpenAIEngine:
             self._body["logprobs"] = True if self._is_chat else 1
         if chat_template_kwargs:
             self._body["chat_template_kwargs"] = dict(chat_template_kwargs)
-        asked = {field for field, off in _OFF.items() if settings.get(field) != off}
-        self._optional = frozenset(field for field in _MAY_BE_LEFT_OUT if field in self._body and field not in asked)
+        self._optional = optional_fields(self._body)
         self._form, self._lock = Form(at_once=n), threading.Lock()
         self._said: set[str] = set()
 
@@ -230,7 +243,7 @@ class OpenAIEngine:
             choices = answer["choices"]
             if not 1 <= len(choices) <= count:
                 raise ValueError(f"{len(choices)} choices where {count} were asked for")
-            found = _responses(choices, answer.get("usage") or {}, is_chat=self._is_chat)
+            found = read_responses(choices, answer.get("usage") or {}, is_chat=self._is_chat)
             for apart in (name for name in _APART for choice in choices if (choice.get("message") or {}).get(name)):
                 self._say(apart, f"keeps {apart} apart from the text, which alone is taken")
             return found
@@ -242,8 +255,20 @@ def _named_by_row(row: int) -> str:
     return f"the prompt in row {row} (counted from 0)"
 
 
-def _responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_chat: bool) -> list[Response]:
-    """The responses of an answer; token counts and log-probabilities only where they fit what the server counts."""
+def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_chat: bool) -> list[Response]:
+    """Return the responses of an answer; token counts and log-probabilities only where they fit what is counted.
+
+    Args:
+        choices: The answer's.
+        usage: What the server counts.
+        is_chat: Whether a chat was asked for.
+
+    Returns:
+        One response per choice.
+
+    Raises:
+        ValueError: A text or a count is none.
+    """
     ends = [_FINISHED[choice["finish_reason"]] for choice in choices]
     texts = [(choice["message"]["content"] or "") if is_chat else choice["text"] for choice in choices]
     ids, logprobs = [_token_ids(choice) for choice in choices], [_logprobs(choice) for choice in choices]

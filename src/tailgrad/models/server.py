@@ -93,6 +93,13 @@ class Server:
     def __repr__(self) -> str:
         return f"Server({self.url!r})"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries, the key included."""
+        key = os.environ.get(self._key_variable)
+        own = {"Content-Type": "application/json", "Accept": "application/json"}
+        return own | ({"Authorization": f"Bearer {key}"} if key else {})
+
     def reach(self, path: str = "") -> None:
         """Try once whether the server is there and takes the key.
 
@@ -129,7 +136,7 @@ class Server:
         for _ in range(self.breaker.limit + 1):  # the last turn is none where it failed for all
             try:
                 with self.breaker.turn():
-                    return self._read(path, *self._exchange("POST", path, data), read)
+                    return self.read_answer(path, *self._exchange("POST", path, data), read)
             except FailedError as error:
                 reason = str(error)
         raise ServerDownError(
@@ -142,13 +149,10 @@ class Server:
         import urllib3
         from urllib3.exceptions import HTTPError, NewConnectionError, ReadTimeoutError, SSLError
 
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key := os.environ.get(self._key_variable):
-            headers["Authorization"] = f"Bearer {key}"
         timeout = urllib3.Timeout(connect=min(self.timeout, 10.0), read=self.timeout)
         try:
             answer = self._pool.request(
-                method, self.url + path, body=data, headers=headers, timeout=timeout, retries=False, redirect=False
+                method, self.url + path, body=data, headers=self.headers, timeout=timeout, retries=False, redirect=False
             )
         except SSLError as error:
             raise ValueError(f"{self.url}: no secure connection ({_plain(str(error))}).") from None
@@ -160,7 +164,23 @@ class Server:
             raise FailedError(f"the connection was lost ({type(error).__name__})") from None
         return answer.status, answer.data, answer.headers
 
-    def _read(self, path: str, status: int, data: bytes, headers: Any, read: Callable[[Any], Answer]) -> Answer:
+    def read_answer(self, path: str, status: int, data: bytes, headers: Any, read: Callable[[Any], Answer]) -> Answer:
+        """Return what an answer says, for who has exchanged it by other means too.
+
+        Args:
+            path: What was asked, appended to the address.
+            status: The HTTP status.
+            data: The body.
+            headers: The headers.
+            read: As for `post`.
+
+        Returns:
+            What `read` returns.
+
+        Raises:
+            FailedError: The try failed and may be repeated.
+            RefusedError: The server will not do it.
+        """
         if status in _TRIED_AGAIN or (status >= 500 and status != 501):
             raise FailedError(f"{status} {self._reason(data)}".strip(), _asked_wait(headers.get("Retry-After")))
         if not 200 <= status < 300:

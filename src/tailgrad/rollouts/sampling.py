@@ -169,7 +169,7 @@ def load_rewards(config: Any, columns: Sequence[str], what: str) -> tuple[Checke
         FileNotFoundError: As `load_scoring`.
         ValueError: As `load_scoring`.
     """
-    rewards = _rewards(config)
+    rewards = rewards_of(config)
     for reward in rewards:
         check_columns(reward, columns, what)
     has_reward_model = any(isinstance(reward, RewardModel | ServedRewardModel) for reward in rewards)
@@ -180,9 +180,18 @@ def load_rewards(config: Any, columns: Sequence[str], what: str) -> tuple[Checke
         "reward_options": options if has_reward_model else {},
         "reward_files": [function_sha256(reward) for reward in rewards],
     }
+    return summed(config, rewards), described
+
+
+def summed(config: RewardOptions, rewards: list[Reward]) -> CheckedReward:
+    """Return the one reward of a config: its only one, or the weighted sum; each is checked and has its time.
+
+    Args:
+        config: Has the weights and the time.
+        rewards: As `load_rewards` gives them.
+    """
     in_time: list[Reward] = [checked(reward, config.reward_timeout) for reward in rewards]
-    reward = in_time[0] if _is_plain(config, rewards) else WeightedSum(in_time, config.reward_weights)
-    return checked(reward), described
+    return checked(in_time[0] if _is_plain(config, rewards) else WeightedSum(in_time, config.reward_weights))
 
 
 def _metadata(
@@ -212,7 +221,20 @@ def _metadata(
     }
 
 
-def _rewards(config: Any) -> list[Reward]:
+def rewards_of(config: Any) -> list[Reward]:
+    """Load the rewards that a config names, the reward model first.
+
+    Args:
+        config: Names rewards and options.
+
+    Returns:
+        The rewards.
+
+    Raises:
+        FileNotFoundError: A reward model does not exist.
+        ValueError: There is not one weight per reward, or a reward cannot be loaded.
+        ServerDownError: There is no server at the URL of a reward.
+    """
     specs = config.reward_list
     if config.reward_weights is not None and len(config.reward_weights) != len(specs):
         raise ValueError(
