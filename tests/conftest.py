@@ -41,6 +41,7 @@ SLOW = (
     *("rollouts/test_train_and_sample", "rewards/test_reward_model"),
     *("fidelity/gradients/", "fidelity/test_break_even.py::test_the_interval_covers"),
     *("estimators/test_add_an_estimator", "tails/test_add_a_tail.py::test_in_the_library"),
+    *("serving/test_failures", "serving/test_refused.py::test_any_bytes", "serving/test_refused.py::test_what_is_too"),
     *("estimators/test_leave_two_out.py::test_what_it_gains", "estimators/test_contract.py::test_compile"),
 )
 """How the names of tests begin that train, start processes or take seconds; `make test` leaves them out."""

@@ -113,13 +113,23 @@ def test_sample_samples_and_scores(tmp_path: Path, policy: Path) -> None:
     assert found.returncode == 0, found.stderr
 
 
-@pytest.mark.parametrize(("extra", "command", "needed"), [("eval", "sample", "sample"), ("sample", "train", "train")])
+@pytest.mark.parametrize(
+    ("extra", "command", "needed"),
+    [("eval", "sample", "sample"), ("sample", "train", "train"), ("sample", "serve", "serve")],
+)
 def test_a_command_names_the_extra_that_it_needs(tmp_path: Path, extra: str, command: str, needed: str) -> None:
     sample = ["--model_name_or_path", "m", "--dataset_name", "d.jsonl", "--reward_funcs", "r.py:r", "--out", "o"]
-    given = {"sample": sample, "train": []}
+    serve = ["--model_name_or_path", "m", "--reward_funcs", "statistics.mean"]
+    given = {"sample": sample, "train": [], "serve": serve}
     found = call(extra, tmp_path, command, *given[command])
     assert found.returncode != 0
     assert f"tailgrad[{needed}]" in found.stderr
+
+
+def test_serve_has_all_that_serving_loads(tmp_path: Path) -> None:
+    statement = "import httpx2, tailgrad.serving.run; from tailgrad.cli.main import main; main(['serve', '--help'])"
+    found = run("serve", statement, tmp_path)
+    assert found.returncode == 0, found.stderr
 
 
 def test_train_has_all_that_training_and_grids_load(tmp_path: Path) -> None:

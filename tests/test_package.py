@@ -41,7 +41,7 @@ def test_the_licence_is_apache() -> None:
 
 def test_extras_are_the_documented_ones() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"eval", "sample", "train", "plot", "docs", "dev", "all"}
+    assert set(extras) == {"eval", "sample", "train", "serve", "plot", "docs", "dev", "all"}
     names = {re.split(r"[><=\[]", requirement)[0] for requirement in PROJECT["dependencies"]}
     assert names == {"torch", "numpy", "scipy", "jaxtyping"}
     assert not any(requirement.startswith("trl") for extra in ("eval", "sample") for requirement in extras[extra])

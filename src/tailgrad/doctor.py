@@ -21,6 +21,7 @@ EXTRAS: Final = {
     "eval": "curve, tails, plan, report",
     "sample": "sample, score, judge, fidelity",
     "train": "train, grid, quickstart",
+    "serve": "serve",
 }
 """The commands that each extra is for."""
 

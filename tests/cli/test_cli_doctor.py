@@ -17,8 +17,10 @@ OURS = [
     'transformers>=5.12; extra == "sample"',
     'tailgrad[sample]; extra == "train"',
     'trl<1.17,>=1.16; extra == "train"',
+    'uvicorn>=0.40; extra == "serve"',
 ]
 HEALTHY = {"tailgrad": "0.2", "torch": "2.13.0+cpu", "matplotlib": "3.11", "transformers": "5.16", "trl": "1.16.1"}
+HEALTHY |= {"uvicorn": "0.54"}
 VERL = ["transformers!=5.6.0,<5.11,>=5.5.3", 'vllm>=0.18; extra == "vllm"', "numpy>=2"]
 PLUGIN = {"verl.plugins": [SimpleNamespace(name="tailgrad")]}
 
@@ -60,7 +62,7 @@ def test_a_healthy_environment_is_fine(environment: Any, capsys: pytest.CaptureF
     environment(HEALTHY)
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ok"] * 4
+    assert [line.split()[0] for line in lines] == ["ok"] * 5
     assert "tailgrad[train]" in lines[3]
 
 
@@ -70,7 +72,7 @@ def test_what_is_not_there_is_missing_and_nothing_is_broken(
     environment({name: HEALTHY[name] for name in ("tailgrad", "torch")})
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("missing ") == 3
+    assert printed.count("missing ") == 4
     assert "matplotlib is not installed\n         -> pip install 'tailgrad[eval]'\n" in printed
 
 

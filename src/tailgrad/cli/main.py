@@ -11,10 +11,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from tailgrad import __version__
-from tailgrad.cli import curve, doctor, fidelity, grid, judge, plan, quickstart, report, sample, score, tails, train
+from tailgrad.cli import (
+    curve,
+    doctor,
+    fidelity,
+    grid,
+    judge,
+    plan,
+    quickstart,
+    report,
+    sample,
+    score,
+    serve,
+    tails,
+    train,
+)
 from tailgrad.cli.errors import in_words
 
-COMMANDS = (train, sample, score, judge, tails, curve, plan, fidelity, grid, report, quickstart, doctor)
+COMMANDS = (train, sample, score, judge, serve, tails, curve, plan, fidelity, grid, report, quickstart, doctor)
 """The commands; each module has its `make_parser`, `run`, which takes the words after its name, and texts about it."""
 
 
