@@ -84,11 +84,11 @@ def test_a_rule_decides_batch_by_batch_and_sees_only_what_is_drawn(make: Make) -
     assert (found.prompt_tokens, found.completion_tokens) == (4, 18)
 
 
-def test_a_rule_is_shown_the_smallest_reward_for_a_lost_sample() -> None:
-    """So that it counts what was paid for, and what cannot win gains nothing."""
+def test_a_rule_is_shown_what_was_lost_too_since_it_was_paid_for() -> None:
     group = Group()
     group.add(5, Draw([], []), [None, 3.0, -1.0], None)
-    assert group.rewards.tolist() == [-1.0, 3.0, -1.0, -1.0, -1.0]
+    assert group.rewards.isnan().tolist() == [True, False, False, True, True]
+    assert group.rewards[1:3].tolist() == [3.0, -1.0]
     assert FixedBudget(5).more(group.rewards) == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -120,13 +121,8 @@ class Group:
 
     @property
     def rewards(self) -> Float[Tensor, " M"]:
-        """What a stopping rule is shown, one reward per sample asked for.
-
-        A sample that failed or was not scored counts as the smallest reward: it was paid for, and cannot win.
-        """
-        known = [reward for reward in self._rewards if reward is not None]
-        lowest = min(known, default=0.0)
-        shown = [lowest if reward is None else reward for reward in self._rewards]
+        """What a stopping rule is shown: a reward per sample asked for, NaN for one that failed or was not scored."""
+        shown = [math.nan if reward is None else reward for reward in self._rewards]
         return torch.tensor(shown, dtype=torch.float64)
 
     def best(self) -> Best:

@@ -33,9 +33,9 @@ class ServeConfig(RewardOptions):
     n: int = option(16, "samples per request where it does not give best_of_n")
     max_price: float | None = option(
         None,
-        "stop sampling once the expected gain of the next sample falls below this much reward, with best_of_n as the "
-        "most samples (default: only where the request gives max_price)",
-        metavar="REWARD",
+        "stop sampling a prompt once a further sample is expected to gain less than this, in spreads of its rewards "
+        "(0.03 draws about 16); best_of_n is then the most (default: only where the request gives max_price)",
+        metavar="PRICE",
     )
     reward_timeout: float | None = option(
         60.0,

@@ -130,7 +130,7 @@ def adaptive(price: float, most: int) -> StoppingRule:
     """Return the rule that stops once the next sample is not worth its price.
 
     Args:
-        price: The least gain of a sample, in units of the reward.
+        price: The least gain of a sample, in spreads of the prompt's rewards.
         most: Most samples.
     """
     rules: Any = import_module("tailgrad.serving.tail_stopping")

@@ -17,6 +17,7 @@ class StoppingRule(Protocol):
 
         Args:
             rewards: Those of all samples of the prompt so far, in the order in which they were drawn; none at first.
+                NaN for one that failed or was not scored: it was paid for.
         """
 
 
