@@ -12,11 +12,12 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tailgrad.serving.answers import Answer
 from tailgrad.serving.errors import ApiError
+from tailgrad.serving.page import headers, page
 from tailgrad.serving.requests import ChatRequest, TextRequest, read_request
 from tailgrad.serving.service import HUNG_UP, Service, seconds_since
 
@@ -48,6 +49,7 @@ def make_app(service: Service) -> Starlette:
             Route("/v1/models", _for_known(service, lambda: JSONResponse(_models(service)))),
             Route("/metrics", _for_known(service, lambda: PlainTextResponse(service.metrics.text()))),
             Route("/health", _health),
+            Route("/", _page),
         ],
         exception_handlers={ApiError: _told, HTTPException: _of_starlette, Exception: _unforeseen},
         lifespan=lifespan,
@@ -56,6 +58,10 @@ def make_app(service: Service) -> Starlette:
 
 async def _health(_: HttpRequest) -> Response:
     return JSONResponse({"status": "ok"})
+
+
+async def _page(_: HttpRequest) -> Response:
+    return HTMLResponse(page(), headers=headers())
 
 
 def _models(service: Service) -> dict[str, Any]:
@@ -102,11 +108,11 @@ def _completions(service: Service, kind: type[ChatRequest] | type[TextRequest]) 
 
 
 def _response(answer: Answer, number: str) -> Response:
-    headers = {"X-Request-Id": number}
+    named = {"X-Request-Id": number}
     if not answer.request.stream:
-        return JSONResponse(answer.content, headers=headers)
-    headers["Cache-Control"] = "no-cache"
-    return StreamingResponse(_stream(answer), media_type="text/event-stream", headers=headers)
+        return JSONResponse(answer.content, headers=named)
+    named["Cache-Control"] = "no-cache"
+    return StreamingResponse(_stream(answer), media_type="text/event-stream", headers=named)
 
 
 async def _stream(answer: Answer) -> AsyncIterator[bytes]:
