@@ -147,6 +147,12 @@ _SERVING = [
     ("priors.py", "means.var() - (noise / count).mean()", "means.var()", "priors"),
     ("tail_stopping.py", "> self.price * draws", "> self.price", "tail_stopping"),
     ("allocation.py", "after - so_far", "after", "allocation"),
+    ("best.py", "winner=max(", "winner=min(", "call"),
+    ("best.py", "math.nan if reward is None", "0.0 if reward is None", "call"),
+    ("served.py", "first + i * form.at_once", "first", "call"),
+    ("limits.py", "self._lines.popitem(last=False)", "self._lines.popitem()", "refused"),
+    ("keys.py", " or not any(known)", "", "refused"),
+    ("service.py", "return_when=asyncio.FIRST_COMPLETED", "return_when=asyncio.ALL_COMPLETED", "failures"),
 ]
 
 MUTATIONS = [
@@ -158,4 +164,5 @@ MUTATIONS = [
         Mutation(f"fidelity/{file}", old, new, f"fidelity/gradients/test_{test}.py")
         for file, old, new, test in _GRADIENTS
     ),
+    *(Mutation(f"serving/{file}", old, new, f"serving/test_{test}.py") for file, old, new, test in _SERVING),
 ]
