@@ -159,7 +159,6 @@ MUTATIONS = [
     *(Mutation(f"tails/{file}", old, new, f"tails/test_{test}.py") for file, old, new, test in _TAILS),
     *(Mutation(f"estimators/{file}", old, new, f"estimators/test_{test}.py") for file, old, new, test in _ESTIMATORS),
     *(Mutation(file, old, new, f"{file.split('/')[0]}/test_{test}.py") for file, old, new, test in _REPORTS),
-    *(Mutation(f"serving/{file}", old, new, f"serving/test_{test}.py") for file, old, new, test in _SERVING),
     *(
         Mutation(f"fidelity/{file}", old, new, f"fidelity/gradients/test_{test}.py")
         for file, old, new, test in _GRADIENTS

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import numpy as np
 import openai
 import pytest
+import torch
 
 from best_of_n_servers import ASK, Scripted, length, number_of, serving
 from local_servers import OpenAI, running
-from tailgrad.serving import BestOfN
+from tailgrad.serving import BestOfN, FixedBudget, prior_of, service
 from tailgrad.serving.policy import Wish
 
 CLIENT = {"api_key": "none", "max_retries": 0, "timeout": 20.0}
@@ -115,11 +117,9 @@ def test_reward_columns_reach_the_reward() -> None:
 
 
 def test_a_price_chooses_the_rule_that_weighs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tailgrad.serving import FixedBudget, service
-
     asked = []
 
-    def rule(price: float, most: int) -> FixedBudget:
+    def rule(price: float, most: int, _: object) -> FixedBudget:
         asked.append((price, most))
         return FixedBudget(2)
 
@@ -130,6 +130,27 @@ def test_a_price_chooses_the_rule_that_weighs_it(monkeypatch: pytest.MonkeyPatch
             found = httpx2.post(f"{server.url}/v1/completions", json=ask | more).json()
             assert found["tailgrad"]["asked"] == 2
     assert asked == [(0.5, 9), (0.25, 7)]
+
+
+def test_a_price_stops_early_and_a_table_of_other_prompts_is_its_prior(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0).normal(size=(24, 16)).round(6)
+    table = tmp_path / "others.jsonl"
+    rows = [{"prompt": f"prompt {i}", "reward": reward} for i, row in enumerate(drawn.tolist()) for reward in row]
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert service.prior_of_table(str(table)) == prior_of(torch.tensor(drawn))
+
+    def texts(_: Wish, count: int, first: int) -> list[str]:
+        return [f"{reward}" for reward in np.random.default_rng(1).normal(size=128)[first : first + count]]
+
+    asked = {}
+    with serving(BestOfN(Scripted(texts), number_of), prior_table=str(table)) as server:
+        for price in (0.003, 0.03, 0.3):
+            ask = {"model": "scripted", "prompt": "one", "best_of_n": 128, "max_price": price}
+            asked[price] = httpx2.post(f"{server.url}/v1/completions", json=ask).json()["tailgrad"]["asked"]
+    assert 128 >= asked[0.003] > asked[0.03] >= asked[0.3] == 8
+    rule = service.adaptive(0.03, 128, prior_of(torch.tensor(drawn)))
+    rewards = torch.tensor([float(text) for text in texts(Wish("one"), asked[0.03], 0)], dtype=torch.float64)
+    assert rule.more(rewards) == 0 < rule.more(rewards[:0])
 
 
 def test_health_models_and_metrics(capfd: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,12 @@ class ServeConfig(RewardOptions):
         "(0.03 draws about 16); best_of_n is then the most (default: only where the request gives max_price)",
         metavar="PRICE",
     )
+    prior_table: str | None = option(
+        None,
+        "rollout table of other prompts, by the same policy, reward and settings: what max_price knows of prompts "
+        "before they are sampled, and most of what it saves",
+        metavar="TABLE",
+    )
     reward_timeout: float | None = option(
         60.0,
         "most seconds that one call of a reward, or one request to a remote one, may take",

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
+
+import torch
 
 from tailgrad.models.server import RefusedError
+from tailgrad.rollouts import read_rollouts
 from tailgrad.serving.answers import Answer
 from tailgrad.serving.best import Best, NoWinnerError
 from tailgrad.serving.call import BestOfN
@@ -18,8 +20,12 @@ from tailgrad.serving.journal import Journal
 from tailgrad.serving.keys import Keys
 from tailgrad.serving.limits import Gate
 from tailgrad.serving.metrics import Metrics
+from tailgrad.serving.priors import LevelPrior, SpreadPrior, prior_of
 from tailgrad.serving.requests import Request
 from tailgrad.serving.stopping import FixedBudget, StoppingRule
+from tailgrad.serving.tail_stopping import TailStopping
+
+Prior = SpreadPrior | LevelPrior
 
 HUNG_UP: Final = 499
 """The status, in log and metrics, of a request whose client did not wait."""
@@ -33,7 +39,7 @@ class Service:
         best_of_n: Samples and scores.
 
     Raises:
-        ValueError: As `Keys` says.
+        ValueError: As `Keys` says, or the table of the prior cannot be read.
     """
 
     def __init__(self, config: ServeConfig, best_of_n: BestOfN) -> None:
@@ -46,6 +52,7 @@ class Service:
                 "tailgrad_waiting_requests": ("Requests that wait for their turn.", lambda: self.gate.waiting),
             }
         )
+        self._prior = None if config.prior_table is None else prior_of_table(config.prior_table)
         self._works: set[asyncio.Task[Best]] = set()
         self._ending = False
 
@@ -115,7 +122,7 @@ class Service:
     def _rule(self, request: Request, budget: int) -> StoppingRule:
         price = self.config.max_price if request.max_price is None else request.max_price
         try:
-            return FixedBudget(budget) if price is None else adaptive(price, budget)
+            return FixedBudget(budget) if price is None else adaptive(price, budget, self._prior)
         except ValueError as error:
             raise ApiError(400, str(error), param="max_price") from None
 
@@ -126,16 +133,24 @@ class Service:
             self.metrics.count("tailgrad_tokens_total", tokens or 0, kind=kind)
 
 
-def adaptive(price: float, most: int) -> StoppingRule:
+def prior_of_table(path: str) -> Prior:
+    """Return what a rollout table tells of prompts like those that will come.
+
+    Args:
+        path: The table; of the same policy, reward and settings.
+    """
+    return prior_of(torch.as_tensor(read_rollouts(path).rewards, dtype=torch.float64))
+
+
+def adaptive(price: float, most: int, prior: Prior | None) -> StoppingRule:
     """Return the rule that stops once the next sample is not worth its price.
 
     Args:
-        price: The least gain of a sample, in spreads of the prompt's rewards.
+        price: The least gain of a sample, in spreads of the rewards.
         most: Most samples.
+        prior: What other prompts tell.
     """
-    rules: Any = import_module("tailgrad.serving.tail_stopping")
-    rule: StoppingRule = rules.TailStopping(price=price, most=most)
-    return rule
+    return TailStopping(price=price, most=most, prior=prior)
 
 
 def _or_error(work: asyncio.Task[Best]) -> Best:
