@@ -12,7 +12,8 @@ from tailgrad.judging.config import JudgeConfig
 from tailgrad.judging.judgement import Asked, Judgement
 from tailgrad.judging.prompt import filled, question_of, read_template, verdict_of
 from tailgrad.models.engine import Response
-from tailgrad.models.openai_engine import OpenAIEngine, RefusedPromptError, request_settings
+from tailgrad.models.openai_engine import OpenAIEngine, RefusedPromptError
+from tailgrad.models.openai_requests import request_settings
 from tailgrad.rollouts.chats import prompts_of_texts
 from tailgrad.rollouts.engines import openai_server
 

@@ -1,24 +1,18 @@
-"""The engine of a server with an OpenAI-compatible API: what is asked, and what servers make of it."""
+"""The engine of a server with an OpenAI-compatible API."""
 
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from tailgrad.models.breaker import to_terminal
 from tailgrad.models.engine import Response
 from tailgrad.models.in_flight import InFlight
+from tailgrad.models.openai_requests import MAY_BE_LEFT_OUT, Form, optional_fields
 from tailgrad.models.server import RefusedError, Server
-
-_OTHERS: Final = {"min_p": "min_p", "repetition_penalty": "repetition_penalty", "min_new_tokens": "min_tokens"}
-"""Settings beyond the API's own that servers take, by transformers' names and by theirs."""
-
-_OFF: Final = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""What is sent of settings that are off, since servers have defaults of their own."""
 
 _FINISHED: Final = {
     **dict.fromkeys(("stop", "eos_token", "stop_sequence", "tool_calls", "function_call"), True),
@@ -26,51 +20,11 @@ _FINISHED: Final = {
 }
 """What servers say of how a response ended, and whether it did by itself."""
 
-_MAY_BE_LEFT_OUT: Final = {
-    "logprobs": "no log-probabilities are kept",
-    "return_token_ids": "no token ids are kept",
-    "top_k": "its own top_k acts, if it has one",
-    "min_p": "its own min_p acts, if it has one",
-    "repetition_penalty": "its own repetition_penalty acts, if it has one",
-}
-"""What of a request a server may refuse, and what follows."""
-
 _APART: Final = ("reasoning_content", "reasoning", "tool_calls")
 """What some servers take out of the text of a message."""
 
 _SUSPICIOUS: Final = 3
 """After so many prompts with equal responses a server seems to choose the likeliest token always, as some do."""
-
-_LENGTH: Final = {"max_tokens": "max_completion_tokens"}
-"""The name of the length limit, and the one by which some servers want it."""
-
-
-def request_settings(shaping: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what shapes a response as a request to a server says it.
-
-    Args:
-        shaping: As `tailgrad.rollouts.generation.shaping` gives it.
-
-    Returns:
-        Fields of the request.
-
-    Raises:
-        ValueError: A setting that cannot be sent acts.
-
-    Examples:
-        >>> request_settings({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 8, "min_p": 0.1})
-        {'temperature': 1.0, 'top_p': 1.0, 'max_tokens': 8, 'top_k': -1, 'min_p': 0.1, 'repetition_penalty': 1.0}
-    """
-    known = ("temperature", "top_p", "top_k", "max_new_tokens")
-    for name in shaping:
-        if name not in (*known, *_OTHERS):
-            raise ValueError(
-                f"{name} is {shaping[name]!r}, which cannot be sent to a server; allowed are "
-                f"{', '.join((*known, *_OTHERS))}. Use --engine transformers, or set it off in --generation_kwargs."
-            )
-    sent = {"temperature": shaping["temperature"], "top_p": shaping["top_p"], "max_tokens": shaping["max_new_tokens"]}
-    sent |= _OFF | ({"top_k": shaping["top_k"]} if shaping["top_k"] else {})
-    return sent | {field: shaping[name] for name, field in _OTHERS.items() if name in shaping}
 
 
 class RefusedPromptError(ValueError):
@@ -85,49 +39,6 @@ class RefusedPromptError(ValueError):
     def __init__(self, where: str, row: int, refusal: RefusedError) -> None:
         super().__init__(f"{where}: {refusal}")
         self.row, self.reason = row, refusal.reason
-
-
-def optional_fields(body: Mapping[str, Any]) -> frozenset[str]:
-    """Return the fields of a request that a server may refuse, since nothing that was asked for depends on them.
-
-    Args:
-        body: The request.
-
-    Examples:
-        >>> sorted(optional_fields({"temperature": 1.0, "top_k": -1, "min_p": 0.1, "repetition_penalty": 1.0}))
-        ['repetition_penalty', 'top_k']
-    """
-    asked = {field for field, off in _OFF.items() if body.get(field) != off}
-    return frozenset(field for field in _MAY_BE_LEFT_OUT if field in body and field not in asked)
-
-
-@dataclass(frozen=True)
-class Form:
-    """What a server takes, as far as it has been seen.
-
-    Attributes:
-        at_once: Responses that one request may ask for.
-        without: Fields that are left out.
-        length: The name of the length limit.
-    """
-
-    at_once: int
-    without: frozenset[str] = frozenset()
-    length: str = "max_tokens"
-
-    def narrower(self, refusal: RefusedError, optional: frozenset[str]) -> Form | None:
-        """What to try after a refusal: without the field that it names, with one response, or the least of all."""
-        if refusal.status not in (400, 422, 501):
-            return None
-        if self.length in _LENGTH and re.search(rf"\b{_LENGTH[self.length]}\b", refusal.reason):
-            return replace(self, length=_LENGTH[self.length])
-        left = optional - self.without
-        named = {field for field in left if re.search(rf"\b{field}\b", refusal.reason)}
-        if named:
-            return replace(self, without=self.without | named)
-        if self.at_once > 1:
-            return replace(self, at_once=1)
-        return replace(self, without=optional) if left else None
 
 
 class OpenAIEngine:
@@ -220,7 +131,7 @@ class OpenAIEngine:
             at_once = min(form.at_once, self._form.at_once)
             self._form = replace(form, at_once=at_once, without=self._form.without | form.without)
         for field in sorted(form.without):
-            self._say(field, f"does not take {field}; {_MAY_BE_LEFT_OUT[field]}")
+            self._say(field, f"does not take {field}; {MAY_BE_LEFT_OUT[field]}")
         if form.at_once == 1 < self._n:
             self._say("n", "does not take n above 1; it is asked for one response at a time")
 

@@ -14,7 +14,8 @@ from tailgrad.curves.sampling import by_temperature_alone
 from tailgrad.models.engine import Engine, Response
 from tailgrad.models.loading import check_model_name, model_path
 from tailgrad.models.model_files import weight_options
-from tailgrad.models.openai_engine import OpenAIEngine, request_settings
+from tailgrad.models.openai_engine import OpenAIEngine
+from tailgrad.models.openai_requests import request_settings
 from tailgrad.models.server import Server, check_url
 from tailgrad.models.token_ids import TokenIds, check_fit
 from tailgrad.models.vllm_engine import VllmEngine, vllm_settings

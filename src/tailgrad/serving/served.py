@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar
 
 from tailgrad.models.breaker import FailedError
 from tailgrad.models.engine import Response
-from tailgrad.models.openai_engine import Form, optional_fields, read_responses, request_settings
+from tailgrad.models.openai_engine import read_responses
+from tailgrad.models.openai_requests import Form, optional_fields, request_settings
 from tailgrad.models.server import RefusedError, Server
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import SampleConfig
