@@ -1,5 +1,6 @@
 """Files and folders that are replaced: a kill at any moment leaves a whole one, which the next run finds."""
 
+import fcntl
 import os
 import shutil
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tailgrad.files import replacing_folder, restore_folder
+from tailgrad.files import claimed, replacing_folder, restore_folder
 
 
 class Killed(BaseException):
@@ -107,3 +108,23 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert version_of(tmp_path / "disk" / "policy") == "new"
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["policy"]
+
+
+def test_a_lock_whose_file_is_removed_while_it_is_taken_is_held_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a process of the same command that leaves, and takes all locks with it."""
+    lock, flock, removed = tmp_path / "lock", fcntl.flock, []
+
+    def removed_first(descriptor: int, operation: int) -> None:
+        if not removed:
+            removed.append(lock)
+            lock.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with claimed(lock) as ours:
+        assert ours
+        assert removed == [lock]
+        with claimed(lock) as others:
+            assert not others

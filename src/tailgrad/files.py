@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -145,11 +145,15 @@ def claimed(lock: Path, *, wait: float = 0.0) -> Iterator[bool]:
     from filelock import FileLock, Timeout
 
     file = FileLock(lock)
-    with suppress(Timeout):
-        while not file.is_locked:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # its folder was removed since
-                file.acquire(timeout=wait)
+    while not file.is_locked:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file.acquire(timeout=wait)
+        except FileNotFoundError:  # its folder was removed since
+            continue
+        except Timeout:
+            if lock.exists():  # else it was removed between being opened and locked, and nobody holds it
+                break
     try:
         yield file.is_locked
     finally:
