@@ -1,6 +1,6 @@
 """Files and folders that are replaced: a kill at any moment leaves a whole one, which the next run finds."""
 
-import fcntl
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
@@ -110,21 +110,21 @@ def test_a_link_to_a_folder_stays_one(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["policy"]
 
 
-def test_a_lock_whose_file_is_removed_while_it_is_taken_is_held_by_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As by a process of the same command that leaves, and takes all locks with it."""
-    lock, flock, removed = tmp_path / "lock", fcntl.flock, []
+def test_a_lock_whose_file_is_removed_while_it_is_taken_is_held_by_nobody(tmp_path: Path) -> None:
+    """Two processes take a lock each, thousands of times, and remove those of both, as a process does that leaves."""
 
-    def removed_first(descriptor: int, operation: int) -> None:
-        if not removed:
-            removed.append(lock)
-            lock.unlink()
-        flock(descriptor, operation)
+    def take(own: int) -> None:
+        for _ in range(4000):
+            with claimed(tmp_path / "locks" / f"lock-{own}") as ours:
+                for path in (tmp_path / "locks").glob("lock-*"):
+                    path.unlink(missing_ok=True)
+                if not ours:
+                    raise SystemExit(1)
 
-    monkeypatch.setattr(fcntl, "flock", removed_first)
-    with claimed(lock) as ours:
-        assert ours
-        assert removed == [lock]
-        with claimed(lock) as others:
-            assert not others
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=take, args=(own,)) for own in range(2)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(60)
+    assert [process.exitcode for process in both] == [0, 0]
