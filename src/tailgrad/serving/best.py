@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.models.engine import Response
-from tailgrad.serving.policy import Draw
+from tailgrad.serving.policy import Draw, known_total
 
 
 class NoWinnerError(RuntimeError):
@@ -142,15 +142,10 @@ class Group:
             candidates=tuple(self._candidates),
             asked=self.asked,
             reasons=reasons,
-            prompt_tokens=_total(prompt_tokens),
-            completion_tokens=_total(completion_tokens),
+            prompt_tokens=known_total(prompt_tokens),
+            completion_tokens=known_total(completion_tokens),
         )
 
 
 def _candidate(response: Response, reward: float | None) -> Candidate:
     return Candidate(response.text, reward, response.finished, response.num_tokens)
-
-
-def _total(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None

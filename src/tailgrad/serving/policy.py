@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -68,3 +68,17 @@ class Policy(Protocol):
 
     async def aclose(self) -> None:
         """Give back what is held in this loop."""
+
+
+def known_total(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of counts; None where one of them is not known.
+
+    Args:
+        counts: The counts.
+    """
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total

@@ -90,11 +90,6 @@ class _Request(_Model):
     reward_columns: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property
-    def prompt_to_sample(self) -> Prompt:
-        """The prompt as policies take it."""
-        raise NotImplementedError
-
-    @property
     def shaping(self) -> dict[str, Any]:
         """What shapes a response, by transformers' names."""
         limit = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens

@@ -19,7 +19,7 @@ from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.engines import openai_server, own_settings
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.prompts import plain_completions
-from tailgrad.serving.policy import Draw, Wish
+from tailgrad.serving.policy import Draw, Wish, known_total
 
 Answer = TypeVar("Answer")
 
@@ -114,13 +114,9 @@ class _Part:
         return _Part(
             self.responses + other.responses,
             self.reasons + other.reasons,
-            _sum(self.prompt_tokens, other.prompt_tokens),
-            _sum(self.completion_tokens, other.completion_tokens),
+            known_total([self.prompt_tokens, other.prompt_tokens]),
+            known_total([self.completion_tokens, other.completion_tokens]),
         )
-
-
-def _sum(first: int | None, second: int | None) -> int | None:
-    return None if first is None or second is None else first + second
 
 
 class ServedPolicy:
