@@ -14,6 +14,9 @@ from tailgrad.serving.policy import Draw, Wish
 from tailgrad.serving.run import Server, listening_at
 from tailgrad.serving.service import Service
 
+Make = Callable[..., BestOfN]
+"""Makes a call that is closed at the end of a test."""
+
 ASK = [{"role": "user", "content": "one two"}]
 
 
@@ -29,6 +32,11 @@ def number_of(*, completions: list[Any], **columns: Any) -> list[float]:
 
 def content_of(completion: Any) -> str:
     return completion if isinstance(completion, str) else completion[0]["content"]
+
+
+def numbered(_: Wish, count: int, first: int) -> list[str]:
+    """The texts of a scripted policy, one after the other."""
+    return [f"text {number}" for number in range(first, first + count)]
 
 
 class Scripted:

@@ -3,18 +3,21 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from local_servers import Answer, quick
+from local_servers import Answer, quick, running
 from tailgrad.curves import Rollouts
-from tailgrad.judging import JudgeConfig
+from tailgrad.judging import JudgeConfig, Outcome, judge
 
 __all__ = ["quick"]
 
+Configure = Callable[..., JudgeConfig]
 P, M = 12, 8
+N, DRAWS = 2, 3
 PROMPTS = [f"request {number}" for number in range(P)]
 
 
@@ -30,6 +33,12 @@ def table(name: str, seed: int, **changes: Any) -> Rollouts:
 def text_of(quality: int, name: str) -> str:
     """An answer; of an even quality both tables give the same ones."""
     return f"q={quality} {'x' * (7 * quality % 5)}" + (f" {name}" if quality % 2 else "")
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a judge writes lands in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -61,8 +70,11 @@ def judging(verdict: Callable[[str, str], str]) -> Callable[[str, Any], Answer]:
     return answer
 
 
+FAIR_BUT_FOR_THE_FIRST = judging(prefers)
+
+
 @pytest.fixture
-def config(tmp_path: Any) -> Callable[..., JudgeConfig]:
+def config(tmp_path: Any) -> Configure:
     """Make the config of a judge; the address is to be added."""
 
     def make(**changes: Any) -> JudgeConfig:
@@ -81,3 +93,14 @@ def texts_sent(server: Any) -> list[str]:
 
 def lines_of(path: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def ask(
+    config: Configure, tables: Any, answer: Callable[[str, Any], Answer] = FAIR_BUT_FOR_THE_FIRST, **changes: Any
+) -> tuple[Outcome, Any]:
+    """What a judge finds that answers so, and its server."""
+    given = {"deploy_n": N, "draws": DRAWS, **changes}
+    with running(answer) as server:
+        outcome = judge(config(base_url=server.url, **given), tables)
+    assert outcome is not None
+    return outcome, server

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,9 @@ import numpy as np
 import pytest
 
 from local_servers import running
-from tailgrad.judging import JudgeConfig, judge, match_answers
+from tailgrad.judging import judge, match_answers
 
-from .conftest import P, lines_of, quality_of
-
-Configure = Callable[..., JudgeConfig]
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+from .conftest import Configure, P, lines_of, quality_of
 
 
 def quality(*, prompts: list[str], completions: list[str], **columns: Any) -> list[float | None]:

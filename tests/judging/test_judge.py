@@ -11,29 +11,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from local_servers import Answer, in_turn, running
-from tailgrad.judging import JudgeConfig, Outcome, judge, match_answers
+from tailgrad.judging import judge, match_answers
 from tailgrad.judging.prompt import TEMPLATE, filled
-from tailgrad.models.breaker import ServerDownError
-from tailgrad.models.server import RefusedError
 
-from .conftest import P, judging, lines_of, prefers, quality_of, table, texts_sent
+from .conftest import DRAWS, Configure, N, P, ask, judging, prefers, quality_of, table, texts_sent
 
-Configure = Callable[..., JudgeConfig]
-N, DRAWS = 2, 3
-FAIR_BUT_FOR_THE_FIRST = judging(prefers)
 SCORE = {"A": 0.0, "C": 0.5, "B": 1.0}
-
-
-def ask(
-    config: Configure, tables: Any, answer: Callable[[str, Any], Answer] = FAIR_BUT_FOR_THE_FIRST, **changes: Any
-) -> tuple[Outcome, Any]:
-    """What a judge finds that answers so, and its server."""
-    given = {"deploy_n": N, "draws": DRAWS, **changes}
-    with running(answer) as server:
-        outcome = judge(config(base_url=server.url, **given), tables)
-    assert outcome is not None
-    return outcome, server
 
 
 def scores_of(tables: Any, verdict: Callable[[str, str], str]) -> list[list[tuple[float, float] | None]]:
@@ -103,11 +86,6 @@ def test_a_judge_without_bias_has_none(config: Configure, tables: Any) -> None:
     assert fair.measures["first_minus_second"].mean[0] == 0
     assert fair.measures["agreement"].mean[0] == 1
     assert outcome.measures["first_minus_second"].mean[0] > 0, "it takes the first of two that are as good"
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_the_interval_is_that_of_the_means_of_the_prompts(config: Configure, tables: Any) -> None:
@@ -234,69 +212,3 @@ def test_a_dry_run_sends_and_writes_nothing(
     assert f"{len(texts)} requests" in printed
     assert f"about {sum(map(len, texts)) // 4} prompt tokens" in printed
     assert f"{len(texts)} requests" in capsys.readouterr().err, "what it costs is said before it is spent"
-
-
-def test_the_key_is_sent_and_written_nowhere(
-    config: Configure, tables: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], quick: Any
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    leak = (500, {"error": "key sk-secret is overloaded"})
-    _, server = ask(config, tables, in_turn([leak], judging(prefers)))
-    assert server.keys == {"Bearer sk-secret"}
-    written = b"".join(path.read_bytes() for path in Path("judged").iterdir())
-    assert b"sk-secret" not in written
-    captured = capsys.readouterr()
-    assert "sk-secret" not in captured.out + captured.err + "".join(quick)
-    with running(lambda *_: (401, {"error": "who is sk-secret?"})) as server, pytest.raises(RefusedError) as refused:
-        judge(config(base_url=server.url, out="other"), tables)
-    assert "sk-secret" not in str(refused.value)
-    assert "OPENAI_API_KEY" in str(refused.value)
-
-
-def test_failures_that_pass_cost_nothing(config: Configure, tables: Any, quick: list[str]) -> None:
-    plain, _ = ask(config, tables)
-    failures: list[Answer] = [(503, b""), (0, b""), (200, {"choices": []})]
-    found, _ = ask(config, tables, in_turn(failures, judging(prefers)), out="flaky", concurrency=1)
-    assert Path("flaky/judge.json").read_bytes() == Path("judged/judge.json").read_bytes()
-    assert found.counts == plain.counts
-    assert sum("in a row" in line for line in quick) == len(failures)
-
-
-def test_a_pair_that_is_refused_is_counted_and_the_others_are_judged(config: Configure, tables: Any) -> None:
-    def answer(path: str, body: Any) -> Answer:
-        text = body["messages"][-1]["content"]
-        if "request 2\n" in text or "request 5\n" in text:
-            return 400, {"error": {"message": "maximum context length is 10 tokens"}}
-        return judging(prefers)(path, body)
-
-    outcome, _ = ask(config, tables, answer)
-    lines = [line for line in lines_of(Path("judged/judgements.jsonl"))[1:] if line["prompt_id"] in (6, 15)]
-    assert outcome.counts["replies_refused"] == outcome.counts["replies_unread"] == len(lines) > 0
-    assert all(line["score"] is None and "context length" in line["said"]["refused"] for line in lines)
-    assert "refused by the server" in Path("judged/judge.md").read_text()
-
-
-def test_refused_pairs_that_are_left_for_a_second_run_are_counted_too(config: Configure, tables: Any) -> None:
-    ask(config, tables)
-    kept = Path("judged/judgements.jsonl")
-    lines = kept.read_text().splitlines(keepends=True)
-    kept.write_text("".join(lines[:-8]))
-    outcome, _ = ask(config, tables, lambda *_: (413, {"error": "too long"}), concurrency=1)
-    assert outcome.counts["replies_refused"] == 8
-    assert len(kept.read_text().splitlines()) == len(lines)
-
-
-def test_a_server_that_refuses_all_is_an_error(config: Configure, tables: Any) -> None:
-    words = r"the two answers to prompt \d+: .*temperature must be 1"
-    refusal = (400, {"error": {"message": "temperature must be 1"}})
-    with running(lambda *_: refusal) as server, pytest.raises(ValueError, match=words):
-        judge(config(base_url=server.url, deploy_n=N, concurrency=1), tables)
-    assert len(server.seen) < 20, "it is not asked for all pairs"
-    assert len(lines_of(Path("judged/judgements.jsonl"))) == 1
-
-
-def test_a_server_that_is_down_is_said(config: Configure, tables: Any) -> None:
-    with running(judging(prefers)) as server:
-        url = server.url
-    with pytest.raises(ServerDownError, match="Is the server running"):
-        judge(config(base_url=url), tables)

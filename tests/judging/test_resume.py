@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,14 @@ import pytest
 
 from forked import in_child
 from local_servers import Answer, running
-from tailgrad.judging import JudgeConfig, judge
+from tailgrad.judging import judge
 from tailgrad.judging.prompt import TEMPLATE
 from tailgrad.models.breaker import ServerDownError
 
-from .conftest import judging, lines_of, prefers, table, texts_sent
+from .conftest import Configure, judging, lines_of, prefers, table, texts_sent
 
-Configure = Callable[..., JudgeConfig]
 KEPT = Path("judged/judgements.jsonl")
 HOW = {"deploy_n": 2, "draws": 3}
-
-
-@pytest.fixture(autouse=True)
-def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def report() -> list[bytes]:

@@ -11,8 +11,6 @@ import pytest
 
 from local_servers import Answer, OpenAI, hanging, in_turn, quick, running, text_of, tokens_of
 from tailgrad.cli.main import main
-from tailgrad.models.openai_engine import OpenAIEngine
-from tailgrad.models.server import Server
 from tailgrad.rollouts import SampleConfig, ScoreConfig, read_rollouts, rescore, sample
 from tiny_policies import PROMPTS, save_prompts, word_count
 
@@ -149,36 +147,6 @@ def test_what_a_server_refuses_is_left_out_unless_it_is_asked_for(
     Path(served["out"]).unlink()
     with pytest.raises(ValueError, match=r"row \d .*Unrecognized request argument supplied: top_k"):
         run(served, OpenAI(unknown=unknown), top_k=5)
-
-
-MANY = {"choices": [{"text": "x", "finish_reason": "stop"}] * (N + 1)}
-PASSING: dict[str, Answer] = {
-    "no JSON": (200, b"<html>"),
-    "no choices": (200, {"choices": []}),
-    "too many choices": (200, MANY),
-    "aborted": (200, {"choices": [{"text": "x", "finish_reason": "abort"}]}),
-    "no text": (200, {"choices": [{"text": 3, "finish_reason": "stop"}]}),
-    "no object": (200, [1]),
-    "500 boom": (500, {"error": "boom"}),
-    "503": (503, b""),
-    "connection was lost": (0, b""),
-    "429 slower": (429, {"error": {"message": "slower"}}, {"Retry-After": "0"}),
-}
-
-
-@pytest.mark.parametrize("failure", PASSING)
-def test_failures_that_pass_are_tried_again(failure: str, quick: list[str]) -> None:
-    with running(in_turn([PASSING[failure]] * 2, OpenAI())) as server:
-        to = Server(f"{server.url}/v1", timeout=5.0, key_variable="NO_KEY", connections=2)
-        settings = {"temperature": 1.0, "top_p": 1.0, "max_tokens": 8}
-        engine = OpenAIEngine(to, "m", PROMPTS, n=N, settings=settings, concurrency=2, logprobs=True)
-        found = dict(engine.responses([range(2), range(2, 5)]))
-    assert {row: [one.text for one in group] for row, group in found.items()} == dict.fromkeys(range(5), TEXTS)
-    assert len(server.seen) == 7
-    assert 1 <= sum("in a row" in line for line in quick) <= 2
-    assert sum("answers again" in line for line in quick) >= 1
-    if failure[0].isdigit() or "connection" in failure:
-        assert failure in quick[0]
 
 
 def test_a_hang_is_a_failure(served: dict[str, Any], quick: list[str]) -> None:

@@ -1,0 +1,91 @@
+"""Best of N as a call, of a policy or a reward behind a server."""
+
+import threading
+from typing import Any
+
+import pytest
+
+from best_of_n_servers import ASK, Make, Scripted, number_of, numbered
+from local_servers import Answer, OpenAI, running
+from tailgrad.models.server import RefusedError
+from tailgrad.serving import NoWinnerError
+
+
+def test_a_policy_behind_a_server(make: Make) -> None:
+    with running(OpenAI()) as server:
+        best_of_n = make("m", number_of, base_url=server.url, temperature=0.7)
+        found = best_of_n(ASK, 40, seed=5)
+        assert found.text.endswith("39")
+        assert sorted(int(one.text.split()[-1]) for one in found.candidates) == list(range(40))
+        asked = sorted((path, body["n"], body["seed"], body["temperature"]) for path, body in server.seen)
+        assert asked == [("/v1/chat/completions", 8, 37, 0.7), ("/v1/chat/completions", 32, 5, 0.7)]
+        assert best_of_n("one", 3, max_new_tokens=7, stop=("x",)).asked == 3
+        path, body = server.seen[-1]
+        assert (path, body["prompt"], body["max_tokens"], body["stop"]) == ("/v1/completions", "one", 7, ["x"])
+
+
+@pytest.mark.parametrize("n", ["one", "refused"])
+def test_a_server_that_gives_one_response_at_a_time(make: Make, n: str) -> None:
+    with running(OpenAI(n=n, unknown=("top_k", "min_p"))) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        assert best_of_n("one", 12).text.endswith("11")
+        before = len(server.seen)
+        assert best_of_n("two", 12).text.endswith("11")
+        assert len(server.seen) - before == 12  # it is known by then
+
+
+def test_a_request_that_fails_loses_no_more_than_its_own_samples(make: Make) -> None:
+    stub, failing = OpenAI(), threading.Lock()
+
+    def answer(path: str, body: Any) -> Answer:
+        return (503, {"error": "busy"}) if body.get("n") == 8 and failing else stub(path, body)
+
+    with running(answer) as server:
+        found = make("m", number_of, base_url=server.url)("one", 72)
+    assert (found.asked, found.scored, found.failed) == (72, 64, 8)
+    assert found.text.endswith("63")
+    assert "503" in found.reasons[0]
+
+
+def test_a_failure_that_passes_costs_nothing(make: Make) -> None:
+    stub, left = OpenAI(), [503, 0]
+
+    def answer(path: str, body: Any) -> Answer:
+        return (left.pop(), {}) if left else stub(path, body)
+
+    with running(answer) as server:
+        assert make("m", number_of, base_url=server.url)("one", 4).scored == 4
+
+
+def test_a_server_that_refuses_or_is_gone_is_told_apart(make: Make) -> None:
+    answers = [(400, {"error": {"message": "the prompt is too long"}})]
+    with running(lambda *_: answers[-1]) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        with pytest.raises(RefusedError, match="too long"):
+            best_of_n("one", 4)
+        answers.append((0, {}))
+        with pytest.raises(NoWinnerError, match="connection failed"):
+            best_of_n("one", 4)
+
+
+def test_the_key_is_sent_and_told_to_nobody(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "the-secret-key")
+    with running(lambda *_: (401, {"error": "wrong key the-secret-key"})) as server:
+        with pytest.raises(NoWinnerError) as told:
+            make("m", number_of, base_url=server.url)("one", 2)
+        assert server.keys == {"Bearer the-secret-key"}
+    assert "the-secret-key" not in str(told.value)
+
+
+def test_a_reward_whose_server_was_down_is_asked_again(make: Make, quick: list[str]) -> None:
+    left = [500] * 8
+
+    def answer(_: str, body: Any) -> Answer:
+        return (left.pop(), {}) if left else (200, {"rewards": [float(len(text)) for text in body["completions"]]})
+
+    with running(answer) as server:
+        best_of_n = make(Scripted(numbered), server.url)
+        with pytest.raises(NoWinnerError, match="500"):
+            best_of_n("one", 2)
+        left.clear()
+        assert best_of_n("one", 11).text == "text 10"
