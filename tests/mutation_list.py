@@ -149,7 +149,7 @@ _SERVING = [
     ("allocation.py", "after - so_far", "after", "allocation"),
     ("best.py", "winner=max(", "winner=min(", "call"),
     ("best.py", "math.nan if reward is None", "0.0 if reward is None", "call"),
-    ("served.py", "first + i * form.at_once", "first", "call"),
+    ("served.py", "first + i * form.at_once", "first", "behind_a_server"),
     ("limits.py", "self._lines.popitem(last=False)", "self._lines.popitem()", "refused"),
     ("keys.py", " or not any(known)", "", "refused"),
     ("service.py", "return_when=asyncio.FIRST_COMPLETED", "return_when=asyncio.ALL_COMPLETED", "failures"),
