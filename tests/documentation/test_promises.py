@@ -9,19 +9,12 @@ from typing import Final
 
 import pytest
 
+from slow_tests import SLOW, SLOW_OF_CORE
+
 TESTS: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = TESTS.parent / "docs" / "promises.md"
 ROW: Final = re.compile(r"^\| (?P<promise>.+) \| (?P<tests>`[^|]+`) \| (?P<runs>[^|]+) \|$", re.MULTILINE)
 ROWS: Final = [match.groupdict() for match in ROW.finditer(PAGE.read_text(encoding="utf-8"))]
-
-
-def slow_tests() -> tuple[str, ...]:
-    """How the names of tests begin that `make test` leaves out; `conftest` is this folder's own name, too."""
-    tree = ast.parse((TESTS / "conftest.py").read_text())
-    value = next(
-        node.value for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SLOW"
-    )
-    return tuple(eval(compile(ast.Expression(value), "SLOW", "eval")))
 
 
 def how_often(test: str) -> str:
@@ -34,7 +27,7 @@ def how_often(test: str) -> str:
     marks += [ast.unparse(node.value) for node in tree.body if ast.unparse(node).startswith("pytestmark")]
     if any(mark == "pytest.mark.nightly" for mark in marks):
         return "nightly"
-    often = "gate" if test.startswith(slow_tests()) else "every change"
+    often = "gate" if test.startswith((*SLOW, *SLOW_OF_CORE)) else "every change"
     more = any(word in mark for mark in marks for word in ("pytest.mark.nightly", "AT_NIGHT", "examples", "gate("))
     return f"{often}, more nightly" if more else often
 
