@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def copy_package(folder: Path, tests: Iterable[str]) -> None:
     """Copy the package and some files and folders of its tests."""
-    for name in ("src/tailgrad", "pyproject.toml", "tests/conftest.py", *(f"tests/{name}" for name in tests)):
+    of_every_test = ("src/tailgrad", "pyproject.toml", "tests/conftest.py", "tests/slow_tests.py")
+    for name in (*of_every_test, *(f"tests/{name}" for name in tests)):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
