@@ -22,6 +22,7 @@ class Answer:
         request: What was asked.
         best: The best of its samples.
         budget: The most samples that were allowed.
+        outlook: What the rewards foretell, from `outlook`; empty where candidates are not returned.
         created: When, in seconds since 1970.
         number: What is unique in its id.
     """
@@ -29,6 +30,7 @@ class Answer:
     request: Request
     best: Best
     budget: int
+    outlook: dict[str, Any] = field(default_factory=dict)
     created: int = field(default_factory=lambda: int(time.time()))
     number: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -68,21 +70,28 @@ class Answer:
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     @property
-    def extras(self) -> dict[str, Any]:
-        """What OpenAI's API has no field for."""
+    def numbers(self) -> dict[str, Any]:
+        """How many samples there were, and what the winner's reward is."""
         best = self.best
-        counts = {"asked": best.asked, "scored": best.scored, "unscored": best.unscored, "failed": best.failed}
-        said: dict[str, Any] = {
+        return {
             "best_of_n": self.budget,
-            **counts,
+            "asked": best.asked,
+            "scored": best.scored,
+            "unscored": best.unscored,
+            "failed": best.failed,
             "reward": best.winner.reward,
             "reasons": list(best.reasons),
         }
-        if self.request.return_candidates:
-            said["candidates"] = [
-                {"text": one.text, "reward": one.reward, "finish_reason": _reason(one)} for one in best.candidates
-            ]
-        return said
+
+    @property
+    def extras(self) -> dict[str, Any]:
+        """What OpenAI's API has no field for."""
+        if not self.request.return_candidates:
+            return self.numbers
+        candidates = [
+            {"text": one.text, "reward": one.reward, "finish_reason": _reason(one)} for one in self.best.candidates
+        ]
+        return {**self.numbers, "candidates": candidates, **self.outlook}
 
     def _head(self, kind: str) -> dict[str, Any]:
         prefix = "chatcmpl" if self._is_chat else "cmpl"

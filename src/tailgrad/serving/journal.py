@@ -38,8 +38,7 @@ class Journal:
         """
         if answer is None:
             return {}
-        extras = {name: value for name, value in answer.extras.items() if name != "candidates"}
-        said = {**extras, "usage": answer.usage}
+        said = {**answer.numbers, "usage": answer.usage}
         if self._prompts:
             said |= {"prompt": answer.request.prompt_to_sample, "winner": answer.best.winner.text}
         return said

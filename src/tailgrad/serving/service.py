@@ -20,6 +20,7 @@ from tailgrad.serving.journal import Journal
 from tailgrad.serving.keys import Keys
 from tailgrad.serving.limits import Gate
 from tailgrad.serving.metrics import Metrics
+from tailgrad.serving.outlook import outlook
 from tailgrad.serving.priors import LevelPrior, SpreadPrior, prior_of
 from tailgrad.serving.requests import Request
 from tailgrad.serving.stopping import FixedBudget, StoppingRule
@@ -89,7 +90,8 @@ class Service:
             watch.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
         self._count(best)
-        return Answer(request, best, budget)
+        told = await asyncio.to_thread(outlook, best, rule) if request.return_candidates else {}
+        return Answer(request, best, budget, told)
 
     def _check_columns(self, request: Request) -> None:
         """Refuse columns that the rewards do not know what to do with."""

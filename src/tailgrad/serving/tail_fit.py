@@ -58,8 +58,22 @@ def tail_estimate(rewards: Float[Tensor, "P M"], tail: str) -> TailEstimate:
     return TailEstimate(*found)
 
 
+def tail_share(count: int, tail: str) -> float:
+    """The share of so many rewards that makes their tail.
+
+    Args:
+        count: Rewards of a prompt.
+        tail: A key of `FEWEST`.
+
+    Examples:
+        >>> tail_share(8, "gaussian"), tail_share(32, "gaussian"), tail_share(128, "gaussian")
+        (1.0, 0.5, 0.25)
+    """
+    return max(TAIL_FRACTION, min(1.0, FEWEST[tail] / count))
+
+
 def _of_equal_size(rewards: Float[Tensor, "P M"], count: int, tail: str) -> Float[Tensor, "5 P"]:
-    fraction = max(TAIL_FRACTION, min(1.0, FEWEST[tail] / count))
+    fraction = tail_share(count, tail)
     if count == 1:  # no spread of its own; the one reward is where it lies
         only = rewards.nan_to_num(nan=-torch.inf).amax(dim=1, keepdim=True)
         nothing, one = torch.zeros_like(only), torch.ones_like(only, dtype=torch.int64)

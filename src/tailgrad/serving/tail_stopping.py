@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,17 @@ from torch import Tensor
 from tailgrad.serving.expected_gain import expected_gain, spread_of
 from tailgrad.serving.priors import LevelPrior, SpreadPrior
 from tailgrad.tails.shapes import tail_shape
+
+
+class Weighed(NamedTuple):
+    """What a rule weighs before a batch."""
+
+    samples: int
+    """Of the batch."""
+    expected_gain: float
+    """What they are expected to add to the best, in the units of the rewards; infinite where too little is known."""
+    price: float
+    """What they cost, in the same units."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +84,23 @@ class TailStopping:
         Args:
             rewards: Those of all samples of the prompt so far; NaN where one could not be scored.
         """
-        group = torch.as_tensor(rewards).unsqueeze(0)
         drawn = len(rewards)
         left = self.most - drawn
-        if left <= 0:
-            return 0
-        if drawn < self.first:
+        if left > 0 and drawn < self.first:
             return min(self.first - drawn, left)
-        draws = min(self.batch, left)
+        weighed = self.weigh(rewards)
+        return 0 if weighed is None or weighed.expected_gain <= weighed.price else weighed.samples
+
+    def weigh(self, rewards: Float[Tensor, " M"]) -> Weighed | None:
+        """Return what the next batch is expected to gain and what it costs; None where no more may be drawn.
+
+        Args:
+            rewards: As for `more`; at least one.
+        """
+        draws = min(self.batch, self.most - len(rewards))
+        if draws <= 0:
+            return None
+        group = torch.as_tensor(rewards).unsqueeze(0)
         gain = expected_gain(group, draws=draws, tail=self.tail, prior=self.prior, top=self.top)
         unit = spread_of(group, tail=self.tail, prior=self.prior)
-        return draws if float(gain / unit) > self.price * draws else 0
+        return Weighed(draws, float(gain), float(self.price * draws * unit))
