@@ -85,3 +85,20 @@ def test_a_peft_adapter_is_a_policy(tmp_path: Path, policy: Path) -> None:
         several = response_logprobs(one, PROMPTS[:1] * 4, RESPONSES, batch_size=4)
         again = [manual_logprob(adapted.eval(), PROMPTS[0], response, 1.0) for response in RESPONSES]
         np.testing.assert_allclose(several, again, rtol=1e-5)
+
+
+def test_on_a_cpu_a_prompt_is_read_once_where_its_responses_keep_it_busy(policy: Path) -> None:
+    """Of two prompts with 64 responses of four tokens each: 256 tokens; not so with one response fewer.
+
+    The first one is read once more, to see whether the model keeps its tokens.
+    """
+    model, _ = load_policy(str(policy))
+    read: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, given, by_name: read.append(by_name["input_ids"].numel()), with_kwargs=True
+    )
+    prompts = [[5, 6, 7, 8, 9, 10], [10, 9, 8, 7, 6, 5]]
+    for count, tokens in ((64, 5 + 2 * (5 + 64 * 5)), (63, 2 * 63 * 10)):
+        read.clear()
+        response_logprobs(model, [*prompts] * count, [[5, 6, 7, END]] * (2 * count))
+        assert sum(read) == tokens

@@ -1,4 +1,4 @@
-"""The estimators in other trainers: verl, SkyRL, rLLM, slime. One file per trainer, over what `groups` offers to all.
+"""The estimators in other trainers, one file for each, over what `groups` offers to all.
 
 A trainer's file imports that trainer; this room imports none.
 """

@@ -15,6 +15,8 @@ from tailgrad.models.shared_prompts import cache_name, cache_of, last_logits
 
 _LOGITS_BUDGET = 2**28
 """Most float32 logits held at once (1 GiB)."""
+_BUSY_CPU = 256
+"""From so many tokens on, a forward pass on a CPU takes no longer per token than with more of them."""
 
 
 def response_logprobs(
@@ -28,8 +30,8 @@ def response_logprobs(
     """Return the log-probability of each response given its prompt.
 
     `sum_t log_softmax(logits_t / temperature)[token_t]` over the response's tokens with the end token, and
-    over the whole vocabulary: top_p and top_k do not enter. A prompt with responses enough for half a batch is read
-    once a batch; that takes the memory that generating the batch takes.
+    over the whole vocabulary: top_p and top_k do not enter. A prompt with responses enough for a batch of their own is
+    read once a batch; that takes the memory that generating the batch takes.
 
     Args:
         model: The policy or the reference policy.
@@ -43,8 +45,7 @@ def response_logprobs(
     """
     pairs = list(zip(prompt_token_ids, response_token_ids, strict=True))
     logprobs = np.empty(len(pairs), dtype=np.float64)
-    enough = max(2, _rows_in_budget(model, pairs, batch_size) // 2)
-    for together, shared in _by_prompt(model, prompt_token_ids, enough):
+    for together, shared in _by_prompt(model, prompt_token_ids, _enough(model, pairs, batch_size)):
         rows = sorted(together, key=lambda i: len(pairs[i][0]) + len(pairs[i][1]), reverse=True)
         size = _rows_in_budget(model, [pairs[i] for i in rows], batch_size)
         for start in range(0, len(rows), size):
@@ -65,6 +66,14 @@ def _by_prompt(model: Any, prompts: list[list[int]], enough: int) -> Iterator[tu
     if often and _cache_of(model, list(often[0][:-1]), 1) is not None:
         yield from ((rows.pop(prompt), True) for prompt in often)
     yield [i for same in rows.values() for i in same], False
+
+
+def _enough(model: Any, pairs: list[tuple[list[int], list[int]]], batch_size: int) -> int:
+    """How many responses of a prompt are a batch of their own: half a full one; a CPU is busy with fewer tokens."""
+    half = _rows_in_budget(model, pairs, batch_size) // 2
+    if model.device.type == "cpu":
+        half = min(half, _BUSY_CPU // max((len(response) for _, response in pairs), default=1))
+    return max(2, half)
 
 
 def _rows_in_budget(model: Any, pairs: list[tuple[list[int], list[int]]], batch_size: int) -> int:
