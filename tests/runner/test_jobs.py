@@ -1,6 +1,7 @@
 """Commands side by side: real processes of a module that does next to nothing."""
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,10 @@ def tell(kind: str, **fields: Any) -> str:
     return f"__import__('tailgrad.events').events.emit({kind!r}, **{fields!r})"
 
 
-def test_the_rate_of_a_resumed_job_counts_from_where_it_goes_on(job, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_rate_of_a_resumed_job_counts_from_where_it_goes_on(
+    job, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     sleep = "; __import__('time').sleep(1); "
     training = (
         tell("start", step=900)
@@ -87,6 +91,18 @@ def test_a_bar_shows_the_events_of_this_attempt(job, capsys: pytest.CaptureFixtu
     shown = capsys.readouterr().err
     assert "77" not in shown
     assert re.search(r"2/2 \[.*reward 2, KL 0.5\]", shown)  # a step without new rollouts keeps the words
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_in_a_file_a_bar_stands_once_a_minute(
+    job, terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    steps = ";".join(f"{tell('step', step=i, reward=i)}; __import__('time').sleep(0.4)" for i in range(1, 6))
+    run_side_by_side([job("one", steps)], processes=1)
+    states = set(re.findall(r"reward (\d)", capsys.readouterr().err))
+    assert "5" in states
+    assert len(states) == 1 or (terminal and len(states) >= 4)
 
 
 def test_a_second_attempt_keeps_the_log_of_the_first(job) -> None:

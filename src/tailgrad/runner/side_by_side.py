@@ -19,6 +19,9 @@ from typing import Any
 from tailgrad.events import VARIABLE, EventReader, words_of
 from tailgrad.runner import guard
 
+_SECONDS_IN_A_FILE = 60.0
+"""Between two states of a job's bar where it is written into a file."""
+
 
 def flags(options: Mapping[str, Any]) -> list[str]:
     """Options as a command line, `--name value`.
@@ -154,7 +157,10 @@ class _Running:
         ended = self.process.poll() is not None
         for event in self.events.new():
             self._show(event)
-        self.bar.refresh()
+        now = time.time()
+        if now - self.bar.last_print_t >= self.bar.mininterval:
+            self.bar.last_print_t = now
+            self.bar.refresh()
         return ended
 
     def _show(self, event: dict[str, Any]) -> None:
@@ -213,7 +219,12 @@ def _start(job: Job, chain: Iterator[Job], threads: int, *, leave: bool) -> _Run
         process = subprocess.Popen(
             guarded, **pipes, stderr=log, env=environment, cwd=job.folder, start_new_session=True
         )
-    bar = tqdm(total=job.total, desc=f"{job.name:<16}", leave=leave, mininterval=0)
+    bar = tqdm(
+        total=job.total,
+        desc=f"{job.name:<16}",
+        leave=leave,
+        mininterval=0.0 if sys.stderr.isatty() else _SECONDS_IN_A_FILE,
+    )
     return _Running(job, chain, process, place, events, bar)
 
 
