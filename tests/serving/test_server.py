@@ -179,11 +179,29 @@ def test_health_models_and_metrics(capfd: pytest.CaptureFixture[str]) -> None:
     assert (second["status"], second["error"]) == (404, "model_not_found")
 
 
-def test_prompts_are_logged_only_when_asked_for(capfd: pytest.CaptureFixture[str]) -> None:
-    with serving(BestOfN(Scripted(numbered), number_of), log_prompts=True) as server:
-        httpx2.post(f"{server.url}/v1/completions", json={"model": "scripted", "prompt": "a\nsecret", "best_of_n": 2})
+@pytest.mark.parametrize("asked", [True, False])
+def test_prompts_are_logged_only_when_asked_for(asked: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nor is what a reward says of its failure, which quotes them here."""
+
+    def reward(*, completions: list[Any], **_: Any) -> list[float]:
+        if len(completions) < 8:  # not the first batch
+            raise ValueError(f"cannot score {completions}")
+        return number_of(completions=completions)
+
+    body = {"model": "scripted", "prompt": "a\nsecret", "best_of_n": 16, "max_price": 1e-9}
+    with serving(BestOfN(Scripted(numbered), reward), log_prompts=asked) as server:
+        told = httpx2.post(f"{server.url}/v1/completions", json=body).json()["tailgrad"]
+    assert (told["asked"], told["scored"]) == (12, 8)
+    assert "cannot score ['text  8" in told["reasons"][0]
     (line,) = capfd.readouterr().err.splitlines()  # nobody writes a line of his own into it
-    assert (json.loads(line)["prompt"], json.loads(line)["winner"]) == ("a\nsecret", "text  1\n")
+    logged = json.loads(line)
+    assert logged["unscored"] == 4
+    if asked:
+        assert (logged["prompt"], logged["winner"]) == ("a\nsecret", "text  7\n")
+        assert logged["reasons"] == told["reasons"]
+    else:
+        assert "secret" not in line
+        assert "text" not in line
 
 
 def test_what_is_no_request_gets_an_error_of_openai(chat_policy: Path) -> None:

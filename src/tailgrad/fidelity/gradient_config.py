@@ -19,7 +19,7 @@ class GradientConfig:
     """What `sketch_gradients` needs to know.
 
     Attributes:
-        table: A rollout table with token ids, sampled with top_p 1 and top_k 0.
+        table: A rollout table with token ids, whose sampling was shaped by nothing but a temperature.
         model_name_or_path: The policy that sampled it: hub name or local folder.
         out: Folder of the sketches; those that are there are kept.
         parameters: What the gradient is taken with respect to: `lora` (B of a fresh adapter), `last:N` (the last N

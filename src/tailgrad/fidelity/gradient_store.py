@@ -120,9 +120,9 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
 
     Raises:
         FileNotFoundError: The table or the policy does not exist.
-        ValueError: The table has no token ids or was sampled with top_p or top_k, another policy sampled it, the
-            policy has no such layers or blocks, or the folder holds gradients made with other settings or is being
-            written.
+        ValueError: The table has no token ids or its sampling was shaped by more than a temperature, another policy
+            sampled it, the policy has no such layers or blocks, or the folder holds gradients made with other settings
+            or is being written.
     """
     table = read_rollouts(config.table)
     _check_table(table, config)

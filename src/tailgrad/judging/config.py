@@ -44,7 +44,7 @@ class JudgeConfig(RewardOptions):
     judge_prompt: str | None = option(
         None,
         "text file with the judge's prompt: {question}, {answer_a} and {answer_b} stand for what is judged, and it "
-        "must ask for A, B or C (a tie) (default: the one of docs/judge.md)",
+        "must ask for A, B or C (a tie) (default: the one that --dry_run shows)",
         group=_MODEL,
         metavar="FILE",
     )

@@ -80,18 +80,18 @@ class Answer:
             "unscored": best.unscored,
             "failed": best.failed,
             "reward": best.winner.reward,
-            "reasons": list(best.reasons),
         }
 
     @property
     def extras(self) -> dict[str, Any]:
         """What OpenAI's API has no field for."""
+        said = {**self.numbers, "reasons": list(self.best.reasons)}
         if not self.request.return_candidates:
-            return self.numbers
+            return said
         candidates = [
             {"text": one.text, "reward": one.reward, "finish_reason": _reason(one)} for one in self.best.candidates
         ]
-        return {**self.numbers, "candidates": candidates, **self.outlook}
+        return {**said, "candidates": candidates, **self.outlook}
 
     def _head(self, kind: str) -> dict[str, Any]:
         prefix = "chatcmpl" if self._is_chat else "cmpl"

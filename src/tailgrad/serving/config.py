@@ -33,8 +33,9 @@ class ServeConfig(RewardOptions):
     n: int = option(16, "samples per request where it does not give best_of_n")
     max_price: float | None = option(
         None,
-        "stop sampling a prompt once a further sample is expected to gain less than this, in spreads of its rewards "
-        "(0.03 draws about 16); best_of_n is then the most (default: only where the request gives max_price)",
+        "stop sampling a prompt once a further sample is expected to gain less than this, in spreads of the rewards: "
+        "the prior's, else the prompt's own (0.03 draws about 16); best_of_n is then the most (default: only where the "
+        "request gives max_price)",
         metavar="PRICE",
     )
     prior_table: str | None = option(
@@ -71,7 +72,7 @@ class ServeConfig(RewardOptions):
     allow_no_key: bool = option(
         False, "listen beyond this machine without a key (keys are read from TAILGRAD_API_KEY)", group=_SERVER
     )
-    log_prompts: bool = option(False, "write prompts and winners into the log", group=_SERVER)
+    log_prompts: bool = option(False, "write prompts, winners and why samples failed into the log", group=_SERVER)
     max_n: int = option(128, "largest best_of_n of a request", group=_LIMITS)
     max_tokens: int = option(4096, "largest max_tokens of a request", group=_LIMITS)
     max_body_bytes: int = option(1_048_576, "largest body of a request", group=_LIMITS)

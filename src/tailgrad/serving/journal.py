@@ -14,7 +14,7 @@ class Journal:
     """Writes what happened.
 
     Args:
-        prompts: Whether prompts and winners are written.
+        prompts: Whether prompts, winners and the reasons of failures, which may quote them, are written.
     """
 
     def __init__(self, prompts: bool) -> None:
@@ -40,5 +40,9 @@ class Journal:
             return {}
         said = {**answer.numbers, "usage": answer.usage}
         if self._prompts:
-            said |= {"prompt": answer.request.prompt_to_sample, "winner": answer.best.winner.text}
+            said |= {
+                "reasons": answer.best.reasons,
+                "prompt": answer.request.prompt_to_sample,
+                "winner": answer.best.winner.text,
+            }
         return said
