@@ -27,7 +27,7 @@ OTHERS = {
     *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip"),  # accelerate
     # experiments, benchmarks
     *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
-    *("--variants", "--report_only"),
+    *("--variants", "--report_only", "--reward_columns"),
     *("--help", "--version"),
 }
 
