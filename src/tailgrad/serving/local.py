@@ -57,9 +57,10 @@ class LocalPolicy:
         if wish.stop:
             raise ValueError("stop is given, which a policy in this process does not know: leave it out.")
         left = threading.Event()
-        work = in_thread(partial(self._in_turn, wish, count, first, left))
+        work = asyncio.wrap_future(in_thread(partial(self._in_turn, wish, count, first, left)))
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # who left does not ask for it
         try:
-            draw: Draw = await asyncio.shield(asyncio.wrap_future(work))
+            draw: Draw = await asyncio.shield(work)
         finally:
             left.set()
         return draw
