@@ -28,14 +28,16 @@ def drawn_rewards(seed: int = 0) -> np.ndarray:
     return rng.normal(size=(3, 6, 40)) * np.exp(0.4 * rng.normal(size=(1, 6, 1)))
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(("batch", "growth"), [(1, 0.0), (4, 0.0), (4, 0.4)])
 @pytest.mark.parametrize("with_prior", [False, True])
-def test_the_replay_stops_where_the_rule_does(modules: dict[str, ModuleType], batch: int, with_prior: bool) -> None:
+def test_the_replay_stops_where_the_rule_does(
+    modules: dict[str, ModuleType], batch: int, growth: float, with_prior: bool
+) -> None:
     replay, drawn, most, price = modules["replay"], drawn_rewards(), 30, 0.05
     priors = [prior_of(torch.from_numpy(drawn[0]))] * 2 if with_prior else [None, None]
-    index = replay.gain_index(drawn, batch=batch, first=4, most=most, priors=priors)
+    index = replay.gain_index(drawn, batch=batch, first=4, most=most, priors=priors, growth=growth)
     outcome = replay.stopping(drawn, index, np.array([price]), first=4, most=most)
-    rule = TailStopping(price=price, most=most, batch=batch, first=4, prior=priors[0])
+    rule = TailStopping(price=price, most=most, batch=batch, growth=growth, first=4, prior=priors[0])
     counts = np.zeros(drawn.shape[:2])
     best = np.zeros_like(counts)
     for place in np.ndindex(counts.shape):

@@ -109,6 +109,8 @@ def rules(
     yield "tail stopping, prior", stopped(drawn, index, PRICES)
     index = gain_index(drawn, batch=4, first=4, most=most, priors=priors)
     yield "tail stopping, prior, batches of 4", {4: stopping(drawn, index, PRICES, first=4, most=most)}
+    index = gain_index(drawn, batch=4, first=4, most=most, priors=priors, growth=0.25)
+    yield "the same, growing", {4: stopping(drawn, index, PRICES, first=4, most=most)}
     spread_priors = [prior for prior in priors if isinstance(prior, SpreadPrior)]
     if len(spread_priors) == 2:
         index = np.empty(drawn.shape)

@@ -75,18 +75,27 @@ def priors_of(pool: np.ndarray, seed: int) -> list[Prior]:
 
 
 def gain_index(
-    drawn: np.ndarray, *, batch: int, first: int, most: int, priors: Sequence[Prior], top: float = math.inf
+    drawn: np.ndarray,
+    *,
+    batch: int,
+    first: int,
+    most: int,
+    priors: Sequence[Prior],
+    top: float = math.inf,
+    growth: float = 0.0,
 ) -> np.ndarray:
-    """Our index: the expected gain of the next batch, per sample, where a batch ends."""
+    """Our index: the expected gain of the next batch, per sample, where a batch ends; batches as `TailStopping` has."""
     orders, prompts, _ = drawn.shape
     index = np.full(drawn.shape, np.inf)
     for half, prior in zip(halves(prompts), priors, strict=True):
-        for n in range(first, most, batch):
-            draws = min(batch, most - n)
+        n = first
+        while n < most:
+            draws = min(max(batch, int(growth * n)), most - n)
             rewards = torch.from_numpy(np.ascontiguousarray(drawn[:, half, :n]).reshape(-1, n))
             gain = expected_gain(rewards, draws=draws, prior=prior, top=top)
             gain = gain / spread_of(rewards, prior=prior)
             index[:, half, n - 1] = gain.reshape(orders, -1).numpy() / draws
+            n += draws
     return index
 
 

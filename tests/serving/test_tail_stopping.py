@@ -53,6 +53,16 @@ def test_the_order_of_the_drawn_does_not_matter(rule: TailStopping) -> None:
         assert rule.more(rewards[torch.randperm(17, generator=generator)]) == rule.more(rewards)
 
 
+def test_batches_grow_with_what_is_drawn() -> None:
+    rewards = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    for options, counts in (
+        ({}, [8, 12, 16, 20, 25, 31, 38, 47, 58, 64]),
+        ({"growth": 0.0, "batch": 20}, [8, 28, 48, 64]),
+        ({"growth": 1.0, "first": 3}, [3, 7, 14, 28, 56, 64]),
+    ):
+        assert drawn_by(TailStopping(price=1e-12, most=64, **options), rewards) == counts
+
+
 def test_it_stops_where_the_next_batch_is_not_worth_its_price() -> None:
     rewards = torch.randn(12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     gain = float(expected_gain(rewards[None], draws=4, prior=PRIOR)) / 4

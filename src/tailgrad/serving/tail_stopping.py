@@ -42,8 +42,10 @@ class TailStopping:
     Attributes:
         price: What one sample costs, in spreads of the rewards, above 0: 0.03 draws about 16 per prompt.
         most: Samples per prompt that are never exceeded.
-        batch: k, the samples of a batch after the first. The smaller, the fewer are drawn in vain, and the longer a
-            prompt waits.
+        batch: Samples of a batch after the first, at least. The smaller, the fewer are drawn in vain, and the longer
+            a prompt waits.
+        growth: A batch has this share of the samples so far, where that is more than `batch`. With 0 all batches are
+            alike, and a long prompt waits for many of them.
         first: Samples of the first batch. Without a prior at least three are drawn.
         tail: A key of `tailgrad.tails.TAIL_SHAPES`.
         prior: What other prompts tell, from `prior_of`: most of what there is to save.
@@ -63,6 +65,7 @@ class TailStopping:
     price: float
     most: int
     batch: int = 4
+    growth: float = 0.25
     first: int = 8
     tail: str = "gaussian"
     prior: SpreadPrior | LevelPrior | None = None
@@ -75,6 +78,8 @@ class TailStopping:
         for name in ("most", "batch", "first"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)} must be at least 1 sample")
+        if not 0 <= self.growth < math.inf:
+            raise ValueError(f"growth = {self.growth} must be 0 or more and finite: a share of the samples so far")
         if math.isnan(self.top):
             raise ValueError("top is not a number: give the largest reward that there can be, or leave it out")
 
@@ -97,7 +102,7 @@ class TailStopping:
         Args:
             rewards: As for `more`; at least one.
         """
-        draws = min(self.batch, self.most - len(rewards))
+        draws = min(max(self.batch, int(self.growth * len(rewards))), self.most - len(rewards))
         if draws <= 0:
             return None
         group = torch.as_tensor(rewards).unsqueeze(0)
