@@ -43,7 +43,7 @@ OF_TODAY = {
     "small-instruct/planned-lm-score.yaml": ("4660d138b87f1d26", "a436e3158436e7f4", "8900f1b19f84ca5d"),
     "small-instruct/planned-reward-model.yaml": ("3de697fe7d02b27a", "1c65b46667292640"),
     "small-instruct/planned-reward-model-m32.yaml": ("b45490edf60b0b70",),
-    "smollm2/graded.yaml": ("b66828f2fd82149f",),
+    "smollm2/graded.yaml": ("b66828f2fd82149f", "5c5353c8b1d912f4"),
 }
 
 KEYS = OF_OLD | OF_TODAY

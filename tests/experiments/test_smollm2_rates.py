@@ -1,0 +1,33 @@
+"""The page of the trainings says what the committed rows say."""
+
+from pathlib import Path
+
+import numpy as np
+
+from experiment_scripts import EXPERIMENTS, importing_scripts
+from tailgrad.grid import read_grid
+from tailgrad.grid.results import read_results
+
+
+def test_the_page_has_the_tables_of_the_rows() -> None:
+    with importing_scripts() as load:
+        assert load("smollm2/rates").tables("graded") in (EXPERIMENTS / "smollm2" / "trainings.md").read_text()
+
+
+def test_a_line_has_the_means_of_its_row() -> None:
+    config = read_grid(EXPERIMENTS / "smollm2" / "graded.yaml")
+    rows = {
+        (row["estimator"], row["learning_rate"]): row
+        for row in read_results(Path(config.results))
+        if row["split"] == "choose"
+    }
+    with importing_scripts() as load:
+        lines = load("smollm2/rates").tables("graded").splitlines()
+    values = {key: np.array(row["v_n"])[:, -1] for key, row in rows.items()}
+    for (estimator, rate), row in rows.items():
+        (line,) = [line for line in lines if line.split()[1:4:2] == [f"{rate:g}", estimator]]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[3].startswith(f"{values[estimator, rate].mean():.2f} [")
+        assert cells[5].startswith(f"{np.mean(row['kl']):.1f} [")
+        if estimator != "grpo":
+            assert cells[4].startswith(f"{(values[estimator, rate] - values['grpo', rate]).mean():+.2f} [")
