@@ -145,7 +145,7 @@ _SERVING = [
     ("tail_fit.py", "(size / max(size - 1, 1)) ** 0.5", "(size / max(size - 1, 1))", "expected_gain"),
     ("priors.py", "squared_mean + float(psi(", "squared_mean - float(psi(", "priors"),
     ("priors.py", "means.var() - (noise / count).mean()", "means.var()", "priors"),
-    ("tail_stopping.py", "> self.price * draws", "> self.price", "tail_stopping"),
+    ("tail_stopping.py", "self.price * draws * unit", "self.price * unit", "tail_stopping"),
     ("allocation.py", "after - so_far", "after", "allocation"),
     ("best.py", "winner=max(", "winner=min(", "call"),
     ("best.py", "math.nan if reward is None", "0.0 if reward is None", "call"),

@@ -128,3 +128,23 @@ def test_a_lock_whose_file_is_removed_while_it_is_taken_is_held_by_nobody(tmp_pa
     for process in both:
         process.join(60)
     assert [process.exitcode for process in both] == [0, 0]
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, mkdir, calls = tmp_path / "parts" / "lock", os.mkdir, []
+
+    def late(path: Any, *mode: Any) -> None:
+        calls.append(path)
+        if len(calls) == 1:  # another process had it, and removes it now
+            raise FileExistsError(17, "File exists", str(path))
+        mkdir(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", late)
+    with claimed(lock) as ours:
+        assert ours
+    assert len(calls) > 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError), claimed(tmp_path / "file" / "lock"):
+        pass

@@ -146,9 +146,12 @@ def claimed(lock: Path, *, wait: float = 0.0) -> Iterator[bool]:
 
     file = FileLock(lock)
     while not file.is_locked:
-        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
             file.acquire(timeout=wait)
+        except FileExistsError:  # the folder was there, and was removed before it was seen to be one
+            if lock.parent.exists() and not lock.parent.is_dir():
+                raise
         except FileNotFoundError:  # its folder was removed since
             continue
         except Timeout:

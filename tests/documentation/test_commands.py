@@ -66,10 +66,11 @@ ELSEWHERE = {
     "docs/serving.md:3": "tests/serving/test_call.py: it needs a server",
     "docs/integrations.md:1": "tests/integrations/verl_itself",
     "docs/integrations.md:2": "tests/cli/test_cli_doctor.py",
-    "docs/integrations.md:3": "tests/integrations/test_other_trainers.py has a stand-in for SkyRL",
-    "docs/integrations.md:4": "SkyRL's own command",
-    "docs/integrations.md:5": "tests/integrations/test_other_trainers.py has a stand-in for rLLM",
-    "docs/integrations.md:6": "slime's own command; tests/integrations/test_other_trainers.py",
+    "docs/integrations.md:3": "tests/integrations/test_trl_async.py",
+    "docs/integrations.md:4": "tests/integrations/test_other_trainers.py has a stand-in for SkyRL",
+    "docs/integrations.md:5": "SkyRL's own command",
+    "docs/integrations.md:6": "tests/integrations/test_other_trainers.py has a stand-in for rLLM",
+    "docs/integrations.md:7": "slime's own command; tests/integrations/test_other_trainers.py",
 }
 
 
