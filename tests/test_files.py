@@ -148,3 +148,6 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError), claimed(tmp_path / "file" / "lock"):
         pass
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError), claimed(tmp_path / "dangling" / "lock"):
+        pass

@@ -149,8 +149,8 @@ def claimed(lock: Path, *, wait: float = 0.0) -> Iterator[bool]:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
             file.acquire(timeout=wait)
-        except FileExistsError:  # the folder was there, and was removed before it was seen to be one
-            if lock.parent.exists() and not lock.parent.is_dir():
+        except FileExistsError as error:  # a folder was there, and was removed before it was seen to be one
+            if os.path.lexists(error.filename) and not os.path.isdir(error.filename):
                 raise
         except FileNotFoundError:  # its folder was removed since
             continue

@@ -148,7 +148,7 @@ def trainer_with(worker: Any, num_generations: int = 8) -> Any:
 
 
 def test_what_cannot_be_is_refused_before_the_training() -> None:
-    with pytest.raises(ValueError, match="needs 3 rollouts per prompt: num_generations is 2"):
+    with pytest.raises(ValueError, match="needs 3 rollouts per prompt, and num_generations is 2: draw more"):
         use(trainer_with(None, num_generations=2), TEA)
     with pytest.raises(ValueError, match="scores prompt by prompt"):
         use(trainer_with(None), TEA, advantage_scaling="batch")

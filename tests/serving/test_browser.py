@@ -71,7 +71,9 @@ def test_the_winner_is_on_top_and_the_figures_say_where_it_stopped(
     page, wrong = opened(browser, server, scheme, size)
     fill(page, n="64", price="0.05")
     drawn = int(re.findall(r"(\d+) samples", page.inner_text("#status"))[0])
-    assert page.inner_text("#status").endswith("samples, stopped by the price before 64; 1 failed, 0 not scored.")
+    assert page.inner_text("#status").endswith(
+        "samples, stopped by the price before 64; 1 failed, 0 not scored. Why: the backend is tired"
+    )
     given = sorted((REWARDS[i] for i in range(drawn) if i != 5), reverse=True)
     assert page.inner_text("#winner").split("\n")[:2] == [f"{given[0]:.5g}".ljust(6, "0"), "<b>one</b>"]
     shown = [float(text) for text in page.locator("#candidates .reward").all_inner_texts()]
@@ -104,6 +106,26 @@ def test_everything_that_is_drawn_lies_within_its_figure(browser: Browser, serve
                 || inner.top < outer.top - 1 || inner.bottom > outer.bottom + 1; }).map((part) => part.outerHTML)""")
         assert outside == []
     assert page.inner_text("#about-best").startswith("Dashed: 160 samples are expected to reach ")
+    assert wrong == []
+
+
+def test_a_failure_is_not_called_a_price(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEYS, raising=False)
+
+    def reward(*, completions: list[Any], **columns: Any) -> list[float]:
+        if len(completions) < 8:  # not the first batch
+            raise ValueError("it is tired")
+        return [float(content_of(one).split()[-1]) for one in completions]
+
+    with serving(
+        BestOfN(Scripted(lambda _, count, first: [f"{REWARDS[first + i]}" for i in range(count)]), reward)
+    ) as one:
+        page, wrong = opened(browser, one, "light", DESK)
+        fill(page, n="64", price="0.00001", key="")
+        said = page.inner_text("#status")
+        assert said.startswith("The best of 8 of 12 samples; 0 failed, 4 not scored. Why: reward 'reward' raised")
+        assert "it is tired" in said
+        assert "stopped" not in page.inner_text("#about-best")
     assert wrong == []
 
 

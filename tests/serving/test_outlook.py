@@ -66,8 +66,10 @@ def test_what_was_weighed_last_is_why_the_rule_stopped(failed: int) -> None:
     assert rule.weigh(rewards) is None  # the most are drawn
 
 
-@pytest.mark.parametrize("rewards", [[2.0], [1.0, 2.0], [3.0] * 8, [0.0, 1.0, 1.0, 0.0, 1.0, 0.0]])
-def test_few_values_have_no_tail(rewards: list[float | None]) -> None:
+@pytest.mark.parametrize(
+    "rewards", [[2.0], [1.0, 2.0], [3.0] * 8, [0.0, 1.0, 1.0, 0.0, 1.0, 0.0], [*range(24), *[24.0] * 16]]
+)
+def test_few_values_and_a_top_of_one_value_have_no_tail(rewards: list[float | None]) -> None:
     found = outlook(best_of(rewards), FixedBudget(len(rewards)))
     assert found["tail"] is None
     if len(rewards) < 3:

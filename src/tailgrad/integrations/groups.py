@@ -109,19 +109,32 @@ class GroupEstimator:
         flat = advantages_ragged(rewards[kept], members, bind(self.name, **self.options), scaling=scaling)
         return flat.new_zeros(len(rewards)).masked_scatter(kept, flat)
 
-    def _check_sizes(self, drawn: Counter[Any], usable: Counter[Any]) -> None:
-        """Say of groups that are too small, and refuse a batch whose groups were drawn too small."""
-        needed = smallest_group(self.name, **self.options)
-        words = f"{spell_estimator(self.name, self.options)} needs {needed} rollouts per prompt"
-        if drawn and max(drawn.values()) < needed:
+    def check_drawn(self, drawn: int, words: str) -> None:
+        """Refuse groups that are drawn too small.
+
+        Args:
+            drawn: Rollouts of a prompt, of the largest group.
+            words: What has so many, such as "num_generations is".
+
+        Raises:
+            ValueError: The estimator needs more.
+        """
+        if drawn < smallest_group(self.name, **self.options):
             larger = (
                 "a larger tail_fraction"
                 if "tail_fraction" in find_estimator(self.name).options
                 else "another estimator"
             )
-            raise ValueError(
-                f"{words}, and the largest group of this batch has {max(drawn.values())}: draw more rollouts per "
-                f"prompt, or take {larger}."
-            )
-        if any(usable[group] < needed for group in drawn):
-            warnings.warn(f"{words}; groups with fewer that count get advantages of 0.", stacklevel=3)
+            raise ValueError(f"{self._needs}, and {words} {drawn}: draw more rollouts per prompt, or take {larger}.")
+
+    @property
+    def _needs(self) -> str:
+        needed = smallest_group(self.name, **self.options)
+        return f"{spell_estimator(self.name, self.options)} needs {needed} rollouts per prompt"
+
+    def _check_sizes(self, drawn: Counter[Any], usable: Counter[Any]) -> None:
+        """Say of groups that are too small, and refuse a batch whose groups were drawn too small."""
+        if drawn:
+            self.check_drawn(max(drawn.values()), "the largest group of this batch has")
+        if any(usable[group] < smallest_group(self.name, **self.options) for group in drawn):
+            warnings.warn(f"{self._needs}; groups with fewer that count get advantages of 0.", stacklevel=3)

@@ -13,7 +13,6 @@ from trl.experimental.async_grpo.async_rollout_worker import (
     _AsyncRolloutLoop,
 )
 
-from tailgrad.estimators import smallest_group, spell_estimator
 from tailgrad.integrations.groups import DEPLOY_N, GroupEstimator
 
 
@@ -63,10 +62,7 @@ def use(
     ours = GroupEstimator.read(estimator, deploy_n=deploy_n, advantage_scaling=advantage_scaling)
     if ours.scaling == "batch":
         raise ValueError('advantage_scaling = "batch" needs a batch, and the worker scores prompt by prompt: "group"')
-    drawn, needed = trainer.args.num_generations, smallest_group(ours.name, **ours.options)
-    if drawn < needed:
-        words = spell_estimator(ours.name, ours.options)
-        raise ValueError(f"{words} needs {needed} rollouts per prompt: num_generations is {drawn}, raise it")
+    ours.check_drawn(trainer.args.num_generations, "num_generations is")
     worker = trainer.rollout_worker
     if worker is None:  # not the main process, which alone has a worker
         return

@@ -41,6 +41,7 @@ class Breaker:
 
     Attributes:
         failures: Failures in a row; 0 is closed.
+        say: As given.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Breaker:
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.name, self.limit, self.failures = name, limit, 0
-        self._first_wait, self._longest_wait, self._say = first_wait, longest_wait, say or to_terminal
+        self._first_wait, self._longest_wait, self.say = first_wait, longest_wait, say or to_terminal
         self._changed = threading.Condition()
         self._trying, self._next_try, self._reason = False, 0.0, ""
 
@@ -104,13 +105,13 @@ class Breaker:
                 wait = max(wait, error.wait or 0.0)
                 self._next_try = time.monotonic() + wait
                 then = f"next try in {wait:.1f} s" if self.failures < self.limit else "no further try"
-                self._say(f"{self.name}: {error}; failure {self.failures} of {self.limit} in a row, {then}")
+                self.say(f"{self.name}: {error}; failure {self.failures} of {self.limit} in a row, {then}")
         self._leave(alone)
 
     def _answered(self, alone: bool) -> None:
         with self._changed:
             if self.failures:
-                self._say(f"{self.name}: answers again")
+                self.say(f"{self.name}: answers again")
             self.failures = 0
         self._leave(alone)
 

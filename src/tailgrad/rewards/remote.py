@@ -45,6 +45,14 @@ class RemoteReward:
         )
         self._server.reach()
 
+    def tell(self, say: Callable[[str], None]) -> None:
+        """Tell somebody else than the terminal of failures and recoveries.
+
+        Args:
+            say: Is passed a line, which has what the server says.
+        """
+        self._server.breaker.say = say
+
     def _in_batches(self, count: int, score: Callable[[slice], list[Any]]) -> list[Any]:
         """The scores of all rollouts, from those of a few."""
         batches = [slice(at, min(at + self._batch_size, count)) for at in range(0, count, self._batch_size)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +14,10 @@ from tailgrad.models.engine import Response
 from tailgrad.models.generate import end_token_ids, generate
 from tailgrad.models.loading import load_policy
 from tailgrad.models.token_ids import check_fit
-from tailgrad.rewards.timeout import in_thread
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.prompts import completions_of, tokenize_prompts
+from tailgrad.serving.beside import beside
 from tailgrad.serving.policy import Draw, Wish
 
 
@@ -56,14 +55,7 @@ class LocalPolicy:
         """Sample some responses; see `Policy`."""
         if wish.stop:
             raise ValueError("stop is given, which a policy in this process does not know: leave it out.")
-        left = threading.Event()
-        work = asyncio.wrap_future(in_thread(partial(self._in_turn, wish, count, first, left)))
-        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # who left does not ask for it
-        try:
-            draw: Draw = await asyncio.shield(work)
-        finally:
-            left.set()
-        return draw
+        return await beside(partial(self._in_turn, wish, count, first))
 
     async def aclose(self) -> None:
         """Nothing is held."""

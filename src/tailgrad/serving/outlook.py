@@ -31,8 +31,8 @@ def outlook(best: Best, rule: StoppingRule) -> dict[str, Any]:
 
     Returns:
         `tail`: the normal distribution whose top is fitted to the top of the rewards: `location`, `scale`, and
-        `threshold`, the reward at which that top begins. None where rewards have no tail: fewer than three, equal
-        ones, or few values.
+        `threshold`, the reward at which that top begins. None where rewards have no tail: fewer than three, few
+        values, or a top of equal ones.
         `expected_best`: pairs of a number of samples and the expected best of so many, from those drawn to four times
         as many; empty where too little is known.
         `next_batch`: what the rule weighed last: `samples`, their `expected_gain` and their `price`, in the units of
@@ -54,6 +54,8 @@ def _tail(rewards: Float[Tensor, " M"]) -> dict[str, float] | None:
     if count < 3 or 2 * len(scored.unique()) <= count:
         return None
     fit = tail_estimate(scored[None], "gaussian")
+    if not fit.spread > 0:  # the top is one value
+        return None
     size = tail_size(count, tail_share(count, "gaussian"))
     location, scale = float(fit.centre - fit.below * fit.spread), float(fit.spread)
     return {"location": location, "scale": scale, "threshold": float(scored.topk(size).values[-1])}

@@ -13,9 +13,9 @@ from tailgrad.models.server import RefusedError
 from tailgrad.rewards import CheckedReward, Reward, RewardTimeoutError
 from tailgrad.rewards.remote import RemoteReward
 from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
-from tailgrad.rewards.timeout import in_thread
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.sampling import rewards_of, summed
+from tailgrad.serving.beside import beside
 from tailgrad.serving.policy import Draw, Wish
 
 AT_ONCE: Final = 16
@@ -49,7 +49,7 @@ class Scoring:
 
     def __init__(self, config: SampleConfig) -> None:
         self._config = config
-        self._rewards: list[Reward] | None = rewards_of(config)
+        self._rewards: list[Reward] | None = self._load()
         self.name = summed(config, self._rewards).__name__
         remote = all(isinstance(reward, RemoteReward) for reward in self._rewards)
         self._turns = threading.Semaphore(AT_ONCE if remote else 1)
@@ -69,13 +69,7 @@ class Scoring:
             ScoringError: A reward failed, or took too long.
             ValueError: The columns are not those that the rewards need.
         """
-        left = threading.Event()
-        work = in_thread(partial(self._in_turn, wish, draw, dict(columns), left))
-        try:
-            scores: list[float | None] = await asyncio.shield(asyncio.wrap_future(work))
-        finally:
-            left.set()
-        return scores
+        return await beside(partial(self._in_turn, wish, draw, dict(columns)))
 
     def check(self, columns: Mapping[str, Any]) -> None:
         """Refuse columns that are not those that the rewards need, before anything is sampled.
@@ -112,8 +106,18 @@ class Scoring:
             raise ScoringError(str(error), timed_out=True) from error
         except (RefusedError, RuntimeError, ValueError) as error:
             raise ScoringError(str(error)) from error
+        except (SystemExit, asyncio.CancelledError) as error:  # which would end the server, or look like a hang-up
+            raise ScoringError(f"the reward {self.name!r} raised {type(error).__name__}") from error
 
     def _reward(self) -> CheckedReward:
         if self._rewards is None:
-            self._rewards = rewards_of(self._config)
+            self._rewards = self._load()
         return summed(self._config, self._rewards)
+
+    def _load(self) -> list[Reward]:
+        """The rewards, of which none writes into the log: what a server says of a failure may quote a response."""
+        rewards = rewards_of(self._config)
+        for reward in rewards:
+            if isinstance(reward, RemoteReward):
+                reward.tell(lambda line: None)
+        return rewards

@@ -44,12 +44,12 @@ class TailStopping:
         most: Samples per prompt that are never exceeded.
         batch: Samples of a batch after the first, at least. The smaller, the fewer are drawn in vain, and the longer
             a prompt waits.
-        growth: A batch has this share of the samples so far, where that is more than `batch`. With 0 all batches are
-            alike, and a long prompt waits for many of them.
         first: Samples of the first batch. Without a prior at least three are drawn.
         tail: A key of `tailgrad.tails.TAIL_SHAPES`.
         prior: What other prompts tell, from `prior_of`: most of what there is to save.
         top: The largest reward that there can be, 1 of a verifier: a prompt that has it stops.
+        growth: A batch has this share of the samples so far, where that is more than `batch`. With 0 all batches are
+            alike, and a long prompt waits for many of them.
 
     Raises:
         ValueError: If a value is out of range, or the shape unknown.
@@ -65,11 +65,11 @@ class TailStopping:
     price: float
     most: int
     batch: int = 4
-    growth: float = 0.25
     first: int = 8
     tail: str = "gaussian"
     prior: SpreadPrior | LevelPrior | None = None
     top: float = math.inf
+    growth: float = 0.25
 
     def __post_init__(self) -> None:
         tail_shape(self.tail)
