@@ -1,5 +1,7 @@
 """`tailgrad judge` where its server fails or refuses."""
 
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,30 @@ def test_a_pair_that_is_refused_is_counted_and_the_others_are_judged(config: Con
     assert outcome.counts["replies_refused"] == outcome.counts["replies_unread"] == len(lines) > 0
     assert all(line["score"] is None and "context length" in line["said"]["refused"] for line in lines)
     assert "refused by the server" in Path("judged/judge.md").read_text()
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 64])
+def test_no_pair_is_asked_about_twice_however_many_are_refused(
+    config: Configure, tables: Any, concurrency: int
+) -> None:
+    """A third is refused, faster than the others are answered."""
+    asked: Counter[str] = Counter()
+
+    def answer(path: str, body: Any) -> Answer:
+        text = body["messages"][-1]["content"]
+        asked[text] += 1
+        if any(f"request {number}\n" in text for number in (0, 3, 6, 9)):
+            return 400, {"error": {"message": "maximum context length is 10 tokens"}}
+        time.sleep(0.02)
+        return judging(prefers)(path, body)
+
+    outcome, _ = ask(config, tables, answer, concurrency=concurrency)
+    lines = lines_of(Path("judged/judgements.jsonl"))[1:]
+    refused = [line for line in lines if line["score"] is None]
+    assert outcome.counts["replies_refused"] == len(refused) > 10
+    assert len({(line["pair"], line["order"]) for line in lines}) == len(lines)
+    assert max(asked.values()) <= 2  # before the first answer its settings may be what is refused
+    assert sum(asked.values()) - len(asked) <= 6 + concurrency
 
 
 def test_refused_pairs_that_are_left_for_a_second_run_are_counted_too(config: Configure, tables: Any) -> None:

@@ -15,11 +15,11 @@ class Judge:
         return [1.0] * len(completions)
 
 
-async def later(completions: list[str], answer: list[str]) -> list[float]:
+async def later(completions: list[str], answer: list[str], **columns: Any) -> list[float]:
     return [1.0] * len(completions)
 
 
-def exact(completions: list[str], answer: list[str]) -> list[float]:
+def exact(completions: list[str], answer: list[str], **columns: Any) -> list[float]:
     return [float(text == right) for text, right in zip(completions, answer, strict=True)]
 
 
@@ -31,9 +31,10 @@ def gives_the_answer(completions: list[str], **columns: Any) -> list[float]:
 NEEDS_NO_ANSWER = {
     "what it wraps does": gives_the_answer,
     "bound": functools.partial(exact, answer=["4"]),
-    "default": lambda completions, answer=None: [0.0],
+    "default": lambda completions, answer=None, **columns: [0.0],
     "columns": lambda **columns: [0.0],
-    "builtin": len,
+    "all by name": lambda prompts, completions, topic=None, completion_ids=None: [0.0],
+    "compiled": max,
 }
 
 
@@ -47,3 +48,18 @@ def test_a_column_that_a_reward_needs_is_missed(reward: Any) -> None:
     with pytest.raises(ValueError, match="needs 'answer', which is no column of the data; there is: topic"):
         check_columns(reward, ["topic"], "the data")
     check_columns(reward, ["answer"], "the data")
+
+
+TAKES_TOO_LITTLE = {
+    "no prompts": lambda completions, topic=None: [0.0],
+    "no column": lambda prompts, completions: [0.0],
+    "by place only": lambda prompts, completions, topic=None, /: [0.0],
+}
+
+
+@pytest.mark.parametrize("reward", TAKES_TOO_LITTLE.values(), ids=TAKES_TOO_LITTLE)
+def test_a_reward_that_does_not_take_all_it_is_passed_is_refused(reward: Any) -> None:
+    with pytest.raises(ValueError, match=r"does not take '\w+', and is called with prompts, completions and every col"):
+        check_columns(reward, ["topic"], "the data")
+    with pytest.raises(TypeError):  # which is what it would come to
+        reward(prompts=["2 + 2"], completions=["4"], topic=["sums"])

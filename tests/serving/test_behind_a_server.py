@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from best_of_n_servers import ASK, Make, Scripted, number_of, numbered
+from best_of_n_servers import ASK, Make, Scripted, length, number_of, numbered
 from local_servers import Answer, OpenAI, running
 from tailgrad.models.server import RefusedError
 from tailgrad.serving import NoWinnerError
@@ -89,3 +89,56 @@ def test_a_reward_whose_server_was_down_is_asked_again(make: Make, quick: list[s
             best_of_n("one", 2)
         left.clear()
         assert best_of_n("one", 11).text == "text 10"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_prompt_that_is_refused_costs_few_requests(make: Make, known: bool) -> None:
+    stub = OpenAI()
+
+    def answer(path: str, body: Any) -> Answer:
+        too_long = body["prompt"].startswith("long")
+        return (400, {"error": {"message": "maximum context length is 10 tokens"}}) if too_long else stub(path, body)
+
+    with running(answer) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        if known:
+            best_of_n("one", 128)
+        before = len(server.seen)
+        with pytest.raises(RefusedError, match="context length"):
+            best_of_n("long", 128)
+        assert len(server.seen) - before <= (4 if known else 12)
+        assert best_of_n("one", 128).scored == 128
+
+
+def test_a_server_that_gives_so_many_at_once_is_asked_for_so_many(make: Make) -> None:
+    """One that refuses more than eight, in words that name no field; it is not asked one by one for ever."""
+    stub = OpenAI()
+
+    def answer(path: str, body: Any) -> Answer:
+        return (422, {"error": "too many"}) if body.get("n", 1) > 8 else stub(path, body)
+
+    with running(answer) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        assert best_of_n("one", 8).scored == 8
+        before = len(server.seen)
+        assert best_of_n("one", 32).scored == 32
+        assert [body["n"] for _, body in server.seen[before:]] == [32, 8, 8, 8, 8]
+
+
+def test_what_one_request_did_without_another_that_asks_for_it_is_refused(make: Make) -> None:
+    with running(OpenAI(unknown=("top_k",))) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        assert best_of_n("one", 4).scored == 4  # top_k is off, and left out
+        with pytest.raises(RefusedError, match="top_k"):
+            best_of_n("one", 4, top_k=5)
+        assert best_of_n("one", 4).scored == 4
+
+
+def test_what_a_server_keeps_apart_is_said_and_half_a_pair_of_surrogates_is_a_text(make: Make) -> None:
+    message = {"role": "assistant", "content": "a \ud800 b", "reasoning_content": "long thoughts"}
+    choice = {"message": message, "finish_reason": "stop"}
+    with running(lambda _, body: (200, {"choices": [choice] * body["n"]})) as server:
+        found = make("m", length, base_url=server.url)(ASK, 2)
+    assert found.text == "a \ufffd b"
+    assert "keeps reasoning_content apart" in found.reasons[0]
+    assert found.scored == 2

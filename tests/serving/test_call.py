@@ -205,8 +205,7 @@ def test_a_policy_here_stops_at_the_next_token_when_nobody_waits(make: Make, pol
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
-        await asyncio.to_thread(best_of_n._policy._turn.acquire)  # when what was begun has ended
-        best_of_n._policy._turn.release()
+        await best_of_n._policy._beside.run(lambda _: None)  # when what was begun has ended
         await asyncio.sleep(0.1)
         gc.collect()
 

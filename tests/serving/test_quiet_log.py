@@ -12,7 +12,7 @@ import pytest
 from best_of_n_servers import ASK, Make, Scripted, content_of, serving
 from local_servers import in_turn, running
 from tailgrad.serving import BestOfN
-from tailgrad.serving.beside import beside
+from tailgrad.serving.beside import Beside
 
 SECRET = "the patient has a secret illness"
 CHAT = {"model": "scripted", "messages": ASK, "best_of_n": 2}
@@ -38,7 +38,7 @@ def test_what_a_call_raises_is_for_who_waits_and_nobodys_after_that(leaves: bool
 
     async def scene() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
-        work = asyncio.ensure_future(beside(call))
+        work = asyncio.ensure_future(Beside(1).run(call))
         await asyncio.to_thread(begun.wait)
         if leaves:
             work.cancel()
@@ -69,7 +69,7 @@ def test_a_reward_that_raises_after_its_client_left_is_not_in_the_log(make: Make
         with pytest.raises(asyncio.CancelledError):
             await work
         goes_on.set()
-        await asyncio.to_thread(best_of_n._scoring._turns.acquire)  # the reward has ended
+        await best_of_n._scoring._beside.run(lambda _: None)  # the reward has ended
         await asyncio.sleep(0.05)
         gc.collect()
 

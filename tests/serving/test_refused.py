@@ -144,6 +144,10 @@ def test_a_web_page_of_another_site_cannot_ask(server: Running) -> None:
     assert as_form.status_code == 415
     rebound = httpx2.post(path, json=CHAT, headers={"Host": "evil.example"})
     assert rebound.status_code == 421
+    for host in ("127.0.0.1", "127.0.0.2:80", "LOCALHOST:80", "[::1]:80"):
+        assert httpx2.post(path, json=CHAT | {"best_of_n": 1}, headers={"Host": host}).status_code == 200
+    for host in ("128.0.0.1", "localhost.evil.example", "[::2]:80", "evil.example:127.0.0.1", "", "127.0.0.1.evil"):
+        assert httpx2.post(path, json=CHAT | {"best_of_n": 1}, headers={"Host": host}).status_code == 421, host
     asked_first = httpx2.request("OPTIONS", path, headers={"Origin": "http://evil.example"})
     assert "access-control-allow-origin" not in asked_first.headers
 

@@ -73,6 +73,8 @@ class JudgeConfig(RewardOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if self.max_completion_length < 2:
+            raise ValueError("max_completion_length is 1; it must be at least 2: a letter, and the end of the reply.")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more.")
         if not 0 <= self.temperature < math.inf:

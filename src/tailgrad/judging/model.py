@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, Final
 
 from tailgrad.identity import sha256_of
@@ -24,7 +25,7 @@ _SCORES: Final = {"A": 0.0, "B": 1.0, "C": 0.5}
 """What a verdict is worth to the answer that stands second."""
 
 _REFUSALS: Final = 3
-"""After so many refusals, and no answer, it is not the pairs that a server refuses."""
+"""After the refusals of so many prompts, and no answer, it is not the pairs that a server refuses."""
 
 
 class ModelJudge:
@@ -79,24 +80,28 @@ class ModelJudge:
         """Ask the server; see `Judge`.
 
         A pair that it refuses, as one that is too long for the judge, is a judgement that cannot be read, once the
-        server has answered to another one. Until then its refusals may be those of all pairs.
+        server has answered to another one. Until then its refusals may be those of all pairs: after a few nothing more
+        is asked, and what is on its way decides.
         """
-        engine, refused = self._engine(asked), list[Judgement]()
+        engine, refusals = self._engine(asked), list[RefusedPromptError]()
         left = dict.fromkeys(range(len(asked)))
         while left:
-            try:
-                for row, (response,) in engine.responses([range(row, row + 1) for row in left]):
+            rows = takewhile(lambda _: self._prompts_of(asked, refusals) < _REFUSALS, list(left))
+            for row, reply in engine.replies(rows):
+                del left[row]
+                if isinstance(reply, RefusedPromptError):
+                    refusals.append(reply)
+                else:
                     has_judged = True
-                    del left[row]
-                    yield self._judgement(asked[row], response)
-            except RefusedPromptError as refusal:
-                del left[refusal.row]
-                refused.append(Judgement(*asked[refusal.row], None, {"refused": refusal.reason}))
-                if not has_judged and (len(refused) == _REFUSALS or not left):
-                    raise
-            if has_judged:
-                yield from refused
-                refused.clear()
+                    yield self._judgement(asked[row], reply)
+                while has_judged and refusals:
+                    refusal = refusals.pop(0)
+                    yield Judgement(*asked[refusal.row], None, {"refused": refusal.reason})
+            if not has_judged:
+                raise refusals[0]
+
+    def _prompts_of(self, asked: Sequence[Asked], refusals: Sequence[RefusedPromptError]) -> int:
+        return len({self._match.pairs[asked[one.row][0]].prompt_id for one in refusals})
 
     def _engine(self, asked: Sequence[Asked]) -> OpenAIEngine:
         config = self._config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -99,6 +99,29 @@ class OpenAIEngine:
                 )
             yield row, found
 
+    def replies(self, rows: Iterable[int]) -> Iterator[tuple[int, Response | RefusedPromptError]]:
+        """Ask for one response to each of these prompts; one that the server refuses does not end the others.
+
+        Args:
+            rows: Places of prompts.
+
+        Yields:
+            A place, and the response, or the error that says why there is none.
+
+        Raises:
+            RefusedError: The server refuses for another reason than the prompt.
+            ServerDownError: It failed too often.
+        """
+
+        def ask(row: int, count: int) -> list[Response | RefusedPromptError]:
+            try:
+                return [*self._ask(row, count)]
+            except RefusedPromptError as refusal:
+                return [refusal]
+
+        for row, (reply,) in InFlight(rows, 1, ask, at_once=lambda: 1, threads=self._concurrency):
+            yield row, reply
+
     def _ask(self, row: int, count: int) -> list[Response]:
         """Ask for some responses to a prompt, in narrower forms if need be; one or more."""
         form, first = self._form, None
@@ -109,14 +132,14 @@ class OpenAIEngine:
                 break
             except RefusedError as refusal:
                 first = first or refusal
-                narrower = form.narrower(refusal, self._optional)
+                narrower = form.narrower(refusal, self._optional, asked)
                 if narrower is None:
                     raise self._of_row(row, first) from None
                 form = narrower
         if 0 < len(found) < asked:
             form = replace(form, at_once=len(found))
             self._say("n", f"gives {len(found)} of {asked} responses; it is asked for {form.at_once} at once")
-        self._keep(form)
+        self._keep(form.answered(asked))
         return found
 
     def _request(self, row: int, count: int, form: Form) -> dict[str, Any]:
@@ -128,8 +151,9 @@ class OpenAIEngine:
     def _keep(self, form: Form) -> None:
         """Ask in this form from now on, and say what is new in it."""
         with self._lock:
-            at_once = min(form.at_once, self._form.at_once)
-            self._form = replace(form, at_once=at_once, without=self._form.without | form.without)
+            known = self._form
+            at_once, proven = min(form.at_once, known.at_once), max(form.proven, known.proven)
+            self._form = replace(form, at_once=at_once, without=known.without | form.without, proven=proven)
         for field in sorted(form.without):
             self._say(field, f"does not take {field}; {MAY_BE_LEFT_OUT[field]}")
         if form.at_once == 1 < self._n:
@@ -155,7 +179,7 @@ class OpenAIEngine:
             if not 1 <= len(choices) <= count:
                 raise ValueError(f"{len(choices)} choices where {count} were asked for")
             found = read_responses(choices, answer.get("usage") or {}, is_chat=self._is_chat)
-            for apart in (name for name in _APART for choice in choices if (choice.get("message") or {}).get(name)):
+            for apart in kept_apart(choices):
                 self._say(apart, f"keeps {apart} apart from the text, which alone is taken")
             return found
 
@@ -164,6 +188,15 @@ class OpenAIEngine:
 
 def _named_by_row(row: int) -> str:
     return f"the prompt in row {row} (counted from 0)"
+
+
+def kept_apart(choices: list[dict[str, Any]]) -> list[str]:
+    """Return the names of what a server took out of the texts of its answer.
+
+    Args:
+        choices: The answer's.
+    """
+    return [name for name in _APART if any((choice.get("message") or {}).get(name) for choice in choices)]
 
 
 def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_chat: bool) -> list[Response]:
@@ -192,7 +225,7 @@ def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_c
     sums = [sum(known or []) if _fit(logprobs, total) else None for known in logprobs]
     return [
         Response(
-            text=text,
+            text=_encodable(text),
             finished=end,
             num_tokens=None if count is None else max(0, count - end),
             logprob=logprob,
@@ -200,6 +233,11 @@ def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_c
         )
         for text, end, count, logprob, tokens in zip(texts, ends, counts, sums, ids, strict=True)
     ]
+
+
+def _encodable(text: str) -> str:
+    """A text without half of a pair of surrogates, which JSON can say and no file can hold: U+FFFD stands for it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _fit(lists: list[Any], total: Any) -> bool:

@@ -78,14 +78,29 @@ class Form:
         at_once: Responses that one request may ask for.
         without: Fields that are left out.
         length: The name of the length limit.
+        proven: Most responses that a request of this form was answered with; 0 before the first.
     """
 
     at_once: int
     without: frozenset[str] = frozenset()
     length: str = "max_tokens"
+    proven: int = 0
 
-    def narrower(self, refusal: RefusedError, optional: frozenset[str]) -> Form | None:
-        """What to try after a refusal: without the field that it names, with one response, or the least of all."""
+    def answered(self, asked: int) -> Form:
+        """This form, of which a request for so many responses was answered."""
+        return replace(self, proven=max(self.proven, asked))
+
+    def narrower(self, refusal: RefusedError, optional: frozenset[str], asked: int) -> Form | None:
+        """What to try after a refusal: without the field that it names, with fewer responses, or the least of all.
+
+        Args:
+            refusal: The refusal.
+            optional: Fields that may be left out.
+            asked: Responses that were asked for.
+
+        Returns:
+            A form; None where none is left to try, or where a request like it was answered: the prompt is to blame.
+        """
         if refusal.status not in (400, 422, 501):
             return None
         if self.length in _LENGTH and re.search(rf"\b{_LENGTH[self.length]}\b", refusal.reason):
@@ -94,6 +109,8 @@ class Form:
         named = {field for field in left if re.search(rf"\b{field}\b", refusal.reason)}
         if named:
             return replace(self, without=self.without | named)
-        if self.at_once > 1:
-            return replace(self, at_once=1)
+        if asked <= self.proven:
+            return None
+        if asked > 1:
+            return replace(self, at_once=max(1, self.proven))
         return replace(self, without=optional) if left else None

@@ -33,7 +33,7 @@ class _Checks:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.__name__})"
 
-    def _call(self, **rollouts: Any) -> Any:
+    def _call(self, /, **rollouts: Any) -> Any:
         values = self.reward(**rollouts)
         return asyncio.run(_finish(values)) if inspect.isawaitable(values) else values
 
@@ -106,7 +106,7 @@ class CheckedReward(_Checks):
         ValueError: The timeout is not above 0.
     """
 
-    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+    def __call__(self, /, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         """Score rollouts.
 
         Args:
@@ -141,7 +141,7 @@ class AsyncCheckedReward(_Checks):
     stopped too.
     """
 
-    async def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+    async def __call__(self, /, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         """Score rollouts; see `CheckedReward`."""
         given = {"prompts": prompts, "completions": completions, **columns}
         try:

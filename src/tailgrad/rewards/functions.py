@@ -90,7 +90,7 @@ class WeightedSum:
         terms = zip(self.weights, self.rewards, strict=True)
         self.__name__ = "+".join(f"{weight:g}*{reward.__name__}" for weight, reward in terms)
 
-    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+    def __call__(self, /, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         """Score rollouts.
 
         Args:

@@ -65,7 +65,7 @@ class RolloutReader(ABC):
         self.max_length = max_length or _longest(config.get_text_config(), tokenizer)
         self._warned = False
 
-    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
+    def __call__(self, /, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float]:
         """Score rollouts.
 
         Args:

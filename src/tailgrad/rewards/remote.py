@@ -82,7 +82,7 @@ class HttpReward(RemoteReward):
         super().__init__(check_url(url, "the URL of a reward"), batch_size=batch_size, timeout=timeout)
         self.__name__ = url
 
-    def __call__(self, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+    def __call__(self, /, *, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         """Score rollouts.
 
         Args:

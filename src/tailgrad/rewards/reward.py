@@ -56,7 +56,7 @@ def is_async(reward: Reward) -> bool:
 
 
 def check_columns(reward: Reward, columns: Collection[str], what: str, given: Collection[str] = ARGUMENTS) -> None:
-    """Refuse a reward with an argument that nothing gives it: said here, before the policy is loaded.
+    """Refuse a reward that lacks an argument or does not take a column: said here, before the policy is loaded.
 
     Args:
         reward: A function; of what does not say its arguments nothing is known. Those of a wrapper count, and not those
@@ -66,7 +66,7 @@ def check_columns(reward: Reward, columns: Collection[str], what: str, given: Co
         given: What it is passed besides.
 
     Raises:
-        ValueError: An argument without default is neither among the columns nor given.
+        ValueError: An argument without default is neither among the columns nor given, or a column is no argument.
 
     Examples:
         >>> check_columns(lambda completions, answer: [0.0], ["topic"], "the data")
@@ -78,10 +78,19 @@ def check_columns(reward: Reward, columns: Collection[str], what: str, given: Co
         parameters = inspect.signature(reward, follow_wrapped=False).parameters.values()
     except (TypeError, ValueError):  # some compiled functions
         return
+    name = reward_name(reward)
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     needed = [one.name for one in parameters if one.default is one.empty and one.kind in by_name]
     if missing := [repr(name) for name in needed if name not in {*columns, *given}]:
         raise ValueError(
-            f"reward {reward_name(reward)!r} needs {' and '.join(missing)}, which is no column of {what}; there is: "
+            f"reward {name!r} needs {' and '.join(missing)}, which is no column of {what}; there is: "
             f"{', '.join(columns) or 'none'}. Name the column so, or give the argument a default."
+        )
+    taken = {one.name for one in parameters if one.kind in by_name}
+    takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    unknown = [repr(column) for column in ("prompts", "completions", *columns) if column not in taken]
+    if unknown and not takes_all:
+        raise ValueError(
+            f"reward {name!r} does not take {unknown[0]}, and is called with prompts, completions and every column of "
+            f"{what}: let it take **columns."
         )

@@ -172,15 +172,24 @@ def load_rewards(config: Any, columns: Sequence[str], what: str) -> tuple[Checke
     rewards = rewards_of(config)
     for reward in rewards:
         check_columns(reward, columns, what)
+    return summed(config, rewards), described(config, rewards)
+
+
+def described(config: Any, rewards: list[Reward]) -> dict[str, Any]:
+    """Return what a rollout table's metadata says of the rewards of a config; see `load_scoring`.
+
+    Args:
+        config: Names rewards, weights and options.
+        rewards: Those that it names, loaded.
+    """
     has_reward_model = any(isinstance(reward, RewardModel | ServedRewardModel) for reward in rewards)
     options = {name: value for name, value in config.reward_options.items() if name != "url"}  # it may move
-    described = {
+    return {
         "reward": _describe_rewards(config, rewards),
         "reward_weights": None if config.reward_weights is None else [float(one) for one in config.reward_weights],
         "reward_options": options if has_reward_model else {},
         "reward_files": [function_sha256(reward) for reward in rewards],
     }
-    return summed(config, rewards), described
 
 
 def summed(config: RewardOptions, rewards: list[Reward]) -> CheckedReward:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -85,24 +86,29 @@ def _completions(service: Service, kind: type[ChatRequest] | type[TextRequest]) 
     """The best of N, with a line in the log and the metrics whatever comes of it."""
 
     async def endpoint(request: HttpRequest) -> Response:
-        begun, number, answer, client, status = time.monotonic(), uuid.uuid4().hex, None, "unknown", 500
-        error = None
+        begun, number, client, status = time.monotonic(), uuid.uuid4().hex, "unknown", 500
+        answer, error = None, None
         try:
             client = service.keys.client(request.headers, _address(request))
-            asked = read_request(await _body(request, service.config.max_body_bytes), kind, service.config)
-            answer = await service.answer(asked, client, lambda: _hung_up(request))
-            status = 200 if answer else HUNG_UP
-            return _response(answer, number) if answer else Response(status_code=HUNG_UP)
+            with service.gate.place():
+                asked = read_request(await _body(request, service.config.max_body_bytes), kind, service.config)
+                answer = await service.answer(asked, client, lambda: _hung_up(request))
+            response = _response(answer, number) if answer else Response(status_code=HUNG_UP)
+            status = response.status_code
+            return response
+        except ClientDisconnect:  # while it sent
+            status = HUNG_UP
+            return Response(status_code=HUNG_UP)
         except ApiError as told:
-            status, error = told.status, told.code or told.param
+            status, error = told.status, told
             return JSONResponse(told.content, status, headers={**told.headers, "X-Request-Id": number})
         finally:
             seconds = seconds_since(begun)
             service.metrics.count("tailgrad_requests_total", path=request.url.path, status=str(status))
             service.metrics.took(seconds)
             said = {"id": number, "client": client, "path": request.url.path, "status": status, "seconds": seconds}
-            said |= {} if error is None else {"error": error}
-            service.journal.write("request", **said, **service.journal.of_answer(answer))
+            said |= service.journal.of_error(error) | service.journal.of_answer(answer)
+            service.journal.write("request", **said)
 
     return endpoint
 
@@ -112,11 +118,12 @@ def _response(answer: Answer, number: str) -> Response:
     if not answer.request.stream:
         return JSONResponse(answer.content, headers=named)
     named["Cache-Control"] = "no-cache"
-    return StreamingResponse(_stream(answer), media_type="text/event-stream", headers=named)
+    events = list(answer.events())  # what cannot be told is an error, and not half a stream
+    return StreamingResponse(_one_by_one(events), media_type="text/event-stream", headers=named)
 
 
-async def _stream(answer: Answer) -> AsyncIterator[bytes]:
-    for event in answer.events():
+async def _one_by_one(events: list[bytes]) -> AsyncIterator[bytes]:
+    for event in events:
         yield event
 
 

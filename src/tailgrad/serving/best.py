@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -85,6 +86,19 @@ class Best:
         return len(self.candidates) - self.unscored
 
 
+class Spent(NamedTuple):
+    """What some samples took, whatever comes of them."""
+
+    scored: int
+    unscored: int
+    """Given, and not scored."""
+    failed: int
+    """Not given."""
+    prompt_tokens: int | None
+    """As those of `Draw`."""
+    completion_tokens: int | None
+
+
 @dataclass
 class Group:
     """The samples of one prompt so far.
@@ -99,8 +113,8 @@ class Group:
     _reasons: list[str] = field(default_factory=list)
     _tokens: list[tuple[int | None, int | None]] = field(default_factory=list)
 
-    def add(self, count: int, draw: Draw, rewards: Sequence[float | None], reason: str | None) -> None:
-        """Take in a draw.
+    def add(self, count: int, draw: Draw, rewards: Sequence[float | None], reason: str | None) -> Spent:
+        """Take in a draw, and say what it took.
 
         Args:
             count: Samples that were asked for.
@@ -113,6 +127,9 @@ class Group:
         self._rewards += [*rewards, *[None] * (count - len(rewards))]
         self._reasons += [*draw.reasons, *([] if reason is None else [reason])]
         self._tokens.append((draw.prompt_tokens, draw.completion_tokens))
+        unscored = sum(reward is None for reward in rewards)
+        missing = count - len(rewards)
+        return Spent(len(rewards) - unscored, unscored, missing, draw.prompt_tokens, draw.completion_tokens)
 
     @property
     def is_empty(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from operator import index
+from typing import Any, SupportsIndex
 
 from tailgrad.rewards import Reward
 from tailgrad.rollouts.chats import Prompt, check_prompt
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.serving.best import Best, Group, NoWinnerError
+from tailgrad.serving.best import Best, Group, NoWinnerError, Spent
 from tailgrad.serving.local import LocalPolicy
 from tailgrad.serving.policy import Draw, Policy, Wish
 from tailgrad.serving.scoring import Scoring, ScoringError
@@ -68,7 +69,7 @@ class BestOfN:
         kind = LocalPolicy if config.engine == "transformers" else ServedPolicy
         self._policy: Policy = policy or kind(config)
         self._waiting = Waiting(self._policy.aclose)
-        self.reward_name = self._scoring.name
+        self.reward_name, self.about_reward = self._scoring.name, self._scoring.about
 
     def check_columns(self, columns: Mapping[str, Any]) -> None:
         """Refuse columns that are not those that the rewards need.
@@ -89,6 +90,7 @@ class BestOfN:
         columns: Mapping[str, Any] | None = None,
         seed: int | None = None,
         stop: tuple[str, ...] = (),
+        spent: Callable[[Spent], None] | None = None,
         **shaping: Any,
     ) -> Best:
         """Sample, score, and return the best.
@@ -101,6 +103,7 @@ class BestOfN:
             columns: Values that the reward needs besides, such as `{"answer": "7"}`.
             seed: Of the samples; with the same one a policy in this process gives the same samples.
             stop: Texts that end a response; only for a policy behind a server.
+            spent: Is told of each batch what it took, also where no answer comes of it.
             **shaping: What shapes a response, by transformers' names: `temperature`, `max_new_tokens`, ...
 
         Returns:
@@ -110,17 +113,18 @@ class BestOfN:
             NoWinnerError: No sample was given, or none scored.
             ValueError: The prompt is none, n is below 1, or the policy refuses what is asked.
         """
-        if isinstance(n, int) and n < 1:
-            raise ValueError(f"n is {n}; it must be at least 1.")
+        rule = _rule(n)
         check_prompt(prompt, "the request")
         columns = columns or {}
         self._scoring.check(columns)
-        rule, wish, group = FixedBudget(n) if isinstance(n, int) else n, Wish(prompt, shaping, seed, stop), Group()
+        wish, group = Wish(prompt, shaping, seed, stop), Group()
         timed_out = False
         while (count := await _more(rule, group)) > 0:
             draw = await self._policy.draw(wish, count, group.asked)
             rewards, error = await self._rewards(wish, draw, columns)
-            group.add(count, draw, rewards, None if error is None else str(error))
+            took = group.add(count, draw, rewards, None if error is None else str(error))
+            if spent is not None:
+                spent(took)
             timed_out = error is not None and error.timed_out
             if error is not None or group.is_empty or not draw.responses:
                 break
@@ -157,6 +161,15 @@ class BestOfN:
             return await self._scoring.score(wish, draw, columns), None
         except ScoringError as error:
             return [None] * len(draw.responses), error
+
+
+def _rule(n: int | StoppingRule) -> StoppingRule:
+    """A rule as it is, and of a number, also one of NumPy's, the rule that draws so many."""
+    if not isinstance(n, SupportsIndex):
+        return n
+    if (number := index(n)) < 1:
+        raise ValueError(f"n is {number}; it must be at least 1.")
+    return FixedBudget(number)
 
 
 async def _more(rule: StoppingRule, group: Group) -> int:

@@ -96,12 +96,7 @@ class ServeConfig(RewardOptions):
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def sampling(self) -> SampleConfig:
         """The policy and the rewards, as `tailgrad sample` names them; there is no data set."""
@@ -131,3 +126,21 @@ class ServeConfig(RewardOptions):
         if not 0 <= self.port < 65536:
             raise ValueError(f"port is {self.port}; it must be from 0 (any that is free) to 65535.")
         self.sampling()  # refuses what `tailgrad sample` would
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an address is by its form one that leads to this machine alone.
+
+    Args:
+        host: The name or the address.
+
+    Examples:
+        >>> is_loopback("localhost"), is_loopback("127.0.0.2"), is_loopback("::1"), is_loopback("example.org")
+        (True, True, True, False)
+    """
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

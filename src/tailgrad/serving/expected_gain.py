@@ -38,9 +38,10 @@ def expected_gain(
     taken as known: the gain is averaged over what the rewards, and the prior, leave open of them. A plug-in of the
     fit would be too sure after few responses.
 
-    Rewards of few values have no tail. With a `LevelPrior` each level has its chance; without one, where the
-    best reward has come twice and rewards are half as many as responses or fewer, the chance that one of k more exceeds
-    the best of n is k / (n + k + 1), and the step is the last one between two values.
+    Rewards of few values have no tail. With a `LevelPrior` each level has its chance; a prompt most of whose rewards
+    are none of the levels is weighed as without one. Without one, where the best reward has come twice and rewards are
+    half as many as responses or fewer, the chance that one of k more exceeds the best of n is k / (n + k + 1), and the
+    step is the last one between two values.
 
     Args:
         rewards: Rewards `[P, M]` so far; NaN where not drawn or not scored.
@@ -71,13 +72,14 @@ def expected_gain(
     values = rewards.detach().cpu().to(torch.float64)
     scored = (~torch.isnan(values)).sum(dim=1)
     best = values.nan_to_num(nan=-math.inf).amax(dim=1)
+    of_spread = None if isinstance(prior, LevelPrior) else prior
+    gain = _tail_gain(tail_estimate(values, tail), best, draws, tail, of_spread, top)
+    step, repeated = _step(values, best, of_spread, top)
+    gain = torch.where(repeated, step * draws / (scored + draws + 1), gain)
     if isinstance(prior, LevelPrior):
         pairs = zip(best.tolist(), scored.tolist(), strict=True)
-        gain = torch.tensor([prior.gain(one, n, draws) for one, n in pairs], dtype=torch.float64)
-    else:
-        gain = _tail_gain(tail_estimate(values, tail), best, draws, tail, prior, top)
-        step, repeated = _step(values, best, prior, top)
-        gain = torch.where(repeated, step * draws / (scored + draws + 1), gain)
+        by_levels = torch.tensor([prior.gain(one, n, draws) for one, n in pairs], dtype=torch.float64)
+        gain = by_levels.where(prior.describes(values), gain)
     return gain.where(best < top, 0.0).where(scored > 0, math.inf)
 
 

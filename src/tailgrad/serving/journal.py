@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from tailgrad.serving.answers import Answer
+from tailgrad.serving.errors import ApiError
 
 
 class Journal:
@@ -29,6 +30,17 @@ class Journal:
         """
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "event": event, **fields}
         print(json.dumps(line, default=str), file=sys.stderr, flush=True)
+
+    def of_error(self, error: ApiError | None) -> dict[str, Any]:
+        """What a line says of an error.
+
+        Args:
+            error: The error; None where there is none.
+        """
+        if error is None:
+            return {}
+        said = {"error": error.code or error.param}
+        return said | ({"message": error.message} if self._prompts else {})
 
     def of_answer(self, answer: Answer | None) -> dict[str, Any]:
         """What a line says of an answer.

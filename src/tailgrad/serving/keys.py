@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from tailgrad.serving.config import ServeConfig
+from tailgrad.serving.config import ServeConfig, is_loopback
 from tailgrad.serving.errors import ApiError
 
 KEYS: Final = "TAILGRAD_API_KEY"
@@ -16,8 +16,6 @@ KEYS: Final = "TAILGRAD_API_KEY"
 
 SHORTEST: Final = 16
 """Fewest characters of a key."""
-
-_THIS_MACHINE: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Keys:
@@ -67,7 +65,7 @@ class Keys:
 
     def _check_host(self, host: str) -> None:
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if self._local and name.lower() not in _THIS_MACHINE:
+        if self._local and not is_loopback(name.strip("[]")):
             raise ApiError(421, f"the host {host[:60]!r} is not this machine: ask 127.0.0.1 or localhost.")
 
 

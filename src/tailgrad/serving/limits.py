@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 from tailgrad.serving.errors import ApiError, shutting_down
+
+BEYOND: Final = 64
+"""Requests beside those that are worked on or wait: their bodies are being read, or they are sent away."""
 
 _LONGEST_WAIT: Final = 60.0
 """Most seconds of a Retry-After."""
@@ -33,6 +36,7 @@ class Gate:
         self._most_active, self._most_waiting = active, waiting
         self.active = 0
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._inside = 0
         self._seconds = 1.0  # how long a request takes, lately
         self._closed = False
 
@@ -40,6 +44,21 @@ class Gate:
     def waiting(self) -> int:
         """Requests that wait."""
         return sum(map(len, self._lines.values()))
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for a request, from before its body is read until it is answered.
+
+        Raises:
+            ApiError: All are taken.
+        """
+        if self._inside >= self._most_active + self._most_waiting + BEYOND:
+            raise self._full(503, "there are too many requests")
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:

@@ -17,7 +17,7 @@ from tailgrad.models.token_ids import check_fit
 from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.prompts import completions_of, tokenize_prompts
-from tailgrad.serving.beside import beside
+from tailgrad.serving.beside import Beside
 from tailgrad.serving.policy import Draw, Wish
 
 
@@ -49,22 +49,16 @@ class LocalPolicy:
         )
         own = self.model.generation_config.to_dict()
         self._shaping, self.chat_template_kwargs, _ = as_trained(config, own)
-        self._turn = threading.Lock()
+        self._beside = Beside(1)
 
     async def draw(self, wish: Wish, count: int, first: int) -> Draw:
         """Sample some responses; see `Policy`."""
         if wish.stop:
             raise ValueError("stop is given, which a policy in this process does not know: leave it out.")
-        return await beside(partial(self._in_turn, wish, count, first))
+        return await self._beside.run(partial(self._draw, wish, count, first))
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-    def _in_turn(self, wish: Wish, count: int, first: int, left: threading.Event) -> Draw:
-        with self._turn:
-            if left.is_set():
-                raise _LeftError
-            return self._draw(wish, count, first, left)
 
     def _draw(self, wish: Wish, count: int, first: int, left: threading.Event) -> Draw:
         shaping = {**self._shaping, **wish.shaping}

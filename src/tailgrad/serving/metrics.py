@@ -26,10 +26,10 @@ class Metrics:
 
     def __init__(self, gauges: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         self._gauges = gauges
-        self._counts: dict[str, dict[Labels, float]] = {name: {} for name in _HELP}
+        self._counts: dict[str, dict[Labels, int]] = {name: {} for name in _HELP}
         self._cells, self._sum = [0] * (len(SECONDS) + 1), 0.0
 
-    def count(self, name: str, by: float = 1, **labels: str) -> None:
+    def count(self, name: str, by: int = 1, **labels: str) -> None:
         """Add to a counter.
 
         Args:
@@ -55,9 +55,9 @@ class Metrics:
         lines: list[str] = []
         for name, counts in self._counts.items():
             lines += [f"# HELP {name} {_HELP[name]}", f"# TYPE {name} counter"]
-            lines += [f"{name}{_labels(labels)} {value:g}" for labels, value in sorted(counts.items())]
+            lines += [f"{name}{_labels(labels)} {value!r}" for labels, value in sorted(counts.items())]
         for name, (words, read) in self._gauges.items():
-            lines += [f"# HELP {name} {words}", f"# TYPE {name} gauge", f"{name} {read():g}"]
+            lines += [f"# HELP {name} {words}", f"# TYPE {name} gauge", f"{name} {read()!r}"]
         return "\n".join([*lines, *self._histogram()]) + "\n"
 
     def _histogram(self) -> list[str]:
@@ -66,7 +66,7 @@ class Metrics:
         for end, cell in zip([*map(str, SECONDS), "+Inf"], self._cells, strict=True):
             total += cell
             lines.append(f'{name}_bucket{{le="{end}"}} {total}')
-        return [*lines, f"{name}_sum {self._sum:.6g}", f"{name}_count {total}"]
+        return [*lines, f"{name}_sum {self._sum!r}", f"{name}_count {total}"]
 
 
 def _labels(labels: Labels) -> str:

@@ -73,6 +73,6 @@ def _expected_best(rewards: Float[Tensor, " M"], prior: SpreadPrior | LevelPrior
 
 def _next_batch(rewards: Float[Tensor, " M"], rule: TailStopping) -> dict[str, float] | None:
     weighed = rule.weigh(rewards)
-    if weighed is None or not math.isfinite(weighed.expected_gain):
+    if weighed is None or not all(map(math.isfinite, weighed)):
         return None
     return weighed._asdict()

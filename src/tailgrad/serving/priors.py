@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.special import polygamma, psi
 from torch import Tensor
 
@@ -19,8 +19,10 @@ _MOST_WEIGHT = 24.0
 """A prior counts as this many responses at most: prompts whose rewards agree in bulk may differ in the tail."""
 _GROUP = 16
 """Responses whose spread is estimated at once: about as many as a rule sees when the prior still counts."""
-_TRIALS = tuple(sorted({*range(33), *(round(2 ** (step / 8)) for step in range(40, 97))}))
-"""The lengths of series of failures that a prior of levels keeps the chance of; up to 4,096."""
+_ALIKE = 1e-6
+"""Rewards that differ by no more than this share of the spread are one level: they may be rounded to float32."""
+_TRIALS = tuple(sorted({*range(33), *(round(2 ** (step / 8)) for step in range(40, 161))}))
+"""The lengths of series of failures that a prior of levels keeps the chance of; up to 2^20."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ class LevelPrior:
     def spread(self) -> float:
         """From the lowest level to the highest."""
         return self.levels[-1] - self.levels[0]
+
+    def describes(self, rewards: Rewards) -> Bool[Tensor, " P"]:
+        """Whether half of a prompt's rewards, or more, are levels: a rare one need not stand in the table.
+
+        Args:
+            rewards: Rewards `[P, M]`; NaN where not drawn or not scored.
+        """
+        levels = torch.tensor(self.levels, dtype=torch.float64)
+        apart = (rewards.to(torch.float64)[..., None] - levels).abs().amin(dim=-1)
+        return (apart <= _ALIKE * self.spread).sum(dim=1) >= (apart > _ALIKE * self.spread).sum(dim=1)
 
     def gain(self, best: float, seen: int, draws: int) -> float:
         """Expected gain of a prompt's next responses.

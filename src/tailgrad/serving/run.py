@@ -13,10 +13,11 @@ import uvicorn
 from tailgrad.serving.app import make_app
 from tailgrad.serving.call import BestOfN
 from tailgrad.serving.config import ServeConfig
+from tailgrad.serving.limits import BEYOND
 from tailgrad.serving.service import Service
 
-_BEYOND: Final = 64
-"""Connections beside those of requests that are worked on or wait: idle ones, and those that are sent away."""
+_IDLE: Final = 1024
+"""Connections that nothing is asked on, beside those of as many requests as the gate has places for."""
 
 _BACKLOG: Final = 1024
 
@@ -38,6 +39,8 @@ def serve(config: ServeConfig) -> None:
         url = f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
         say = service.journal.write
         listening.listen(_BACKLOG)  # from here on who connects is answered
+        if service.about_prior is not None:
+            say("prior", **service.about_prior)
         say("serving", model=config.name, n=config.n, reward=service.best_of_n.reward_name, url=url)
         asyncio.run(Server(service).serve(sockets=[listening]))
         say("ended")
@@ -61,7 +64,7 @@ class Server(uvicorn.Server):
             lifespan="on",
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(config.shutdown_seconds) + 5,
-            limit_concurrency=config.max_active + config.max_waiting + _BEYOND,
+            limit_concurrency=config.max_active + config.max_waiting + BEYOND + _IDLE,
             backlog=_BACKLOG,
         )
         super().__init__(options)

@@ -14,8 +14,8 @@ from tailgrad.rewards import CheckedReward, Reward, RewardTimeoutError
 from tailgrad.rewards.remote import RemoteReward
 from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.sampling import rewards_of, summed
-from tailgrad.serving.beside import beside
+from tailgrad.rollouts.sampling import described, rewards_of, summed
+from tailgrad.serving.beside import Beside
 from tailgrad.serving.policy import Draw, Wish
 
 AT_ONCE: Final = 16
@@ -41,6 +41,10 @@ class Scoring:
     Args:
         config: Names the rewards; its data set is not looked at.
 
+    Attributes:
+        name: Of the one reward, or of their sum.
+        about: What a rollout table's metadata says of them.
+
     Raises:
         FileNotFoundError: A reward model does not exist.
         ValueError: A reward cannot be loaded.
@@ -51,8 +55,9 @@ class Scoring:
         self._config = config
         self._rewards: list[Reward] | None = self._load()
         self.name = summed(config, self._rewards).__name__
+        self.about = described(config, self._rewards)
         remote = all(isinstance(reward, RemoteReward) for reward in self._rewards)
-        self._turns = threading.Semaphore(AT_ONCE if remote else 1)
+        self._beside = Beside(AT_ONCE if remote else 1)
 
     async def score(self, wish: Wish, draw: Draw, columns: Mapping[str, Any]) -> list[float | None]:
         """Score a draw.
@@ -69,7 +74,7 @@ class Scoring:
             ScoringError: A reward failed, or took too long.
             ValueError: The columns are not those that the rewards need.
         """
-        return await beside(partial(self._in_turn, wish, draw, dict(columns)))
+        return await self._beside.run(partial(self._score, wish, draw, dict(columns)))
 
     def check(self, columns: Mapping[str, Any]) -> None:
         """Refuse columns that are not those that the rewards need, before anything is sampled.
@@ -88,11 +93,7 @@ class Scoring:
         for reward in self._rewards or ():
             check_columns(reward, list(columns), "the request (reward_columns)")
 
-    def _in_turn(self, wish: Wish, draw: Draw, columns: dict[str, Any], left: threading.Event) -> list[float | None]:
-        with self._turns:
-            return [] if left.is_set() else self._score(wish, draw, columns)
-
-    def _score(self, wish: Wish, draw: Draw, columns: dict[str, Any]) -> list[float | None]:
+    def _score(self, wish: Wish, draw: Draw, columns: dict[str, Any], _: threading.Event) -> list[float | None]:
         count = len(draw.responses)
         ids = [one.token_ids for one in draw.responses]
         known = {} if None in ids else {"completion_ids": ids}
@@ -110,9 +111,10 @@ class Scoring:
             raise ScoringError(f"the reward {self.name!r} raised {type(error).__name__}") from error
 
     def _reward(self) -> CheckedReward:
-        if self._rewards is None:
-            self._rewards = self._load()
-        return summed(self._config, self._rewards)
+        rewards = self._rewards  # which another prompt may set to None meanwhile
+        if rewards is None:
+            rewards = self._rewards = self._load()
+        return summed(self._config, rewards)
 
     def _load(self) -> list[Reward]:
         """The rewards, of which none writes into the log: what a server says of a failure may quote a response."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from tailgrad.models.breaker import FailedError
 from tailgrad.models.engine import Response
-from tailgrad.models.openai_engine import read_responses
+from tailgrad.models.openai_engine import kept_apart, read_responses
 from tailgrad.models.openai_requests import Form, optional_fields, request_settings
 from tailgrad.models.server import RefusedError, Server
 from tailgrad.rollouts.chats import is_chat
@@ -174,21 +174,28 @@ class ServedPolicy:
         except FailedError as error:
             return _Part(reasons=(f"{self._backend.server.url}: {error}",))
         except RefusedError as refusal:
-            narrower = form.narrower(refusal, self._optional(wish))
-            if narrower is None:
-                if refusal.status in _OF_THE_REQUEST:
-                    raise
-                return _Part(reasons=(str(refusal),))
-            try:
-                return await self._several(wish, count, first, narrower)
-            except RefusedError:
-                raise refusal from None
+            return await self._narrower(wish, count, first, form, refusal)
         given = len(part.responses)
         if given < count:
             form = replace(form, at_once=given)
             part += await self._several(wish, count - given, first + given, form)
-        self._form = form
+        self._form = form.answered(given)
         return part
+
+    async def _narrower(self, wish: Wish, count: int, first: int, form: Form, refusal: RefusedError) -> _Part:
+        """Ask again in a narrower form: one request first, which tells whether the form or the prompt is to blame."""
+        narrower = form.narrower(refusal, self._optional(wish), count)
+        if narrower is None:
+            if refusal.status in _OF_THE_REQUEST:
+                raise refusal
+            return _Part(reasons=(str(refusal),))
+        size = min(count, narrower.at_once)
+        try:
+            part = await self._some(wish, size, first, narrower)
+        except RefusedError:
+            raise refusal from None
+        learned = self._form if part.responses else narrower
+        return part + await self._several(wish, count - size, first + size, learned)
 
     def _settings(self, wish: Wish) -> dict[str, Any]:
         return request_settings({**self._shaping, **wish.shaping})
@@ -197,7 +204,8 @@ class ServedPolicy:
         return optional_fields(self._settings(wish))
 
     def _request(self, wish: Wish, count: int, first: int, form: Form) -> tuple[str, dict[str, Any]]:
-        body = {name: value for name, value in self._settings(wish).items() if name not in form.without}
+        without = form.without & self._optional(wish)  # what this wish asks for is sent, and refused
+        body = {name: value for name, value in self._settings(wish).items() if name not in without}
         body[form.length] = body.pop("max_tokens")
         body |= {"model": self.name, **({"n": count} if count > 1 else {})}
         body |= {"stop": list(wish.stop)} if wish.stop else {}
@@ -213,7 +221,9 @@ class ServedPolicy:
             if not 1 <= len(choices) <= count:
                 raise ValueError(f"{len(choices)} choices where {count} were asked for")
             found = read_responses(choices, usage, is_chat=is_chat(wish.prompt))
-            return _Part(tuple(found), (), _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+            url = self._backend.server.url
+            notes = [f"{url} keeps {one} apart from the text, which alone is taken" for one in kept_apart(choices)]
+            return _Part(tuple(found), tuple(notes), _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
 
         return read
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
-
-import torch
+from typing import Any, Final
 
 from tailgrad.models.server import RefusedError
-from tailgrad.rollouts import read_rollouts
 from tailgrad.serving.answers import Answer
-from tailgrad.serving.best import Best, NoWinnerError
+from tailgrad.serving.best import Best, NoWinnerError, Spent
 from tailgrad.serving.call import BestOfN
 from tailgrad.serving.config import ServeConfig
 from tailgrad.serving.errors import ApiError, shutting_down
@@ -21,7 +18,8 @@ from tailgrad.serving.keys import Keys
 from tailgrad.serving.limits import Gate
 from tailgrad.serving.metrics import Metrics
 from tailgrad.serving.outlook import outlook
-from tailgrad.serving.priors import LevelPrior, SpreadPrior, prior_of
+from tailgrad.serving.prior_table import read_prior
+from tailgrad.serving.priors import LevelPrior, SpreadPrior
 from tailgrad.serving.requests import Request
 from tailgrad.serving.stopping import FixedBudget, StoppingRule
 from tailgrad.serving.tail_stopping import TailStopping
@@ -40,7 +38,8 @@ class Service:
         best_of_n: Samples and scores.
 
     Raises:
-        ValueError: As `Keys` says, or the table of the prior cannot be read.
+        ValueError: As `Keys` says, or the table of the prior cannot be read, or is of another reward.
+        FileNotFoundError: There is no such table.
     """
 
     def __init__(self, config: ServeConfig, best_of_n: BestOfN) -> None:
@@ -53,7 +52,11 @@ class Service:
                 "tailgrad_waiting_requests": ("Requests that wait for their turn.", lambda: self.gate.waiting),
             }
         )
-        self._prior = None if config.prior_table is None else prior_of_table(config.prior_table)
+        self._prior: Prior | None = None
+        self.about_prior: dict[str, Any] | None = None
+        if config.prior_table is not None:
+            reward = best_of_n.about_reward
+            self._prior, self.about_prior = read_prior(config.prior_table, reward, config.model_name_or_path)
         self._works: set[asyncio.Task[Best]] = set()
         self._ending = False
 
@@ -89,7 +92,6 @@ class Service:
             work.cancel()
             watch.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
-        self._count(best)
         told = await asyncio.to_thread(outlook, best, rule) if request.return_candidates else {}
         return Answer(request, best, budget, told)
 
@@ -118,6 +120,7 @@ class Service:
                 columns=request.reward_columns,
                 seed=request.seed,
                 stop=request.stops,
+                spent=self._count,
                 **request.shaping,
             )
 
@@ -128,20 +131,11 @@ class Service:
         except ValueError as error:
             raise ApiError(400, str(error), param="max_price") from None
 
-    def _count(self, best: Best) -> None:
+    def _count(self, spent: Spent) -> None:
         for outcome in ("scored", "unscored", "failed"):
-            self.metrics.count("tailgrad_samples_total", getattr(best, outcome), outcome=outcome)
-        for kind, tokens in (("prompt", best.prompt_tokens), ("completion", best.completion_tokens)):
+            self.metrics.count("tailgrad_samples_total", getattr(spent, outcome), outcome=outcome)
+        for kind, tokens in (("prompt", spent.prompt_tokens), ("completion", spent.completion_tokens)):
             self.metrics.count("tailgrad_tokens_total", tokens or 0, kind=kind)
-
-
-def prior_of_table(path: str) -> Prior:
-    """Return what a rollout table tells of prompts like those that will come.
-
-    Args:
-        path: The table; of the same policy, reward and settings.
-    """
-    return prior_of(torch.as_tensor(read_rollouts(path).rewards, dtype=torch.float64))
 
 
 def adaptive(price: float, most: int, prior: Prior | None) -> StoppingRule:
