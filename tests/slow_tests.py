@@ -25,7 +25,8 @@ SLOW = (
     *("fidelity/gradients/", "fidelity/test_break_even.py::test_the_interval_covers"),
     *("estimators/test_add_an_estimator", "tails/test_add_a_tail.py::test_in_the_library"),
     *("serving/test_failures", "serving/test_refused", "serving/test_server", "serving/test_behind_a_server"),
-    *("serving/test_browser", "serving/test_quiet_log", "integrations/test_trl_async.py::test_the_process"),
+    *("serving/test_browser", "serving/test_quiet_log", "serving/test_counts_and_places"),
+    *("integrations/test_trl_async.py::test_the_process"),
     *(
         "rewards/test_remote",
         "models/test_server",

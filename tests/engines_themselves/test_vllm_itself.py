@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +79,10 @@ def free_port() -> int:
 
 @contextmanager
 def serving(words: list[str], port: int, log: Path, path: str = "/v1/models") -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the block ends, in a group of processes of its own."""
+    """Run a server until the block ends, in a group of processes of its own; it works where its log lies."""
     with log.open("ab") as output:
-        server = subprocess.Popen(
-            words, env={**os.environ, **QUIET}, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        how: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT, "start_new_session": True}
+        server = subprocess.Popen(words, env={**os.environ, **QUIET}, cwd=log.parent, **how)
     try:
         begun = time.monotonic()
         while True:
@@ -194,6 +193,44 @@ def test_a_served_reward_model(reward_model: str, tmp_path: Path, path: str) -> 
     with serving(vllm(reward_model, port, "--runner", "pooling"), port, tmp_path / "server.log"):
         served = ServedRewardModel(reward_model, url=f"http://127.0.0.1:{port}/{path}", batch_size=2)
         assert served(prompts=PROMPTS[:3], completions=texts) == pytest.approx(local, rel=1e-3, abs=1e-3)
+
+
+def test_the_best_of_n_in_front_of_a_real_server(model: str, folder: Path) -> None:
+    """The official client, chats and prompts, streams and prices; a prompt too long; vLLM dies and comes back."""
+    openai = pytest.importorskip("openai")
+    port, ours = free_port(), free_port()
+    words = [sys.executable, "-m", "tailgrad.cli.main", "serve", "--model_name_or_path", model, "--n", "16"]
+    words += ["--base_url", f"http://127.0.0.1:{port}", "--reward_funcs", "count.words", "--port", str(ours)]
+    words += ["--max_completion_length", "24", "--served_model_name", "tiny"]
+    client = openai.OpenAI(base_url=f"http://127.0.0.1:{ours}/v1", api_key="none", max_retries=0, timeout=120)
+    chat: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": PROMPTS[0]}]}
+
+    def answered(**more: Any) -> Any:
+        return client.chat.completions.create(**chat, extra_body={"return_candidates": True, **more})
+
+    with ExitStack() as ending:
+        behind = ending.enter_context(serving(vllm(model, port), port, folder / "vllm.log"))
+        ending.enter_context(serving(words, ours, folder / "serve.log", path="/health"))
+        found = answered()
+        extras = found.tailgrad
+        rewards = [one["reward"] for one in extras["candidates"]]
+        assert (extras["asked"], extras["scored"], len(rewards)) == (16, 16, 16)
+        assert extras["reward"] == max(rewards) == len(found.choices[0].message.content.split())
+        assert len(set(rewards)) > 1
+        assert found.usage.completion_tokens >= sum(rewards)
+        priced = answered(best_of_n=64, max_price=0.3).tailgrad
+        assert 8 <= priced["asked"] < 64
+        stream = client.completions.create(model="tiny", prompt=PROMPTS[1], stream=True)
+        assert "".join(event.choices[0].text for event in stream if event.choices).strip()
+        with pytest.raises(openai.BadRequestError, match="refuses"):
+            client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "one " * 400}])
+        assert answered().tailgrad["scored"] == 16
+        end(behind)
+        with pytest.raises(openai.InternalServerError, match="connection failed"):
+            answered()
+        ending.enter_context(serving(vllm(model, port), port, folder / "vllm.log"))
+        assert answered().tailgrad["scored"] == 16
+    assert "Traceback" not in (folder / "serve.log").read_text()
 
 
 def test_vllm_in_this_process(model: str, folder: Path) -> None:
