@@ -26,7 +26,7 @@ SLOW = (
     *("estimators/test_add_an_estimator", "tails/test_add_a_tail.py::test_in_the_library"),
     *("serving/test_failures", "serving/test_refused", "serving/test_server", "serving/test_behind_a_server"),
     *("serving/test_browser", "serving/test_quiet_log", "serving/test_counts_and_places"),
-    *("integrations/test_trl_async.py::test_the_process"),
+    "integrations/test_trl_async.py::test_the_process",
     *(
         "rewards/test_remote",
         "models/test_server",
