@@ -52,14 +52,15 @@ def test_a_column_that_a_reward_needs_is_missed(reward: Any) -> None:
 
 TAKES_TOO_LITTLE = {
     "no prompts": lambda completions, topic=None: [0.0],
-    "no column": lambda prompts, completions: [0.0],
+    "no tokens": lambda prompts, completions, topic=None: [0.0],
+    "no column": lambda prompts, completions, completion_ids=None: [0.0],
     "by place only": lambda prompts, completions, topic=None, /: [0.0],
 }
 
 
 @pytest.mark.parametrize("reward", TAKES_TOO_LITTLE.values(), ids=TAKES_TOO_LITTLE)
 def test_a_reward_that_does_not_take_all_it_is_passed_is_refused(reward: Any) -> None:
-    with pytest.raises(ValueError, match=r"does not take '\w+', and is called with prompts, completions and every col"):
+    with pytest.raises(ValueError, match=r"does not take '\w+', and is called with prompts, completions, co"):
         check_columns(reward, ["topic"], "the data")
     with pytest.raises(TypeError):  # which is what it would come to
-        reward(prompts=["2 + 2"], completions=["4"], topic=["sums"])
+        reward(prompts=["2 + 2"], completions=["4"], completion_ids=[[7]], topic=["sums"])

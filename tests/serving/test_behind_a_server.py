@@ -1,6 +1,7 @@
 """Best of N as a call, of a policy or a reward behind a server."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,8 +93,10 @@ def test_a_reward_whose_server_was_down_is_asked_again(make: Make, quick: list[s
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_prompt_that_is_refused_costs_few_requests(make: Make, known: bool) -> None:
-    stub = OpenAI()
+@pytest.mark.parametrize(("n", "most"), [("many", 32), ("refused", 70), ("one", 70)])
+def test_a_prompt_that_is_refused_costs_few_requests(make: Make, known: bool, n: str, most: int) -> None:
+    """Of 128 samples; one by one as many as are sent at once."""
+    stub = OpenAI() if n == "many" else OpenAI(n=n)
 
     def answer(path: str, body: Any) -> Answer:
         too_long = body["prompt"].startswith("long")
@@ -106,23 +109,63 @@ def test_a_prompt_that_is_refused_costs_few_requests(make: Make, known: bool) ->
         before = len(server.seen)
         with pytest.raises(RefusedError, match="context length"):
             best_of_n("long", 128)
-        assert len(server.seen) - before <= (4 if known else 12)
+        assert len(server.seen) - before <= most
         assert best_of_n("one", 128).scored == 128
 
 
+def limited(most: Callable[[str, Any], int]) -> Callable[[str, Any], Answer]:
+    """A server that refuses more than so many at once, in words that name no field."""
+    stub = OpenAI()
+    return lambda path, body: (422, {"error": "too many"}) if body.get("n", 1) > most(path, body) else stub(path, body)
+
+
 def test_a_server_that_gives_so_many_at_once_is_asked_for_so_many(make: Make) -> None:
-    """One that refuses more than eight, in words that name no field; it is not asked one by one for ever."""
+    with running(limited(lambda *_: 8)) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        assert best_of_n("one", 16).scored == 16
+        assert [body["n"] for _, body in server.seen] == [16, 8, 8]
+        assert best_of_n("one", 32).scored == 32
+        assert [body["n"] for _, body in server.seen[3:]] == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize("first", ["more tokens", "less tokens"])
+def test_a_limit_of_samples_times_tokens_is_that_of_a_request(make: Make, first: str) -> None:
+    with running(limited(lambda _, body: 1600 // body["max_tokens"])) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        sizes = (1000, 100) if first == "more tokens" else (100, 1000)
+        for size in (*sizes, *sizes):
+            assert best_of_n("one", 16, max_new_tokens=size).scored == 16
+
+
+def test_what_chats_take_prompts_may_not(make: Make) -> None:
+    with running(limited(lambda path, _: 32 if "chat" in path else 1)) as server:
+        best_of_n = make("m", number_of, base_url=server.url)
+        for prompt in (ASK, "one", ASK, "one"):
+            assert best_of_n(prompt, 16).scored == 16
+
+
+def test_what_a_request_with_top_k_takes_one_without_may_not(make: Make) -> None:
     stub = OpenAI()
 
     def answer(path: str, body: Any) -> Answer:
-        return (422, {"error": "too many"}) if body.get("n", 1) > 8 else stub(path, body)
+        return (422, {"error": "a value is out of range"}) if body.get("top_k", 1) < 0 else stub(path, body)
 
     with running(answer) as server:
         best_of_n = make("m", number_of, base_url=server.url)
-        assert best_of_n("one", 8).scored == 8
-        before = len(server.seen)
-        assert best_of_n("one", 32).scored == 32
-        assert [body["n"] for _, body in server.seen[before:]] == [32, 8, 8, 8, 8]
+        assert best_of_n("one", 2, top_k=5).scored == 2
+        assert best_of_n("one", 2).scored == 2
+
+
+def test_half_a_pair_of_surrogates_in_an_error_costs_no_samples(make: Make) -> None:
+    stub = OpenAI()
+
+    def answer(path: str, body: Any) -> Answer:
+        return (500, {"error": "half \ud800"}) if body["n"] == 8 else stub(path, body)
+
+    with running(answer) as server:
+        found = make("m", number_of, base_url=server.url)("one", 40)
+    assert (found.scored, found.failed) == (32, 8)
+    assert "half \ufffd" in found.reasons[0]
 
 
 def test_what_one_request_did_without_another_that_asks_for_it_is_refused(make: Make) -> None:
@@ -140,5 +183,5 @@ def test_what_a_server_keeps_apart_is_said_and_half_a_pair_of_surrogates_is_a_te
     with running(lambda _, body: (200, {"choices": [choice] * body["n"]})) as server:
         found = make("m", length, base_url=server.url)(ASK, 2)
     assert found.text == "a \ufffd b"
-    assert "keeps reasoning_content apart" in found.reasons[0]
-    assert found.scored == 2
+    assert "keeps reasoning_content apart" in found.notes[0]
+    assert (found.reasons, found.scored) == ((), 2)

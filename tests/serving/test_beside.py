@@ -94,19 +94,33 @@ def test_a_turn_is_kept_by_a_call_whose_task_has_left() -> None:
     assert order == ["the one that was left alone", "the next"]
 
 
-def test_a_loop_that_is_closed_does_not_keep_a_turn() -> None:
-    beside, goes_on = Beside(1), threading.Event()
+@pytest.mark.parametrize("closed", ["before", "after", "never"])
+def test_a_loop_that_has_ended_keeps_no_turn(closed: str) -> None:
+    """Whether it is closed before its waiter is called, after that, or only stopped."""
+    beside, goes_on, ended = Beside(1), threading.Event(), threading.Event()
+
+    def slow(_: threading.Event) -> None:
+        goes_on.wait(5)
 
     async def occupied() -> None:
-        work = asyncio.ensure_future(beside.run(lambda _: goes_on.wait(5)))
+        work = asyncio.ensure_future(beside.run(slow))
         await asyncio.sleep(0.05)
         assert not work.done()
 
     asyncio.run(occupied())  # the call goes on after its loop is closed
     loop = asyncio.new_event_loop()
-    waits = loop.create_task(beside.run(lambda _: None))
+    waits = loop.create_task(beside.run(lambda _: ended.set()))
     loop.run_until_complete(asyncio.sleep(0.02))
-    loop.close()
+    if closed == "before":
+        loop.close()
     goes_on.set()
+    time.sleep(0.1)
+    if closed == "after":
+        loop.close()
     asyncio.run(asyncio.wait_for(beside.run(lambda _: None), 5))
-    del waits
+    assert not ended.is_set()
+    if closed == "never":
+        loop.run_until_complete(waits)
+        assert ended.is_set()
+        loop.close()
+    assert beside._free == 1

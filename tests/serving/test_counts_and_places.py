@@ -3,9 +3,12 @@
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,8 +16,7 @@ import numpy as np
 import pytest
 
 from best_of_n_servers import ASK, Running, Scripted, length, number_of, numbered, serving
-from tailgrad.serving import BestOfN
-from tailgrad.serving.limits import BEYOND
+from tailgrad.serving import BestOfN, run
 from tailgrad.serving.metrics import Metrics
 
 CHAT: dict[str, Any] = {"model": "scripted", "messages": ASK}
@@ -72,6 +74,27 @@ def test_batches_before_a_failure_are_counted_once() -> None:
         assert (extras["scored"], extras["unscored"], extras["asked"]) == (8, 4, 12)
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+def test_what_was_sampled_for_who_left_or_ran_out_of_time_is_counted(leaves: bool) -> None:
+    goes_on = threading.Event()
+
+    def slow(*, completions: list[Any], **_: Any) -> list[float]:
+        goes_on.wait(10)
+        return [1.0] * len(completions)
+
+    body = json.dumps(CHAT | {"best_of_n": 16}).encode()
+    with serving(BestOfN(Scripted(numbered), slow), max_seconds=20.0 if leaves else 0.2) as server:
+        if leaves:
+            connection = open_connection(server, body, len(body))
+            time.sleep(0.1)
+            connection.close()
+        else:
+            assert ask(server, best_of_n=16).status_code == 504
+        until(lambda: counted(server).get("unscored") == 16)
+        assert counted(server)["completion"] == 48
+        goes_on.set()
+
+
 def test_a_counter_is_exact_however_large() -> None:
     metrics = Metrics({})
     metrics.count("tailgrad_tokens_total", 123_456_789_012, kind="completion")
@@ -122,9 +145,9 @@ def test_idle_connections_keep_nobody_out_and_requests_beyond_the_places_are_tol
         for _ in range(100):
             held.enter_context(socket.create_connection(("127.0.0.1", server.port)))
         assert ask(server, best_of_n=1).status_code == 200
-        for _ in range(2 + BEYOND):
+        for _ in range(server.service.gate.places):
             held.enter_context(open_connection(server, b"{", 1000))
-        until(lambda: server.service.gate._inside == 2 + BEYOND)
+        until(lambda: server.service.gate._inside == server.service.gate.places)
         answer = ask(server, best_of_n=1)
         assert answer.status_code == 503
         assert answer.json()["error"]["code"] == "overloaded"
@@ -132,6 +155,59 @@ def test_idle_connections_keep_nobody_out_and_requests_beyond_the_places_are_tol
         held.close()
         until(lambda: server.service.gate._inside == 0)
         assert ask(server, best_of_n=1).status_code == 200
+
+
+def test_a_connection_on_which_nothing_is_asked_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "KEEP_ALIVE", 1)
+    with serving(BestOfN(Scripted(numbered), length)) as server:
+        begun = time.monotonic()
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as idle:
+            assert idle.recv(1) == b""
+        assert 0.5 < time.monotonic() - begun < 4
+        assert ask(server, best_of_n=1).status_code == 200
+
+
+FEW_FILES = """
+import resource, socket, sys, time, httpx2
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 400))
+sys.path.insert(0, sys.argv[1])
+from best_of_n_servers import ASK, Scripted, length, numbered, serving
+from tailgrad.serving import BestOfN, run
+import subprocess
+with serving(BestOfN(Scripted(numbered), length), max_active=1, max_waiting=1, concurrency=8) as server:
+    idle = subprocess.Popen([sys.executable, "-c", CLIENT, str(server.port)], stdout=subprocess.PIPE, text=True)
+    idle.stdout.readline()
+    body = {"model": "scripted", "messages": ASK, "best_of_n": 1}
+    try:
+        print(httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=10).status_code)
+    except (httpx2.NetworkError, httpx2.RemoteProtocolError):
+        print("closed")
+    finally:
+        idle.kill()
+    time.sleep(0.2)
+    print(httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=10).status_code)
+"""
+CLIENT = """
+import resource, socket, sys, time
+held = []
+for _ in range(600):
+    try:
+        held.append(socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=2))
+    except OSError:  # closed at once
+        pass
+time.sleep(0.5)
+print("held", flush=True)
+time.sleep(30)
+"""
+
+
+def test_more_connections_than_files_are_closed_and_the_server_goes_on() -> None:
+    """A process that may open 400 files, and 600 connections: no flood of errors."""
+    code = f"CLIENT = {CLIENT!r}\n{FEW_FILES}"
+    where = str(Path(__file__).resolve().parent.parent)
+    done = subprocess.run([sys.executable, "-c", code, where], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() in (["closed", "200"], ["503", "200"]), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr
 
 
 def test_clients_that_hang_up_while_a_reward_is_slow_leave_no_threads() -> None:

@@ -12,7 +12,7 @@ from tailgrad.models.breaker import to_terminal
 from tailgrad.models.engine import Response
 from tailgrad.models.in_flight import InFlight
 from tailgrad.models.openai_requests import MAY_BE_LEFT_OUT, Form, optional_fields
-from tailgrad.models.server import RefusedError, Server
+from tailgrad.models.server import RefusedError, Server, encodable
 
 _FINISHED: Final = {
     **dict.fromkeys(("stop", "eos_token", "stop_sequence", "tool_calls", "function_call"), True),
@@ -132,14 +132,14 @@ class OpenAIEngine:
                 break
             except RefusedError as refusal:
                 first = first or refusal
-                narrower = form.narrower(refusal, self._optional, asked)
+                narrower = form.narrower(refusal, self._optional, asked, self._path)
                 if narrower is None:
                     raise self._of_row(row, first) from None
                 form = narrower
         if 0 < len(found) < asked:
             form = replace(form, at_once=len(found))
             self._say("n", f"gives {len(found)} of {asked} responses; it is asked for {form.at_once} at once")
-        self._keep(form.answered(asked))
+        self._keep(form, len(found))
         return found
 
     def _request(self, row: int, count: int, form: Form) -> dict[str, Any]:
@@ -148,16 +148,16 @@ class OpenAIEngine:
         prompt = self._prompts[row]
         return {**body, **({"n": count} if count > 1 else {}), "messages" if self._is_chat else "prompt": prompt}
 
-    def _keep(self, form: Form) -> None:
+    def _keep(self, form: Form, given: int) -> None:
         """Ask in this form from now on, and say what is new in it."""
         with self._lock:
-            known = self._form
-            at_once, proven = min(form.at_once, known.at_once), max(form.proven, known.proven)
-            self._form = replace(form, at_once=at_once, without=known.without | form.without, proven=proven)
+            self._form = kept = self._form.learned(form, self._optional, given, self._path)
         for field in sorted(form.without):
             self._say(field, f"does not take {field}; {MAY_BE_LEFT_OUT[field]}")
-        if form.at_once == 1 < self._n:
-            self._say("n", "does not take n above 1; it is asked for one response at a time")
+        if kept.at_once < self._n:
+            self._say(
+                "n", f"does not take n above {kept.at_once}; it is asked for {_responses(kept.at_once)} at a time"
+            )
 
     def _say(self, what: str, line: str) -> None:
         with self._lock:
@@ -184,6 +184,10 @@ class OpenAIEngine:
             return found
 
         return read
+
+
+def _responses(count: int) -> str:
+    return "one response" if count == 1 else f"{count} responses"
 
 
 def _named_by_row(row: int) -> str:
@@ -225,7 +229,7 @@ def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_c
     sums = [sum(known or []) if _fit(logprobs, total) else None for known in logprobs]
     return [
         Response(
-            text=_encodable(text),
+            text=encodable(text),
             finished=end,
             num_tokens=None if count is None else max(0, count - end),
             logprob=logprob,
@@ -233,11 +237,6 @@ def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_c
         )
         for text, end, count, logprob, tokens in zip(texts, ends, counts, sums, ids, strict=True)
     ]
-
-
-def _encodable(text: str) -> str:
-    """A text without half of a pair of surrogates, which JSON can say and no file can hold: U+FFFD stands for it."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _fit(lists: list[Any], total: Any) -> bool:

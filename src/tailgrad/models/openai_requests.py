@@ -78,28 +78,28 @@ class Form:
         at_once: Responses that one request may ask for.
         without: Fields that are left out.
         length: The name of the length limit.
-        proven: Most responses that a request of this form was answered with; 0 before the first.
+        widest: Most responses that one request was answered with; `at_once` is not less.
+        answered: Kinds of requests that were answered: the path, and the optional fields that went with it.
     """
 
     at_once: int
     without: frozenset[str] = frozenset()
     length: str = "max_tokens"
-    proven: int = 0
+    widest: int = 0
+    answered: frozenset[tuple[str, frozenset[str]]] = frozenset()
 
-    def answered(self, asked: int) -> Form:
-        """This form, of which a request for so many responses was answered."""
-        return replace(self, proven=max(self.proven, asked))
-
-    def narrower(self, refusal: RefusedError, optional: frozenset[str], asked: int) -> Form | None:
-        """What to try after a refusal: without the field that it names, with fewer responses, or the least of all.
+    def narrower(self, refusal: RefusedError, optional: frozenset[str], asked: int, path: str) -> Form | None:
+        """What to try after a refusal: without the field that it names, with half as many responses, or the least.
 
         Args:
             refusal: The refusal.
             optional: Fields that may be left out.
             asked: Responses that were asked for.
+            path: Where.
 
         Returns:
-            A form; None where none is left to try, or where a request like it was answered: the prompt is to blame.
+            A form; None where none is left to try, or where one response was asked for in a way that was answered
+            before: then the prompt is to blame.
         """
         if refusal.status not in (400, 422, 501):
             return None
@@ -109,8 +109,24 @@ class Form:
         named = {field for field in left if re.search(rf"\b{field}\b", refusal.reason)}
         if named:
             return replace(self, without=self.without | named)
-        if asked <= self.proven:
-            return None
         if asked > 1:
-            return replace(self, at_once=max(1, self.proven))
-        return replace(self, without=optional) if left else None
+            return replace(self, at_once=asked // 2)
+        return replace(self, without=optional) if left and (path, left) not in self.answered else None
+
+    def learned(self, form: Form, optional: frozenset[str], given: int, path: str) -> Form:
+        """This form, after a request in another one was answered.
+
+        Args:
+            form: The other one.
+            optional: As for `narrower`.
+            given: Responses that were given.
+            path: Where.
+        """
+        widest = max(self.widest, given)
+        return replace(
+            form,
+            at_once=max(min(self.at_once, form.at_once), widest),
+            without=self.without | form.without,
+            widest=widest,
+            answered=self.answered | {(path, optional - form.without)},
+        )

@@ -214,8 +214,21 @@ class Server:
         return text.replace(key, "***") if key else text
 
 
+def encodable(text: str) -> str:
+    """Return a text without half of a pair of surrogates, which JSON can say and no file can hold: U+FFFD instead.
+
+    Args:
+        text: The text.
+
+    Examples:
+        >>> encodable("a" + chr(0xD800) + "b") == "a" + chr(0xFFFD) + "b"
+        True
+    """
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _plain(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(encodable(text).split())
     return f"{line[:297]}..." if len(line) > 300 else line
 
 

@@ -88,9 +88,10 @@ def check_columns(reward: Reward, columns: Collection[str], what: str, given: Co
         )
     taken = {one.name for one in parameters if one.kind in by_name}
     takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
-    unknown = [repr(column) for column in ("prompts", "completions", *columns) if column not in taken]
+    passed = [argument for argument in given if argument != "environments"]  # which TRL passes only where there are any
+    unknown = [repr(column) for column in (*passed, *columns) if column not in taken]
     if unknown and not takes_all:
         raise ValueError(
-            f"reward {name!r} does not take {unknown[0]}, and is called with prompts, completions and every column of "
+            f"reward {name!r} does not take {unknown[0]}, and is called with {', '.join(passed)} and every column of "
             f"{what}: let it take **columns."
         )

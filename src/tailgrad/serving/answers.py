@@ -85,7 +85,7 @@ class Answer:
     @property
     def extras(self) -> dict[str, Any]:
         """What OpenAI's API has no field for."""
-        said = {**self.numbers, "reasons": list(self.best.reasons)}
+        said = {**self.numbers, "reasons": list(self.best.reasons), "notes": list(self.best.notes)}
         if not self.request.return_candidates:
             return said
         candidates = [

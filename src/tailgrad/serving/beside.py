@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from tailgrad.rewards.timeout import in_thread
@@ -22,7 +23,7 @@ class Beside:
 
     def __init__(self, at_once: int) -> None:
         self._free, self._lock = at_once, threading.Lock()
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._lines: dict[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = {}
 
     async def run(self, call: Callable[[threading.Event], Result]) -> Result:
         """Wait for a turn, and for a call.
@@ -51,37 +52,46 @@ class Beside:
         return found
 
     async def _turn(self) -> None:
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return
-            turn = asyncio.get_running_loop().create_future()
-            self._line.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
+        """Take a turn. Who is woken takes it itself: one whose loop has ended by then takes none with it."""
+        loop, front = asyncio.get_running_loop(), False
+        while True:
             with self._lock:
-                waits = turn in self._line
-                if waits:
-                    self._line.remove(turn)
-            if not waits and not turn.cancelled():  # it came when who waited left
-                self._give_back()
-            raise
+                if self._free:
+                    self._free -= 1
+                    return
+                call = loop.create_future()
+                line = self._lines.setdefault(loop, deque())
+                line.appendleft(call) if front else line.append(call)
+            try:
+                await call
+            except asyncio.CancelledError:
+                self._leave(loop, call)
+                raise
+            front = True
+
+    def _leave(self, loop: asyncio.AbstractEventLoop, call: asyncio.Future[None]) -> None:
+        with self._lock:
+            line = self._lines.get(loop, deque())
+            if waited := call in line:
+                line.remove(call)
+        if not waited:  # it was called when it left
+            self._call()
 
     def _give_back(self) -> None:
-        """Give a turn to the first in line; called from any thread."""
         with self._lock:
-            while self._line:
-                turn = self._line.popleft()
-                try:
-                    turn.get_loop().call_soon_threadsafe(self._give, turn)
-                except RuntimeError:  # its loop is closed, and it with it
-                    continue
-                return
             self._free += 1
+        self._call()
 
-    def _give(self, turn: asyncio.Future[None]) -> None:
-        if turn.done():  # who waited has left
-            self._give_back()
-        else:
-            turn.set_result(None)
+    def _call(self) -> None:
+        """Call the first in line of each loop, from any thread."""
+        with self._lock:
+            self._lines = {loop: line for loop, line in self._lines.items() if line and not loop.is_closed()}
+            firsts = [(loop, line.popleft()) for loop, line in self._lines.items()]
+        for loop, call in firsts:
+            with suppress(RuntimeError):  # the loop was closed meanwhile
+                loop.call_soon_threadsafe(_answer, call)
+
+
+def _answer(call: asyncio.Future[None]) -> None:
+    if not call.done():
+        call.set_result(None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -56,6 +56,7 @@ class Best:
         reasons: Why some were not given or not scored, each reason once.
         prompt_tokens: Tokens read for all samples, as the one who ran the model counts them; None where it does not.
         completion_tokens: Tokens of all samples, end tokens included; None likewise.
+        notes: What else there is to know of the samples, each note once.
     """
 
     winner: Candidate
@@ -64,6 +65,7 @@ class Best:
     reasons: tuple[str, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -104,16 +106,19 @@ class Group:
     """The samples of one prompt so far.
 
     Attributes:
+        spent: Is told of each draw what it took.
         asked: Samples asked for.
     """
 
+    spent: Callable[[Spent], None] | None = None
     asked: int = 0
     _candidates: list[Candidate] = field(default_factory=list)
     _rewards: list[float | None] = field(default_factory=list)
     _reasons: list[str] = field(default_factory=list)
     _tokens: list[tuple[int | None, int | None]] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
 
-    def add(self, count: int, draw: Draw, rewards: Sequence[float | None], reason: str | None) -> Spent:
+    def add(self, count: int, draw: Draw, rewards: Sequence[float | None], reason: str | None) -> None:
         """Take in a draw, and say what it took.
 
         Args:
@@ -126,10 +131,12 @@ class Group:
         self._candidates += map(_candidate, draw.responses, rewards)
         self._rewards += [*rewards, *[None] * (count - len(rewards))]
         self._reasons += [*draw.reasons, *([] if reason is None else [reason])]
+        self._notes += draw.notes
         self._tokens.append((draw.prompt_tokens, draw.completion_tokens))
-        unscored = sum(reward is None for reward in rewards)
-        missing = count - len(rewards)
-        return Spent(len(rewards) - unscored, unscored, missing, draw.prompt_tokens, draw.completion_tokens)
+        if self.spent is not None:
+            unscored = sum(reward is None for reward in rewards)
+            tokens = (draw.prompt_tokens, draw.completion_tokens)
+            self.spent(Spent(len(rewards) - unscored, unscored, count - len(rewards), *tokens))
 
     @property
     def is_empty(self) -> bool:
@@ -161,6 +168,7 @@ class Group:
             reasons=reasons,
             prompt_tokens=known_total(prompt_tokens),
             completion_tokens=known_total(completion_tokens),
+            notes=tuple(dict.fromkeys(self._notes)),
         )
 
 

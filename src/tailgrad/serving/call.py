@@ -69,7 +69,17 @@ class BestOfN:
         kind = LocalPolicy if config.engine == "transformers" else ServedPolicy
         self._policy: Policy = policy or kind(config)
         self._waiting = Waiting(self._policy.aclose)
-        self.reward_name, self.about_reward = self._scoring.name, self._scoring.about
+        self.reward_name = self._scoring.name
+
+    @property
+    def about_reward(self) -> dict[str, Any]:
+        """What a rollout table's metadata says of the reward."""
+        return self._scoring.about
+
+    @property
+    def shaping(self) -> dict[str, Any] | None:
+        """What shapes a response where a call does not say, by transformers' names; None: the policy does not tell."""
+        return getattr(self._policy, "shaping", None)
 
     def check_columns(self, columns: Mapping[str, Any]) -> None:
         """Refuse columns that are not those that the rewards need.
@@ -117,14 +127,16 @@ class BestOfN:
         check_prompt(prompt, "the request")
         columns = columns or {}
         self._scoring.check(columns)
-        wish, group = Wish(prompt, shaping, seed, stop), Group()
+        wish, group = Wish(prompt, shaping, seed, stop), Group(spent)
         timed_out = False
         while (count := await _more(rule, group)) > 0:
             draw = await self._policy.draw(wish, count, group.asked)
-            rewards, error = await self._rewards(wish, draw, columns)
-            took = group.add(count, draw, rewards, None if error is None else str(error))
-            if spent is not None:
-                spent(took)
+            try:
+                rewards, error = await self._rewards(wish, draw, columns)
+            except BaseException:  # nobody waits any more, but it was sampled
+                group.add(count, draw, [None] * len(draw.responses), None)
+                raise
+            group.add(count, draw, rewards, None if error is None else str(error))
             timed_out = error is not None and error.timed_out
             if error is not None or group.is_empty or not draw.responses:
                 break

@@ -72,7 +72,7 @@ class ServeConfig(RewardOptions):
     allow_no_key: bool = option(
         False, "listen beyond this machine without a key (keys are read from TAILGRAD_API_KEY)", group=_SERVER
     )
-    log_prompts: bool = option(False, "write prompts, winners, errors and why samples failed into the log", group=_SERVER)
+    log_prompts: bool = option(False, "write prompts, winners and why samples failed into the log", group=_SERVER)
     max_n: int = option(128, "largest best_of_n of a request", group=_LIMITS)
     max_tokens: int = option(4096, "largest max_tokens of a request", group=_LIMITS)
     max_body_bytes: int = option(1_048_576, "largest body of a request", group=_LIMITS)

@@ -86,7 +86,7 @@ def expected_gain(
 def spread_of(
     rewards: Rewards, *, tail: str = "gaussian", prior: SpreadPrior | LevelPrior | None = None
 ) -> Float[Tensor, " P"]:
-    """The unit of a price: the prior's spread, or without a prior that of each prompt's own rewards.
+    """The unit of a price: the prior's spread, or, where it does not act, that of each prompt's own rewards.
 
     Args:
         rewards: Rewards `[P, M]` so far; NaN where not drawn or not scored.
@@ -103,10 +103,13 @@ def spread_of(
         >>> spread_of(torch.tensor([[0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]])).round(decimals=3)
         tensor([1.2910, 1.0000], dtype=torch.float64)
     """
-    if prior is not None:
-        return torch.full((len(rewards),), prior.spread, dtype=torch.float64)
-    spread = tail_estimate(rewards.detach().cpu().to(torch.float64), tail).spread
-    return spread.where(spread > 0, 1.0)
+    values = rewards.detach().cpu().to(torch.float64)
+    spread = tail_estimate(values, tail).spread
+    spread = spread.where(spread > 0, 1.0)
+    if prior is None:
+        return spread
+    described = prior.describes(values) if isinstance(prior, LevelPrior) else torch.ones(len(values), dtype=torch.bool)
+    return torch.where(described, prior.spread, spread)
 
 
 def _step(

@@ -11,7 +11,7 @@ from typing import Final
 
 from tailgrad.serving.errors import ApiError, shutting_down
 
-BEYOND: Final = 64
+_BEYOND: Final = 64
 """Requests beside those that are worked on or wait: their bodies are being read, or they are sent away."""
 
 _LONGEST_WAIT: Final = 60.0
@@ -45,6 +45,11 @@ class Gate:
         """Requests that wait."""
         return sum(map(len, self._lines.values()))
 
+    @property
+    def places(self) -> int:
+        """Requests that are worked on, wait, or come and go, at most."""
+        return self._most_active + self._most_waiting + _BEYOND
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place for a request, from before its body is read until it is answered.
@@ -52,7 +57,7 @@ class Gate:
         Raises:
             ApiError: All are taken.
         """
-        if self._inside >= self._most_active + self._most_waiting + BEYOND:
+        if self._inside >= self.places:
             raise self._full(503, "there are too many requests")
         self._inside += 1
         try:

@@ -48,7 +48,7 @@ class LocalPolicy:
             trust_remote_code=config.trust_remote_code,
         )
         own = self.model.generation_config.to_dict()
-        self._shaping, self.chat_template_kwargs, _ = as_trained(config, own)
+        self.shaping, self.chat_template_kwargs, _ = as_trained(config, own)
         self._beside = Beside(1)
 
     async def draw(self, wish: Wish, count: int, first: int) -> Draw:
@@ -61,7 +61,7 @@ class LocalPolicy:
         """Nothing is held."""
 
     def _draw(self, wish: Wish, count: int, first: int, left: threading.Event) -> Draw:
-        shaping = {**self._shaping, **wish.shaping}
+        shaping = {**self.shaping, **wish.shaping}
         ids = tokenize_prompts(self.tokenizer, [wish.prompt], self.chat_template_kwargs, source="the request")
         room = shaping["max_new_tokens"]
         check_fit(ids, self.tokenizer, self.model.config, model=self.name, new_tokens=room, source="the request")

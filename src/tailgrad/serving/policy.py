@@ -37,6 +37,7 @@ class Draw:
         reasons: Why others are missing, each reason once.
         prompt_tokens: Tokens read, as the one who ran the model counts them; None where it does not.
         completion_tokens: Tokens sampled, end tokens included; None likewise.
+        notes: What else there is to know of the responses.
     """
 
     responses: list[Response]
@@ -44,6 +45,7 @@ class Draw:
     reasons: tuple[str, ...] = ()
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Policy(Protocol):

@@ -13,13 +13,16 @@ from tailgrad.rollouts import read_rollouts
 from tailgrad.serving.priors import LevelPrior, SpreadPrior, prior_of
 
 
-def read_prior(path: str, reward: Mapping[str, Any], policy: str) -> tuple[SpreadPrior | LevelPrior, dict[str, Any]]:
+def read_prior(
+    path: str, reward: Mapping[str, Any], policy: str, shaping: Mapping[str, Any] | None
+) -> tuple[SpreadPrior | LevelPrior, dict[str, Any]]:
     """Return what a rollout table tells of prompts like those that will come.
 
     Args:
         path: The table, of other prompts.
         reward: The reward that will score, as a rollout table's metadata says it.
         policy: The name of the policy that will sample.
+        shaping: What shapes its responses, by transformers' names; None if not known.
 
     Returns:
         The prior, and what the log says of it; there `unchecked` is what the table does not tell, or tells otherwise.
@@ -34,7 +37,7 @@ def read_prior(path: str, reward: Mapping[str, Any], policy: str) -> tuple[Sprea
     about = {"table": path, "prompts": len(table.rewards), "spread": round(prior.spread, 6)}
     if isinstance(prior, LevelPrior):
         about["levels"] = list(prior.levels)
-    return prior, about | {"unchecked": _unchecked(table, reward, policy)}
+    return prior, about | {"unchecked": [*_unchecked(table, reward, policy), *_sampled_otherwise(table, shaping)]}
 
 
 def _check_reward(table: Rollouts, path: str, reward: Mapping[str, Any]) -> None:
@@ -66,3 +69,12 @@ def _unchecked(table: Rollouts, reward: Mapping[str, Any], policy: str) -> list[
     if (sampled_by := table.metadata.get("model")) != policy:
         notes.append(f"the table's policy is {sampled_by!r}" if sampled_by else "the table does not say its policy")
     return notes
+
+
+def _sampled_otherwise(table: Rollouts, shaping: Mapping[str, Any] | None) -> list[str]:
+    if shaping is None:
+        return ["the policy does not say what shapes its responses"]
+    theirs = {name: value for name, value in table.metadata.get("sampling", {}).items() if name != "n"}
+    if not theirs:
+        return ["the table does not say what shaped its responses"]
+    return [f"{name} is {other} there and {ours} here" for name, ours, other in differences(shaping, theirs)]

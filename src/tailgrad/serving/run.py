@@ -13,13 +13,11 @@ import uvicorn
 from tailgrad.serving.app import make_app
 from tailgrad.serving.call import BestOfN
 from tailgrad.serving.config import ServeConfig
-from tailgrad.serving.limits import BEYOND
+from tailgrad.serving.connections import Connection, most_connections
 from tailgrad.serving.service import Service
 
-_IDLE: Final = 1024
-"""Connections that nothing is asked on, beside those of as many requests as the gate has places for."""
-
-_BACKLOG: Final = 1024
+KEEP_ALIVE: Final = 30
+"""Seconds after which a connection is closed on which nothing is asked."""
 
 
 def serve(config: ServeConfig) -> None:
@@ -38,7 +36,7 @@ def serve(config: ServeConfig) -> None:
         host, port = listening.getsockname()[:2]
         url = f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
         say = service.journal.write
-        listening.listen(_BACKLOG)  # from here on who connects is answered
+        listening.listen()  # from here on who connects is answered
         if service.about_prior is not None:
             say("prior", **service.about_prior)
         say("serving", model=config.name, n=config.n, reward=service.best_of_n.reward_name, url=url)
@@ -55,6 +53,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, service: Service) -> None:
         config = service.config
+        connections, backlog = most_connections(service.gate.places, config.concurrency)
         options = uvicorn.Config(
             make_app(service),
             log_config=None,
@@ -62,10 +61,11 @@ class Server(uvicorn.Server):
             server_header=False,
             ws="none",
             lifespan="on",
-            timeout_keep_alive=30,
+            http=Connection,
+            timeout_keep_alive=KEEP_ALIVE,
             timeout_graceful_shutdown=int(config.shutdown_seconds) + 5,
-            limit_concurrency=config.max_active + config.max_waiting + BEYOND + _IDLE,
-            backlog=_BACKLOG,
+            limit_concurrency=connections,
+            backlog=backlog,
         )
         super().__init__(options)
         self._service = service

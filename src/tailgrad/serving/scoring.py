@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 from tailgrad.models.breaker import ServerDownError
@@ -43,7 +43,6 @@ class Scoring:
 
     Attributes:
         name: Of the one reward, or of their sum.
-        about: What a rollout table's metadata says of them.
 
     Raises:
         FileNotFoundError: A reward model does not exist.
@@ -55,9 +54,13 @@ class Scoring:
         self._config = config
         self._rewards: list[Reward] | None = self._load()
         self.name = summed(config, self._rewards).__name__
-        self.about = described(config, self._rewards)
         remote = all(isinstance(reward, RemoteReward) for reward in self._rewards)
         self._beside = Beside(AT_ONCE if remote else 1)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What a rollout table's metadata says of the rewards; it takes the time to read their files."""
+        return described(self._config, self._rewards or self._load())
 
     async def score(self, wish: Wish, draw: Draw, columns: Mapping[str, Any]) -> list[float | None]:
         """Score a draw.

@@ -109,6 +109,7 @@ class _Part:
     reasons: tuple[str, ...] = ()
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
+    notes: tuple[str, ...] = ()
 
     def __add__(self, other: _Part) -> _Part:
         return _Part(
@@ -116,6 +117,7 @@ class _Part:
             self.reasons + other.reasons,
             known_total([self.prompt_tokens, other.prompt_tokens]),
             known_total([self.completion_tokens, other.completion_tokens]),
+            self.notes + other.notes,
         )
 
 
@@ -134,8 +136,8 @@ class ServedPolicy:
 
     def __init__(self, config: SampleConfig) -> None:
         self.name = config.model_name_or_path
-        self._shaping, self._chat_template_kwargs, _ = as_trained(config, own_settings(config))
-        request_settings(self._shaping)  # refuses what cannot be sent
+        self.shaping, self._chat_template_kwargs, _ = as_trained(config, own_settings(config))
+        request_settings(self.shaping)  # refuses what cannot be sent
         server = openai_server(str(config.base_url), timeout=config.request_timeout, connections=1)
         self._backend, self._form = Backend(server, config.concurrency), Form(at_once=AT_ONCE)
 
@@ -148,6 +150,7 @@ class ServedPolicy:
             reasons=tuple(dict.fromkeys(part.reasons)),
             prompt_tokens=part.prompt_tokens,
             completion_tokens=part.completion_tokens,
+            notes=tuple(dict.fromkeys(part.notes)),
         )
 
     async def aclose(self) -> None:
@@ -178,13 +181,14 @@ class ServedPolicy:
         given = len(part.responses)
         if given < count:
             form = replace(form, at_once=given)
-            part += await self._several(wish, count - given, first + given, form)
-        self._form = form.answered(given)
+        self._form = self._form.learned(form, self._optional(wish), given, self._path(wish))
+        if given < count:
+            part += await self._several(wish, count - given, first + given, self._form)
         return part
 
     async def _narrower(self, wish: Wish, count: int, first: int, form: Form, refusal: RefusedError) -> _Part:
         """Ask again in a narrower form: one request first, which tells whether the form or the prompt is to blame."""
-        narrower = form.narrower(refusal, self._optional(wish), count)
+        narrower = form.narrower(refusal, self._optional(wish), count, self._path(wish))
         if narrower is None:
             if refusal.status in _OF_THE_REQUEST:
                 raise refusal
@@ -194,11 +198,14 @@ class ServedPolicy:
             part = await self._some(wish, size, first, narrower)
         except RefusedError:
             raise refusal from None
-        learned = self._form if part.responses else narrower
+        learned = replace(self._form, at_once=min(size, self._form.at_once)) if part.responses else narrower
         return part + await self._several(wish, count - size, first + size, learned)
 
+    def _path(self, wish: Wish) -> str:
+        return "/chat/completions" if is_chat(wish.prompt) else "/completions"
+
     def _settings(self, wish: Wish) -> dict[str, Any]:
-        return request_settings({**self._shaping, **wish.shaping})
+        return request_settings({**self.shaping, **wish.shaping})
 
     def _optional(self, wish: Wish) -> frozenset[str]:
         return optional_fields(self._settings(wish))
@@ -211,9 +218,9 @@ class ServedPolicy:
         body |= {"stop": list(wish.stop)} if wish.stop else {}
         body |= {"seed": wish.seed + first} if wish.seed is not None else {}
         if not is_chat(wish.prompt):
-            return "/completions", {**body, "prompt": wish.prompt}
+            return self._path(wish), {**body, "prompt": wish.prompt}
         body |= {"chat_template_kwargs": self._chat_template_kwargs} if self._chat_template_kwargs else {}
-        return "/chat/completions", {**body, "messages": wish.prompt}
+        return self._path(wish), {**body, "messages": wish.prompt}
 
     def _reader(self, wish: Wish, count: int) -> Callable[[Any], _Part]:
         def read(answer: dict[str, Any]) -> _Part:
@@ -223,7 +230,9 @@ class ServedPolicy:
             found = read_responses(choices, usage, is_chat=is_chat(wish.prompt))
             url = self._backend.server.url
             notes = [f"{url} keeps {one} apart from the text, which alone is taken" for one in kept_apart(choices)]
-            return _Part(tuple(found), tuple(notes), _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+            return _Part(
+                tuple(found), (), _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), tuple(notes)
+            )
 
         return read
 

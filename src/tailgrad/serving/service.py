@@ -55,8 +55,8 @@ class Service:
         self._prior: Prior | None = None
         self.about_prior: dict[str, Any] | None = None
         if config.prior_table is not None:
-            reward = best_of_n.about_reward
-            self._prior, self.about_prior = read_prior(config.prior_table, reward, config.model_name_or_path)
+            known = (best_of_n.about_reward, config.model_name_or_path, best_of_n.shaping)
+            self._prior, self.about_prior = read_prior(config.prior_table, *known)
         self._works: set[asyncio.Task[Best]] = set()
         self._ending = False
 
