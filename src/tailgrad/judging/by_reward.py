@@ -42,7 +42,7 @@ class RewardJudge:
         """The reward, and what a rollout table would say of it; a dry run does without."""
         from tailgrad.rollouts.sampling import load_rewards
 
-        return load_rewards(self._config, [], "a table that is judged")
+        return load_rewards(self._config, [], "a table that is judged", ("prompts", "completions"))
 
     @property
     def name(self) -> str:

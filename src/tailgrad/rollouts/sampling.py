@@ -25,7 +25,7 @@ from tailgrad.rewards import (
     load_reward,
     reward_name,
 )
-from tailgrad.rewards.reward import check_columns
+from tailgrad.rewards.reward import ARGUMENTS, check_columns
 from tailgrad.rollouts.chats import is_chat
 from tailgrad.rollouts.config import RewardOptions, SampleConfig
 from tailgrad.rollouts.engines import EngineSampler, openai_engine, own_settings, vllm_engine
@@ -154,13 +154,16 @@ def load_scoring(config: SampleConfig, prompts: Prompts) -> tuple[CheckedReward,
     return load_rewards(config, columns, f"data set {config.dataset_name!r}")
 
 
-def load_rewards(config: Any, columns: Sequence[str], what: str) -> tuple[CheckedReward, dict[str, Any]]:
+def load_rewards(
+    config: Any, columns: Sequence[str], what: str, given: Sequence[str] = ARGUMENTS
+) -> tuple[CheckedReward, dict[str, Any]]:
     """Load the reward of a config, or the weighted sum of its rewards, for data with these columns.
 
     Args:
         config: A `RewardOptions` with `device` and `trust_remote_code`.
         columns: What the rewards are passed beside prompts and completions.
         what: What has the columns, in errors.
+        given: What they are passed besides.
 
     Returns:
         As `load_scoring`.
@@ -171,7 +174,7 @@ def load_rewards(config: Any, columns: Sequence[str], what: str) -> tuple[Checke
     """
     rewards = rewards_of(config)
     for reward in rewards:
-        check_columns(reward, columns, what)
+        check_columns(reward, columns, what, given)
     return summed(config, rewards), described(config, rewards)
 
 
