@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tailgrad.serving.priors import LevelPrior, SpreadPrior, prior_of
-from tailgrad.tails.levels import chance_of_none
+from tailgrad.tails.levels import log_chance_of_none
 
 
 @pytest.mark.parametrize("responses", [8, 16, 48])
@@ -60,10 +60,10 @@ def test_a_few_graded_rewards_are_no_levels() -> None:
 def test_a_level_that_comes_rarely_is_waited_for_longer() -> None:
     generator = torch.Generator().manual_seed(0)
     rewards = torch.stack([(torch.rand(16, generator=generator) < chance).float() for chance in (0.05, 0.1, 0.6, 0.9)])
-    none = chance_of_none(rewards, trials=(0, 1, 8, 64))[0]
-    assert none[0] == pytest.approx(1.0)
+    none = log_chance_of_none(rewards, trials=(0, 1, 8, 64))[0]
+    assert none[0] == pytest.approx(0.0, abs=1e-12)
     assert (none[:-1] > none[1:]).all()
-    often = chance_of_none((rewards + 1).clamp(max=1) * (torch.arange(16) % 4 > 0), trials=(0, 1, 8, 64))[0]
+    often = log_chance_of_none((rewards + 1).clamp(max=1) * (torch.arange(16) % 4 > 0), trials=(0, 1, 8, 64))[0]
     assert (often[1:] < none[1:]).all()
 
 

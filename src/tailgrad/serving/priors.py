@@ -12,7 +12,7 @@ from scipy.special import polygamma, psi
 from torch import Tensor
 
 from tailgrad.serving.tail_fit import tail_estimate
-from tailgrad.tails.levels import chance_of_none, levels_of
+from tailgrad.tails.levels import levels_of, log_chance_of_none
 from tailgrad.types import Rewards, check_rewards
 
 _MOST_WEIGHT = 24.0
@@ -124,7 +124,7 @@ def prior_of(rewards: Rewards, *, tail: str = "gaussian") -> SpreadPrior | Level
     check_rewards(rewards)
     levels = levels_of(rewards)
     if 1 < len(levels) <= (~torch.isnan(rewards)).sum() / 2:  # a few graded rewards take few values too, each once
-        logs = np.log(chance_of_none(rewards, trials=_TRIALS))
+        logs = log_chance_of_none(rewards, trials=_TRIALS)
         return LevelPrior(tuple(levels), _TRIALS, tuple(tuple(row) for row in logs.tolist()))
     return _spread_prior(rewards.to(torch.float64), tail)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.special import betaln, ndtri
+from scipy.special import betaln, logsumexp, ndtri
 
 from tailgrad.types import Rewards, check_rewards
 
@@ -16,6 +16,7 @@ MOST_LEVELS = 10
 """Rewards with more values than this count as graded, and their tail as continuous."""
 
 _HOPELESS = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 0.9]).reshape(-1, 1, 1, 1)
+_LOG_HOPELESS = np.log(_HOPELESS, out=np.full_like(_HOPELESS, -np.inf), where=_HOPELESS > 0)
 _A = np.exp2(np.arange(-6, 6.5, 0.5)).reshape(-1, 1, 1)
 _B = np.exp2(np.arange(-3, 12.5, 0.5)).reshape(-1, 1)
 """Share of prompts that never succeed, and the a and b of the others' Beta prior: every one with every other."""
@@ -100,7 +101,7 @@ def level_forecast(rewards: Rewards, *, deploy_n: int) -> LevelForecast:
     return LevelForecast(value, *ends.tolist())
 
 
-def chance_of_none(rewards: Rewards, *, trials: Sequence[int]) -> Float[np.ndarray, "L N"]:
+def log_chance_of_none(rewards: Rewards, *, trials: Sequence[int]) -> Float[np.ndarray, "L N"]:
     """Chance that the first n responses of one more prompt all stay below a level, by the priors of `level_forecast`.
 
     Args:
@@ -108,28 +109,29 @@ def chance_of_none(rewards: Rewards, *, trials: Sequence[int]) -> Float[np.ndarr
         trials: Values of n.
 
     Returns:
-        One row for each level but the lowest, one column for each n.
+        Its logarithm: one row for each level but the lowest, one column for each n.
 
     Raises:
         TypeError: If `rewards` is not a real tensor.
         ValueError: If the rewards are malformed, take more values, or one alone.
 
     Examples:
-        >>> chance_of_none(torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]]), trials=(0, 1, 2)).round(2)
+        >>> rewards = torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+        >>> np.exp(log_chance_of_none(rewards, trials=(0, 1, 2))).round(2)
         array([[1.  , 0.87, 0.8 ]])
     """
     check_rewards(rewards)
     levels = levels_of(rewards)
     if len(levels) < 2:
-        raise ValueError(f"chance_of_none takes rewards of 2 to {MOST_LEVELS} values: these are graded, or all equal")
+        raise ValueError(f"a prior of levels takes rewards of 2 to {MOST_LEVELS} values: these are graded, or equal")
     scored = (~torch.isnan(rewards)).sum(dim=1).cpu().numpy()
-    failures = _none_of(0, np.zeros(len(trials), dtype=int), np.asarray(trials))
+    failures = _log_none_of(0, np.zeros(len(trials), dtype=int), np.asarray(trials))
     rows = []
     for level in levels[1:]:
         successes = (rewards >= level).sum(dim=1).cpu().numpy()
         outcomes, times = np.unique(np.stack([successes, scored]), axis=1, return_counts=True)
-        weight = _weight_of(_none_of(0, *outcomes), times)
-        rows.append(np.tensordot(weight, failures, weight.ndim))
+        weight = _log_weight_of(_log_none_of(0, *outcomes), times)
+        rows.append(logsumexp(weight[..., None] + failures, axis=(0, 1, 2)))
     return np.array(rows)
 
 
@@ -138,27 +140,32 @@ def _chance_of_one(
 ) -> tuple[Float[np.ndarray, " P"], Float[np.ndarray, " 2"]]:
     """Chance that one of N succeeds, per prompt, and the central 95% of its mean over the prompts."""
     outcomes, kind, times = np.unique(np.stack([successes, trials]), axis=1, return_inverse=True, return_counts=True)
-    of_outcome, none, none_twice = (_none_of(n, *outcomes) for n in (0, deploy_n, 2 * deploy_n))
-    weight = _weight_of(of_outcome, times)
-    none, none_twice = none / of_outcome, none_twice / of_outcome
+    of_outcome, none, none_twice = (_log_none_of(n, *outcomes) for n in (0, deploy_n, 2 * deploy_n))
+    weight = np.exp(_log_weight_of(of_outcome, times))
+    none, none_twice = np.exp(none - of_outcome), np.exp(none_twice - of_outcome)
     mean = 1 - none @ times / len(trials)
     deviation = np.sqrt(np.maximum(none_twice - none**2, 0.0) @ times) / len(trials)
     per_outcome = 1 - np.tensordot(weight, none, weight.ndim)
     return per_outcome[kind.reshape(-1)], _central(weight.ravel(), mean.ravel(), deviation.ravel())
 
 
-def _weight_of(of_outcome: Float[np.ndarray, "H A B O"], times: Int[np.ndarray, " O"]) -> Float[np.ndarray, "H A B"]:
-    """Weight of each prior, from the chance that it gives to each outcome and how many prompts had that."""
-    weight = np.log(of_outcome) @ times + _LOG_PRIOR[..., 0]
-    weight = np.exp(weight - weight.max())
-    found: np.ndarray = weight / weight.sum()
+def _log_weight_of(
+    of_outcome: Float[np.ndarray, "H A B O"], times: Int[np.ndarray, " O"]
+) -> Float[np.ndarray, "H A B"]:
+    """Weight of each prior, from the chance that it gives to each outcome and how many prompts had that; logarithms."""
+    weight = of_outcome @ times + _LOG_PRIOR[..., 0]
+    found: np.ndarray = weight - logsumexp(weight)
     return found
 
 
-def _none_of(deploy_n: int, successes: np.ndarray, trials: np.ndarray) -> Float[np.ndarray, "H A B O"]:
-    """Under each prior, the chance of each outcome with N more failures after it, but for the binomial coefficient."""
-    beta = np.exp(betaln(_A + successes, _B + trials - successes + deploy_n) - betaln(_A, _B))
-    found: np.ndarray = _HOPELESS * (successes == 0) + (1 - _HOPELESS) * beta
+def _log_none_of(deploy_n: int, successes: np.ndarray, trials: np.ndarray) -> Float[np.ndarray, "H A B O"]:
+    """Under each prior, the chance of each outcome with N more failures after it, but for the binomial coefficient.
+
+    It is a logarithm: of a prompt with hundreds of successes the chance itself is below all floating-point numbers.
+    """
+    beta = betaln(_A + successes, _B + trials - successes + deploy_n) - betaln(_A, _B)
+    hopeless = np.where(successes == 0, _LOG_HOPELESS, -np.inf)
+    found: np.ndarray = np.logaddexp(hopeless, np.log1p(-_HOPELESS) + beta)
     return found
 
 
