@@ -88,7 +88,7 @@ def outcome(of: Trained, values: Values) -> Outcome | None:
     names = list(config.estimators)
     start = methods[BASE].v_n(0, [deploy_n])
     gains = np.stack([methods[name].v_n(config.steps, [deploy_n]) - start for name in names])[..., 0]
-    points = over_rates(config, methods, found, deploy_n)
+    points, _ = over_rates(config, methods, found, deploy_n)
     nearest = max(kl.min() for kl, _ in points.values())
     nats = next(kl for kl in KL_VALUES if kl >= nearest)
     within = np.stack([best_within_kl(*points[name], nats) for name in names])

@@ -37,7 +37,7 @@ def tables(name: str) -> str:
     config = read_grid(HERE / f"{name}.yaml")
     rows = {row["key"]: row for row in read_results(config.results)}
     methods: Any = {cell.estimator: SimpleNamespace(training=cell) for cell in cells(config)}
-    points = over_rates(config, methods, rows, config.choose_n)
+    points, _ = over_rates(config, methods, rows, config.choose_n)
     within = equal_kl_table(points, budget=config.choose_n, reference=config.reference, read=best_within_kl)
     title = f"V_{config.choose_n} of the best within a KL; differences paired by prompt:"
     return f"{rate_table(config, rows)}\n\n{title}\n\n{within}"

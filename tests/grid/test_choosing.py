@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailgrad.grid import GridConfig
-from tailgrad.grid.choosing import chosen_trainings, smallest_good, v_n
+from tailgrad.grid.choosing import choices_of, chosen_trainings, smallest_good, v_n
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import choosing, trials
 
@@ -98,3 +98,48 @@ def test_unknown_values_do_not_choose() -> None:
     assert smallest_good(unknown) == 0  # 6.0 and 7.0 are means over other prompts
     assert smallest_good(np.full((2, 3), np.nan)) == 0
     assert smallest_good(np.array([[1.0, np.nan], [2.0, 5.0]])) == 1
+
+
+def unscored(row: Row, share: float, draw: np.random.Generator, budgets: tuple[int, ...]) -> Row:
+    """The row with that share of its responses unscored: V_N of a prompt needs N scored ones."""
+    n = max(budgets)
+    scored = draw.binomial(n, 1 - share, size=len(row["v_n"]))
+    values = [
+        [v if b <= k else None for v, b in zip(vs, budgets, strict=True)]
+        for vs, k in zip(row["v_n"], scored, strict=True)
+    ]
+    return {**row, "v_n": values}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.02, 0.3])
+def test_unscored_responses_do_not_choose(make_grid, make_row, share: float) -> None:
+    """Of 50 prompts with 128 responses each; the largest rate is far the best, whoever is unscored."""
+    config = make_grid(
+        estimators=["grpo"], learning_rates=[0.001, 0.01, 0.1], m_and_n=[[8, 128]], choose_n=128, test_n=128
+    )
+    budgets, draw = (1, 16, 64, 128), np.random.default_rng(0)
+    rows = []
+    for training in trials(config):
+        level = {0.001: 0.1, 0.01: 0.5, 0.1: 1.0}[training.learning_rate]
+        values = (level + 0.1 * draw.normal(size=(50, 1)) + np.arange(4) / 10).tolist()
+        row = make_row(config, training, *choosing(config, training), values, budgets=budgets)
+        rows.append(unscored(row, share, draw, budgets))
+    (choice,) = choices_of(config, rows)
+    assert choice.training.learning_rate == 0.1
+    assert choice.budget == {0.0: 128, 0.005: 64, 0.02: 64, 0.3: 64}[share]
+    assert choice.prompts >= 45
+    assert choice.of_prompts == 50
+
+
+def test_a_trial_that_is_mostly_unscored_does_not_erase_the_others(make_grid, make_row) -> None:
+    config = make_grid(estimators=["grpo"], learning_rates=[0.001, 0.01, 0.1])
+    values = {0.001: [[1.0], [1.1], [0.9]], 0.01: [[2.0], [2.1], [1.9]], 0.1: [[None], [None], [9.0]]}
+    rows = [
+        make_row(config, one, *choosing(config, one), values[one.learning_rate], budgets=(16,))
+        for one in trials(config)
+    ]
+    (choice,) = choices_of(config, rows)
+    assert (choice.training.learning_rate, choice.prompts, choice.of_prompts) == (0.01, 3, 3)
+    gone = [{**row, "v_n": [[None], [None], [9.0]]} for row in rows]
+    with pytest.raises(ValueError, match=r"grpo: most responses to the choosing prompts are unscored"):
+        choices_of(config, gone)

@@ -9,6 +9,7 @@ from tailgrad.grid.frontier import (
     _best_so_far,
     best_within_kl,
     equal_kl_table,
+    on_shared_prompts,
     over_rates,
     over_steps,
     save_frontier,
@@ -119,7 +120,8 @@ def test_learning_rates_give_points_too(config, fill) -> None:
             kl = SPEED[row["estimator"]] * row["step"] * (0.25 if row["learning_rate"] > 0.01 else 1)
             values = np.arange(4.0)[:, None] + GAIN[row["estimator"]] * np.sqrt(kl) + np.zeros((4, 4))
             row |= {"kl": [kl] * 4, "v_n": values.tolist()}
-    points = over_rates(config, chosen, found, 8)
+    points, at = over_rates(config, chosen, found, 8)
+    assert at == 8
     assert set(points) == {"grpo", "tea"}
     np.testing.assert_allclose(points["tea"][0], [[0.5, 2.0]])  # 4 steps at each of two rates, by increasing KL
     np.testing.assert_allclose(points["tea"][1].mean(axis=1), 1.5 + 3.0 * np.sqrt(points["tea"][0]))
@@ -134,7 +136,7 @@ def test_learning_rates_give_points_too(config, fill) -> None:
         3 * 2**0.5 - 4, abs=1e-3
     )  # TEA has 3 sqrt(2) from 2 nats on, GRPO 2 sqrt(4) at 4
     del found[next(key for key, row in found.items() if row["split"] == "choose" and row["estimator"] == "tea")]
-    assert set(over_rates(config, chosen, found, 8)) == {"grpo"}
+    assert set(over_rates(config, chosen, found, 8)[0]) == {"grpo"}
 
 
 def test_a_prompt_without_v_n_does_not_hide_the_method(config, fill) -> None:
@@ -144,6 +146,32 @@ def test_a_prompt_without_v_n_does_not_hide_the_method(config, fill) -> None:
     assert table["1"][1] == 5.0  # the mean of three prompts, 2 + 3
 
 
+def test_all_points_are_means_over_the_same_prompts(config, fill) -> None:
+    """One unknown value leaves its prompt out everywhere: else the best within a KL could fall as the KL grows."""
+    found, _ = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
+    whole = over_steps(found, 8)
+    found["tea"].rows[0][2]["v_n"][0] = [np.nan] * 4
+    points, who = on_shared_prompts(over_steps(found, 8), 8)
+    assert who == "Over the 3 of 4 prompts that have 8 scored responses at every point."
+    for name, (kl, v_n) in points.items():
+        np.testing.assert_array_equal(v_n, whole[name][1][:, 1:])
+        np.testing.assert_array_equal(kl, whole[name][0])
+    assert on_shared_prompts(whole, 8) == (whole, "")
+    for prompt in (1, 2):
+        found["grpo"].rows[1][1]["v_n"][prompt] = [np.nan] * 4
+    points, who = on_shared_prompts(over_steps(found, 8), 8)
+    assert points == {}
+    assert who == "No V_8 against KL: there are only 1 of 4 prompts that have 8 scored responses at every point."
+
+
+def test_learning_rates_are_shown_at_the_largest_n_that_was_sampled_for_them(config, fill) -> None:
+    chosen, found = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
+    points, at = over_rates(config, chosen, found, 256)
+    assert at == 8
+    np.testing.assert_array_equal(points["tea"][1], over_rates(config, chosen, found, 8)[0]["tea"][1])
+    assert over_rates(config, {}, found, 8) == ({}, 8)
+
+
 def test_unknown_kl_is_said(config, fill) -> None:
     found, _ = methods(config, fill, lambda training, step: np.nan)
     assert equal_kl_table(over_steps(found, 8), budget=8, reference="grpo").startswith("No V_8: no method has")
@@ -151,7 +179,7 @@ def test_unknown_kl_is_said(config, fill) -> None:
 
 def test_the_figure_is_drawn(config, fill, tmp_path) -> None:
     found, rows = methods(config, fill, lambda training, step: SPEED[training.estimator] * step)
-    panels = {"over steps": over_steps(found, 8), "over rates": over_rates(config, found, rows, 8)}
+    panels = {"over steps": over_steps(found, 8), "over rates": over_rates(config, found, rows, 8)[0]}
     save_frontier(panels, tmp_path / "frontier", budget=8, reference="grpo", unordered=["over rates"])
     assert (tmp_path / "frontier.png").stat().st_size > 10_000
 

@@ -42,3 +42,12 @@ def test_differences_pair_by_seed(make_grid, fill) -> None:
 def test_one_seed_has_no_power(make_grid, fill) -> None:
     found = methods(make_grid(seeds=[0]), fill)
     assert power_table(found, budget=16, reference="grpo").startswith("No estimate of power")
+
+
+def test_of_fewer_than_half_of_the_prompts_nothing_is_said(make_grid, fill) -> None:
+    found = methods(make_grid(estimators=["grpo", "tea", "rloo"], seeds=[0, 1, 2]), fill)
+    for prompt in (0, 1, 2):
+        found["tea"].rows[1][-1]["v_n"][prompt] = [None] * 5
+    tea, rloo = power_table(found, budget=16, reference="grpo").split("\n")[4:]
+    assert [cell.strip() for cell in tea.split("|")[1:-1]] == ["tea", "unknown", "unknown", "unknown"]
+    assert "+1.000" in rloo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -12,32 +13,93 @@ from tailgrad.grid.config import GridConfig
 from tailgrad.grid.results import Row
 from tailgrad.grid.trainings import Training, candidates, cells, choosing, key_of
 
+_NEARLY_ALL: Final = 0.9
+"""The share of the choosing prompts that must know V_N, for learning rates to be compared by it."""
+_MOST: Final = 0.5
+"""The same of a single trial at N = 1, for it to count."""
+
+
+class Choice(NamedTuple):
+    """By what one of the trials of a cell was chosen."""
+
+    training: Training
+    budget: int | None
+    """N of the V_N that they were compared by; None of a single trial."""
+    prompts: int | None
+    """Prompts that know it in every trial that counts; None likewise."""
+    of_prompts: int | None
+    """The choosing prompts; None likewise."""
+
 
 def chosen_trainings(config: GridConfig, rows: Sequence[Row]) -> list[Training]:
     """The trainings to report: every cell at its chosen trial, with all seeds; the first seed of all first.
 
+    Args:
+        config: The grid.
+        rows: Its results; see `choices_of`.
+
+    Returns:
+        Seeds times cells.
+
+    Raises:
+        ValueError: As `choices_of`.
+    """
+    chosen = [choice.training for choice in choices_of(config, rows)]
+    return [replace(training, seed=seed) for seed in config.seeds for training in chosen]
+
+
+def choices_of(config: GridConfig, rows: Sequence[Row]) -> list[Choice]:
+    """The trial of each cell that is reported, with the first seed.
+
     Trials are compared by V_N on the choosing prompts with the first seed, at the training's N or, where fewer
-    responses were sampled or the estimator knows no N, at the largest N that they allow of those in the grid.
+    responses were sampled or the estimator knows no N, at the largest N that they allow of those in the grid. V_N of a
+    prompt needs N scored responses: N is lower where fewer than nine prompts of ten have them in every trial.
 
     Args:
         config: The grid.
         rows: Its results. A cell that lacks a choosing row is left out; with one trial it needs none.
 
     Returns:
-        Seeds times cells.
+        One choice per cell.
+
+    Raises:
+        ValueError: The responses of most choosing prompts are unscored, in every trial of a cell.
     """
     found = {row["key"]: row for row in rows}
-    chosen = []
+    choices = []
     for cell in cells(config):
         wanted = cell.deploy_n or max(deploy_n for m, deploy_n in config.m_and_n if m == cell.m)
         tried = candidates(config, cell)
-        choices = [found.get(key_of(config, training, choosing(config, training)[0])) for training in tried]
-        values = [v_n(row, wanted) for row in choices if row is not None]
+        judged = [found.get(key_of(config, training, choosing(config, training)[0])) for training in tried]
+        measured = [row for row in judged if row is not None]
         if len(tried) == 1:
-            chosen += tried
-        elif len(values) == len(tried):
-            chosen.append(tried[smallest_good(np.stack(values))])
-    return [replace(training, seed=seed) for seed in config.seeds for training in chosen]
+            choices.append(Choice(tried[0], None, None, None))
+        elif len(measured) == len(tried):
+            choices.append(_choice(tried, measured, wanted))
+    return choices
+
+
+def _choice(tried: Sequence[Training], rows: Sequence[Row], wanted: int) -> Choice:
+    """Of those trials that most prompts have scored responses of."""
+    kept = [place for place, row in enumerate(rows) if _share_known(row) >= _MOST]
+    if not kept:
+        raise ValueError(
+            f"{tried[0].estimator}: most responses to the choosing prompts are unscored at every learning rate, so "
+            "that none can be chosen: make the reward score them, or give one rate."
+        )
+    budgets = sorted({budget for row in rows for budget in row["budgets"]}, reverse=True)
+    for budget in [budget for budget in budgets if budget <= wanted] or budgets[-1:]:
+        values = np.stack([v_n(rows[place], budget) for place in kept])
+        known = ~np.isnan(values).any(axis=0)
+        if known.mean() >= _NEARLY_ALL or budget == budgets[-1]:
+            break
+    return Choice(tried[kept[smallest_good(values)]], budget, int(known.sum()), len(known))
+
+
+def _share_known(row: Row) -> float:
+    """The share of the prompts that have as many scored responses as the smallest N takes."""
+    values = v_n(row, row["budgets"][0])
+    return float((~np.isnan(values)).mean()) if len(values) else 0.0
 
 
 def smallest_good(values: Float[np.ndarray, "R P"]) -> int:

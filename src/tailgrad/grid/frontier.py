@@ -103,19 +103,55 @@ def over_steps(methods: Mapping[str, Method], budget: int) -> dict[str, Points]:
 
 def over_rates(
     config: GridConfig, methods: Mapping[str, Method], rows: Mapping[str, Row], budget: int
-) -> dict[str, Points]:
-    """Every method's points over what was tried for it: first seed, last step, choosing prompts, by increasing KL."""
-    found = {}
+) -> tuple[dict[str, Points], int]:
+    """Every method's points over what was tried for it: first seed, last step, choosing prompts, by increasing KL.
+
+    Args:
+        config: The grid.
+        methods: The methods.
+        rows: All results by their key.
+        budget: N.
+
+    Returns:
+        Points by method, and the N they are at: the largest up to the one wanted that all choosing rows have.
+    """
+    measured = {}
     for name, method in methods.items():
         tried = candidates(config, method.training) if name != BASE else []
         keys = [key_of(config, training, choosing(config, training)[0]) for training in tried]
-        measured = [rows[key] for key in keys if key in rows and budget in rows[key]["budgets"]]
-        measured.sort(key=lambda row: float(np.mean(row["kl"])))
-        if len(measured) > 1:
-            values = [np.array(row["v_n"], float)[:, row["budgets"].index(budget)] for row in measured]
-            kl = np.array([[np.mean(row["kl"]) for row in measured]], float)
-            found[name] = kl, np.stack(values, axis=1)[None]
-    return found
+        of_method = sorted((rows[key] for key in keys if key in rows), key=lambda row: float(np.mean(row["kl"])))
+        if len(of_method) > 1:
+            measured[name] = of_method
+    shared = [set(row["budgets"]) for of_method in measured.values() for row in of_method]
+    budgets = [known for known in set.intersection(*shared) if known <= budget] if shared else []
+    if not budgets:
+        return {}, budget
+    at = max(budgets)
+    found = {}
+    for name, of_method in measured.items():
+        values = [np.array(row["v_n"], float)[:, row["budgets"].index(at)] for row in of_method]
+        kl = np.array([[np.mean(row["kl"]) for row in of_method]], float)
+        found[name] = kl, np.stack(values, axis=1)[None]
+    return found, at
+
+
+def on_shared_prompts(points: Mapping[str, Points], budget: int) -> tuple[dict[str, Points], str]:
+    """The points on those prompts alone that know V_N at all of them: else each would be a mean over other prompts.
+
+    Args:
+        points: Points of the methods, on the same prompts.
+        budget: N.
+
+    Returns:
+        The points, none where fewer than half of the prompts are left; and a sentence where not all are.
+    """
+    known = np.all([~np.isnan(v_n).any(axis=(0, 2)) for _, v_n in points.values()], axis=0)
+    if known.all():
+        return dict(points), ""
+    who = f"{int(known.sum())} of {len(known)} prompts that have {budget} scored responses at every point"
+    if 2 * known.sum() < len(known):
+        return {}, f"No V_{budget} against KL: there are only {who}."
+    return {name: (kl, v_n[:, known]) for name, (kl, v_n) in points.items()}, f"Over the {who}."
 
 
 def _best_so_far(values: Float[np.ndarray, " T"]) -> Bool[np.ndarray, " T"]:

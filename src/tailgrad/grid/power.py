@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -53,17 +52,23 @@ def power_table(methods: Mapping[str, Method], *, budget: int, reference: str) -
         if name in (BASE, reference) or len(method.rows) < 2:
             continue
         differences = seed_differences(method, methods[reference], budget)
-        deviation, degrees = seed_deviation(differences), len(differences) - 1
-        limits = [deviation * (degrees / stats.chi2.isf(tail, degrees)) ** 0.5 for tail in (LIMITS, 1 - LIMITS)]
-        needed, low, high = (_seeds_text(one) for one in (deviation, *limits))
-        mean = differences.mean() if differences.size else math.nan
-        rows.append([name, f"{mean:+.3f}", f"{deviation:.3f}", f"{needed} ({low} to {high})"])
+        rows.append([name, *_cells(differences, prompts=len(method.rows[0][-1]["v_n"]))])
     if len(rows) == 1:
         return "No estimate of power: it needs two seeds of two methods."
     return (
         f"V_{budget} less that of {reference}, on these prompts: spread over seeds, and seeds that see a difference of "
         f"{SMALL_GAIN:g} with 80% power (with the 80% limits of the spread)\n\n{aligned(rows)}"
     )
+
+
+def _cells(differences: Float[np.ndarray, "S P"], prompts: int) -> list[str]:
+    """Difference, spread and seeds; unknown where fewer than half of the prompts tell it."""
+    if 2 * differences.shape[1] < prompts:
+        return ["unknown"] * 3
+    deviation, degrees = seed_deviation(differences), len(differences) - 1
+    limits = [deviation * (degrees / stats.chi2.isf(tail, degrees)) ** 0.5 for tail in (LIMITS, 1 - LIMITS)]
+    needed, low, high = (_seeds_text(one) for one in (deviation, *limits))
+    return [f"{differences.mean():+.3f}", f"{deviation:.3f}", f"{needed} ({low} to {high})"]
 
 
 def _seeds_text(deviation: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,13 @@ from tailgrad.curves.figures import save_figure
 from tailgrad.curves.tables import json_text, markdown_text
 from tailgrad.display.cells import aligned
 from tailgrad.files import write_text
-from tailgrad.grid.choosing import chosen_trainings
+from tailgrad.grid.choosing import Choice, choices_of, chosen_trainings
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.frontier import (
+    Points,
     best_within_kl,
     equal_kl_table,
+    on_shared_prompts,
     over_rates,
     over_steps,
     save_frontier,
@@ -61,7 +64,7 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
             title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")
             gains[title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
         drawn = f"![V_N against N](curve-{number}.svg)"
-        parts += [_methods_table(config, methods), drawn, markdown_text(comparison).rstrip()]
+        parts += [_methods_table(config, methods, choices_of(config, rows)), drawn, markdown_text(comparison).rstrip()]
         parts.append(power_table(methods, budget=budget, reference=config.reference))
         save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
         if setting.scored_by == setting.reward:
@@ -82,25 +85,30 @@ def _report_frontier(
 ) -> list[str]:
     """Draw V_N against KL, over training steps and over learning rates, and give the tables at equal KL."""
     budget = _largest(shared_budgets(methods, every_step=True), setting.deploy_n)
-    panels, texts, unordered = {}, [], []
+    panels: dict[str, Mapping[str, Points]] = {}
+    texts, unordered = [], []
     if config.checkpoints:
         title = "over training steps, held-out prompts"
-        panels[title] = over_steps(methods, budget)
-        table = equal_kl_table(without_start(panels[title]), budget=budget, reference=config.reference)
-        texts += [f"V_{budget} at equal KL, {title}; differences paired", table]
-    if rates := over_rates(config, methods, rows, budget):
+        points, who = on_shared_prompts(over_steps(methods, budget), budget)
+        table = equal_kl_table(without_start(points), budget=budget, reference=config.reference) if points else ""
+        texts += [f"V_{budget} at equal KL, {title}; differences paired", who, table]
+        panels |= {title: points} if points else {}
+    rates, at = over_rates(config, methods, rows, budget)
+    if rates:
         title = f"over {config.tried}, choosing prompts, seed {config.seeds[0]}"
-        panels[title] = rates
+        points, who = on_shared_prompts(rates, at)
+        how: Any = {"budget": at, "reference": config.reference, "read": best_within_kl}
+        table = equal_kl_table(points, **how) if points else ""
+        texts += [f"V_{at} of the best within a KL, {title}; differences paired", who, table]
+        panels |= {title: points} if points and at == budget else {}
         unordered += [title] if len(config.betas) > 1 and config.choose_beta else []
-        table = equal_kl_table(rates, budget=budget, reference=config.reference, read=best_within_kl)
-        texts += [f"V_{budget} of the best within a KL, {title}; differences paired", table]
     if panels:
         save_frontier(panels, stem, budget=budget, reference=config.reference, unordered=unordered)
         texts.insert(0, f"![V_{budget} against KL]({stem.name}.svg)")
-    return texts
+    return [text for text in texts if text]
 
 
-def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
+def _methods_table(config: GridConfig, methods: Mapping[str, Method], choices: Sequence[Choice]) -> str:
     """What each method was trained with."""
     weight = ["KL weight"] if config.choose_beta else []
     rows = [["method", "learning rate", *weight, "seeds", "training, minutes"]]
@@ -116,7 +124,9 @@ def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
     if config.choose_beta:
         weights = ", ".join(f"{weight:g}" for weight in config.betas)
         rule += f"; together with it a KL weight of {weights}, the largest first"
-    parts = [rule, aligned(rows)]
+    trainings = [method.training for method in methods.values()]
+    by = _chosen_by([choice for choice in choices if choice.training in trainings])
+    parts = [f"{rule}{by}", aligned(rows)]
     if missing:
         parts.append(f"Not finished: {', '.join(missing)}.")
     seeds = methods[config.reference].seeds
@@ -124,6 +134,19 @@ def _methods_table(config: GridConfig, methods: Mapping[str, Method]) -> str:
         shown = ", ".join(map(str, seeds))
         parts.append(f"Seeds that every method here has finished: {shown} of {', '.join(map(str, config.seeds))}.")
     return "\n\n".join(parts)
+
+
+def _chosen_by(choices: Sequence[Choice]) -> str:
+    """By the best of how many, on how many of the choosing prompts."""
+    texts = {
+        one.training.estimator: f"the best of {one.budget}"
+        + ("" if one.prompts == one.of_prompts else f" on {one.prompts} of the {one.of_prompts}")
+        for one in choices
+        if one.budget is not None
+    }
+    if len({*texts.values()}) > 1:
+        return ", by " + ", ".join(f"{text} ({name})" for name, text in texts.items())
+    return "".join(f", by {text}" for text in list(texts.values())[:1])
 
 
 def _largest(budgets: Sequence[int], deploy_n: int) -> int:
