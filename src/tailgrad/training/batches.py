@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, Final
 
 HOST_DEFAULT: Final = 8
@@ -92,6 +92,44 @@ def eval_batch_size(config: Any, processes: int) -> int:
             f"--per_device_eval_batch_size {_next_multiple(given, size)}, or leave it out."
         )
     return int(given)
+
+
+def small_evaluation(config: Any, smallest: int) -> str | None:
+    """Return a warning of an evaluation with fewer rollouts per prompt than the estimator takes.
+
+    Args:
+        config: The configuration.
+        smallest: The fewest that the estimator takes.
+    """
+    drawn = config.num_generations_eval or config.num_generations
+    if config.eval_strategy == "no" or drawn >= smallest:
+        return None
+    return (
+        f"num_generations_eval = {drawn} is below the {smallest} rollouts that estimator={config.estimator!r} needs: "
+        "evaluation logs the rewards, and its advantages are 0."
+    )
+
+
+def counted_twice(config: Any, rows: Any, processes: int) -> str | None:
+    """Return a warning where several processes fill their last batch of an evaluation with rows from its start.
+
+    Args:
+        config: The configuration, with its batch sizes.
+        rows: The rows to evaluate on; of those that do not say how many they are nothing is known.
+        processes: How many processes evaluate.
+    """
+    if config.eval_strategy == "no" or processes == 1 or not isinstance(rows, Sized):
+        return None
+    drawn = config.num_generations_eval or config.num_generations
+    at_once = max(1, config.per_device_eval_batch_size * processes // drawn)
+    missing = -len(rows) % at_once
+    if not missing:
+        return None
+    return (
+        f"The evaluation has {len(rows)} rows, and {processes} processes take {at_once} at a time: {missing} rows from "
+        f"its start count twice in its metrics. Evaluate on a multiple of {at_once} rows, or change "
+        "per_device_eval_batch_size."
+    )
 
 
 def _check_sizes(config: Any, *names: str) -> None:

@@ -6,11 +6,10 @@ import logging
 import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
-import torch
-
 from tailgrad._version import __version__
 from tailgrad.estimators import find_estimator
 from tailgrad.rollouts.generation import BEAMS, KNOWN, shaping
+from tailgrad.training.dropout import dropout_of
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer
@@ -90,13 +89,6 @@ def generation_of(trainer: GRPOTrainer) -> dict[str, Any]:
     }
     own = {} if args.use_transformers_continuous_batching else trainer.model.generation_config.to_dict()
     return shaping(own, explicit)
-
-
-def dropout_of(model: torch.nn.Module) -> float:
-    """Return the largest rate of dropout in a model, in layers of its own or in its attention; 0 for none."""
-    rates = [part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)]
-    rates += [getattr(part, "attention_dropout", 0.0) for part in model.modules()]
-    return max((float(rate) for rate in rates if isinstance(rate, int | float)), default=0.0)
 
 
 def make_savable(config: Any) -> None:

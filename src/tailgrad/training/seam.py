@@ -19,8 +19,9 @@ from elsewhere fails at the first step. It also winds the host's order of prompt
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +35,7 @@ from tailgrad.models.probabilities import probabilities_are_numbers
 from tailgrad.models.shared_prompts import once_per_prompt
 from tailgrad.models.tokens import quick_generate
 from tailgrad.rollouts.prompts import tokenize_prompts
-from tailgrad.training.record import dropout_of
+from tailgrad.training.dropout import dropout_of
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer as _Host
@@ -73,6 +74,7 @@ class AdvantageSeam(_Host):
     corrects_old_rollouts: bool = False
     _rewards_of_batch: Tensor | None = None
     _estimated_at: int = -1
+    _evaluated: tuple[int, ...] = ()
 
     def estimate_advantages(
         self,
@@ -98,6 +100,15 @@ class AdvantageSeam(_Host):
         """Log a scalar with the host's own metrics of this step; the host averages them, NaN left out."""
         self._metrics["train" if self.model.training else "eval"][name].append(value)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log; in an evaluation every rollout counts once, where the host averages batches of different sizes."""
+        if not self.model.training:
+            metrics, sizes = self._metrics["eval"], self._evaluated
+            for name in [name for name, values in metrics.items() if len(values) == len(sizes)]:
+                metrics[name] = [_weighted_mean(metrics[name], sizes)]
+            self._evaluated = ()
+        super().log(logs, start_time)
+
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         self._gathered_rewards = super()._calculate_rewards(*args, **kwargs)
         return self._gathered_rewards
@@ -110,6 +121,8 @@ class AdvantageSeam(_Host):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._gathered_rewards, self._host_transformed = None, False
         output = super()._generate_and_score_completions(inputs)
+        if not self.model.training and self._gathered_rewards is not None:
+            self._evaluated += (len(self._gathered_rewards),)
         start = self.accelerator.process_index * len(inputs)
         if not self._host_transformed:
             advantages = self._our_advantages().to(output["advantages"])
@@ -254,3 +267,9 @@ class PromptSeam(_Host):
             return super()._tokenize_prompts(prompts)
         token_ids = tokenize_prompts(self._tokenizer, prompts, self.chat_template_kwargs, source="this batch")
         return list(token_ids), None, {}
+
+
+def _weighted_mean(values: Sequence[float], weights: Sequence[int]) -> float:
+    """NaN left out; NaN where there is nothing else."""
+    known = [(value * weight, weight) for value, weight in zip(values, weights, strict=True) if not math.isnan(value)]
+    return sum(part for part, _ in known) / sum(weight for _, weight in known) if known else math.nan

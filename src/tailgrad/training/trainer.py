@@ -17,14 +17,17 @@ from trl import GRPOConfig, GRPOTrainer
 from tailgrad.estimators import bind, smallest_group
 from tailgrad.estimators.batch import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
 from tailgrad.files import write_json
+from tailgrad.processes import num_processes
 from tailgrad.rewards import checked_for_trl
 from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.prompts import RESERVED_COLUMNS
+from tailgrad.training.batches import counted_twice, small_evaluation
 from tailgrad.training.config import TailGRPOConfig, config_of
+from tailgrad.training.dropout import check_no_dropout, turn_off_dropout
 from tailgrad.training.log import STATE
 from tailgrad.training.progress import show_progress_line
-from tailgrad.training.record import card_of, dropout_of, generation_of, make_savable, training_record
+from tailgrad.training.record import card_of, generation_of, make_savable, training_record
 from tailgrad.training.resume import exact_checkpoint, step_of
 from tailgrad.training.same_run import RUN_RECORD, check_same_run, run_record
 from tailgrad.training.saving import SaveAtSteps
@@ -121,15 +124,18 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         if config.eval_strategy != "no":
             _check_columns(rewards, eval_dataset, "the evaluation data")
         _say_what_no_longer_acts(config)
-        for words in (unused_prompts(self.schedule, config), _small_evaluation(config, self._smallest_group)):
+        twice = counted_twice(config, eval_dataset, num_processes())
+        for words in (unused_prompts(self.schedule, config), small_evaluation(config, self._smallest_group), twice):
             if words:
                 logger.warning(words)
 
     def _complete_setup(self) -> None:
         """What TRL's setup comes before: the loaded policy is looked at, cards and progress line are ours."""
         self.corrects_old_rollouts = self.args.off_policy_correction
+        if self.args.disable_dropout:
+            turn_off_dropout(self.model)
         if self.corrects_old_rollouts:
-            _check_no_dropout(self.model)
+            check_no_dropout(self.model)
         self.name_on_cards(*card_of(self.args))
         self.generation = generation_of(self)
         make_savable(self.model.generation_config)
@@ -275,24 +281,3 @@ def _say_what_no_longer_acts(args: TailGRPOConfig) -> None:
             "s" if len(inert) == 1 else "",
             args.estimator,
         )
-
-
-def _check_no_dropout(model: torch.nn.Module) -> None:
-    """Refuse to correct old rollouts with dropout: two forward passes of one policy would differ."""
-    rate = dropout_of(model)
-    if rate > 0:
-        raise ValueError(
-            f"off_policy_correction compares probabilities that dropout ({rate:g}) makes noise: set --disable_dropout "
-            "true, --lora_dropout 0 with an adapter, or attention_dropout 0 in the policy's config.json."
-        )
-
-
-def _small_evaluation(args: TailGRPOConfig, smallest: int) -> str | None:
-    """What to say of an evaluation with fewer rollouts per prompt than the estimator takes."""
-    drawn = args.num_generations_eval or args.num_generations
-    if args.eval_strategy == "no" or drawn >= smallest:
-        return None
-    return (
-        f"num_generations_eval = {drawn} is below the {smallest} rollouts that estimator={args.estimator!r} needs: "
-        "evaluation logs the rewards, and its advantages are 0."
-    )
