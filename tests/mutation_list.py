@@ -53,7 +53,7 @@ _TAILS = [
     ("families.py", "ndtri(1 - 1 / deploy_n)", "ndtri(1 - 1 / (deploy_n + 1) ** 2)", "far_forecasts"),
     ("families.py", "(difference * largest)", "(largest / difference)", "far_forecasts"),
     ("levels.py", "trials - successes + deploy_n", "trials + deploy_n", "far_forecasts"),
-    ("levels.py", "np.where(successes == 0, _LOG_HOPELESS, -np.inf)", "_LOG_HOPELESS", "far_forecasts"),
+    ("levels.py", "_HOPELESS * (successes == 0)", "_HOPELESS", "far_forecasts"),
     ("levels.py", "_weight_of(_log_none_of(0, *outcomes), t", "_weight_of(_log_none_of(1, *outcomes), t", "levels"),
     ("calibrated.py", "torch.expm1(sign * ratio) / ratio", "torch.expm1(sign * ratio)", "far_forecasts"),
 ]

@@ -16,7 +16,6 @@ MOST_LEVELS = 10
 """Rewards with more values than this count as graded, and their tail as continuous."""
 
 _HOPELESS = np.array([0.0, 0.1, 0.25, 0.5, 0.75, 0.9]).reshape(-1, 1, 1, 1)
-_LOG_HOPELESS = np.log(_HOPELESS, out=np.full_like(_HOPELESS, -np.inf), where=_HOPELESS > 0)
 _A = np.exp2(np.arange(-6, 6.5, 0.5)).reshape(-1, 1, 1)
 _B = np.exp2(np.arange(-3, 12.5, 0.5)).reshape(-1, 1)
 """Share of prompts that never succeed, and the a and b of the others' Beta prior: every one with every other."""
@@ -164,7 +163,8 @@ def _log_none_of(deploy_n: int, successes: np.ndarray, trials: np.ndarray) -> Fl
     It is a logarithm: of a prompt with hundreds of successes the chance itself is below all floating-point numbers.
     """
     beta = betaln(_A + successes, _B + trials - successes + deploy_n) - betaln(_A, _B)
-    hopeless = np.where(successes == 0, _LOG_HOPELESS, -np.inf)
+    with np.errstate(divide="ignore"):  # a chance of 0
+        hopeless = np.log(_HOPELESS * (successes == 0))
     found: np.ndarray = np.logaddexp(hopeless, np.log1p(-_HOPELESS) + beta)
     return found
 
