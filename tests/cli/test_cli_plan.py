@@ -69,7 +69,8 @@ def test_prints_what_it_writes(table: Path, tmp_path: Path, capsys: pytest.Captu
 )
 def test_the_command_is_one_that_train_takes(m: int, rollouts_per_step: int, reward: str | None) -> None:
     text = "tea:center=true,tail_fraction=1"
-    table = {"model": "org/policy", "dataset": {"name": "prompts", "config": "main"}, "reward": reward}
+    table = {"model": "org/policy", "dataset": {"name": "prompts", "config": "main", "prompt_column": "question"}}
+    table |= {"reward": reward, "revision": "0f0f0f", "reward_options": {"max_length": 9, "input_format": "text"}}
     command = train_command(text, m, deploy_n=96, rollouts_per_step=rollouts_per_step, table=table)
     program, name, *words = shlex.split(command.replace("\\\n", " "))
     assert (program, name) == ("tailgrad", "train")

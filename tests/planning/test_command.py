@@ -3,9 +3,11 @@
 import shlex
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tailgrad.planning import train_command
+from tailgrad.planning import make_plan, train_command
+from tailgrad.planning.report import plan_markdown
 
 
 def words_of(*, rollouts_per_step: int = 64, **table: Any) -> dict[str, str]:
@@ -47,6 +49,39 @@ def test_all_that_a_table_tells_is_in_the_command() -> None:
         "--gradient_accumulation_steps": "8",
         "--output_dir": "policy",
     }
+
+
+def test_revisions_columns_and_how_a_reward_model_reads_are_in_it_too() -> None:
+    told = words_of(
+        model="org/policy",
+        revision="0f0f0f",
+        dataset={"name": "org/prompts", "split": "test", "prompt_column": "question"},
+        reward="org/judge@0123abc",
+        reward_options={"max_length": 512, "input_format": "text", "dtype": "bfloat16", "batch_size": 4, "url": None},
+    )
+    assert {name: told[name] for name in told if "rev" in name or "column" in name or "reward" in name} == {
+        "--model_revision": "0f0f0f",
+        "--prompt_column": "question",
+        "--reward_model_name_or_path": "org/judge",
+        "--reward_revision": "0123abc",
+        "--reward_max_length": "512",
+        "--reward_dtype": "bfloat16",
+        "--reward_input_format": "text",
+    }
+    plain = {"max_length": None, "input_format": "auto", "dtype": "float32"}
+    told = words_of(revision="main", dataset={"prompt_column": "prompt"}, reward="org/judge", reward_options=plain)
+    found = [name for name in told if "rev" in name or "column" in name or "reward" in name]
+    assert found == ["--reward_model_name_or_path"]
+
+
+@pytest.mark.parametrize(
+    ("split", "words"), [("train", "It trains on the prompts of these"), ("test", "of its split 'test'"), (None, "It")]
+)
+def test_the_prompts_that_it_trains_on_are_said(split: str | None, words: str) -> None:
+    plan = make_plan(np.random.default_rng(0).normal(size=(4, 64)), deploy_n=16, estimators=["tea"], m=[8])
+    text = plan_markdown(plan, table={"dataset": {"name": "org/prompts", "split": split}})
+    assert words in text
+    assert "It trains on" not in plan_markdown(plan, table={})
 
 
 def test_what_a_table_does_not_tell_stands_in_capitals_or_is_left_out() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,39 @@ def test_a_report_of_a_policy_that_is_known(weight: float, tmp_path) -> None:
     gaps = [abs(one.direction.mean[0] - one.measured_direction) for one in plan.rows if one.measured_direction]
     assert len(gaps) == 2
     assert f"off by {np.mean(gaps):.2f} on average" in text
+
+
+POOL = {
+    "model": "org/policy",
+    "model_files": "1f",
+    "reward": "org/judge",
+    "reward_files": ["2e"],
+    "sampling": {"n": 64, "temperature": 1.0},
+    "dataset": {"name": "mine", "sha256": "3d"},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": "renamed"}, None),
+        ({"dataset": {"name": "other", "sha256": "4c"}, "sampling": {"n": 512, "temperature": 1.0}}, None),
+        ({"model_files": "9f"}, "another policy: model_files is '9f' there and '1f' in the rollout table"),
+        ({"model_files": None, "model": "org/other"}, "another policy: model is 'org/other' there"),
+        ({"reward": "org/other", "reward_files": ["8e"]}, "another reward or sampling: reward is 'org/other' there"),
+        ({"sampling": {"n": 64, "temperature": 0.3}}, "another reward or sampling: temperature is 0.3 there"),
+    ],
+)
+def test_a_report_of_another_policy_or_reward_is_refused(tmp_path, change: dict, words: str | None) -> None:
+    point = {"estimator": "tea", "m": 16, "deploy_n": 64, "direction": {"mean": 0.9}, "signal_to_noise": {"mean": 0.1}}
+    path = tmp_path / "fidelity.json"
+    path.write_text(json.dumps({"prompts": 3, "points": [point], "pool": POOL | change}))
+    if words is None:
+        assert read_fidelity_report(path, 64, table=POOL).points
+    else:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            read_fidelity_report(path, 64, table=POOL)
+    assert read_fidelity_report(path, 64).points, "of a table that says nothing"
 
 
 def test_reports_that_cannot_be_used(tmp_path) -> None:

@@ -61,13 +61,16 @@ def run(words: Sequence[str]) -> None:
 
     columns = {"prompt_column": options.prompt_column, "reward_column": options.reward_column}
     table, out = open_of_one_reward("plan", options.table, **columns), Path(options.out).expanduser()
+    measured = None
+    if options.fidelity is not None:
+        measured = read_fidelity_report(options.fidelity, options.deploy_n, table=table.metadata)
     plan = make_plan(
         table.rewards,
         deploy_n=options.deploy_n,
         estimators=options.estimators,
         m=options.num_generations,
         rollouts_per_step=options.rollouts_per_step,
-        measured=None if options.fidelity is None else read_fidelity_report(options.fidelity, options.deploy_n),
+        measured=measured,
         seed=options.seed,
     )
     print(write_plan(plan, out, table=table.metadata), end="")

@@ -20,6 +20,17 @@ _SHAPING: Final = {
 _OFF: Final = {"temperature": 1.0, "top_p": 1.0, "top_k": 0}
 """What need not be said."""
 
+_OF_REWARDS: Final = ("max_length", "dtype", "input_format")
+"""Options of a reward model that decide its scores."""
+
+_DEFAULTS: Final = {
+    "prompt_column": "prompt",
+    "model_revision": "main",
+    "reward_dtype": "float32",
+    "reward_input_format": "auto",
+}
+"""Values of options of `tailgrad train` that need not be said."""
+
 
 def train_command(
     estimator: str, m: int, *, deploy_n: int, rollouts_per_step: int, table: Mapping[str, Any] | None = None
@@ -46,10 +57,10 @@ def train_command(
     table = table or {}
     data = table.get("dataset") or {}
     at_once = max(size for size in range(1, _ROLLOUTS_AT_ONCE + 1) if rollouts_per_step % size == 0)
-    config = ["--dataset_config", str(data["config"])] if data.get("config") else []
+    of_data = {"dataset_config": data.get("config"), "prompt_column": data.get("prompt_column")}
     lines = [
-        ["--model_name_or_path", str(table.get("model") or "MODEL")],
-        ["--dataset_name", str(data.get("name") or "PROMPTS"), *config, *_reward(table.get("reward"))],
+        ["--model_name_or_path", str(table.get("model") or "MODEL"), *_said("model_revision", table.get("revision"))],
+        ["--dataset_name", str(data.get("name") or "PROMPTS"), *_all_said(of_data), *_reward(table)],
         ["--estimator", estimator, "--num_generations", str(m), "--deploy_n", str(deploy_n)],
         [*_shaping(table.get("sampling") or {}), *_as_json("chat_template_kwargs", table.get("chat_template_kwargs"))],
         ["--per_device_train_batch_size", str(at_once)],
@@ -71,11 +82,23 @@ def _as_json(option: str, value: Mapping[str, Any] | None) -> list[str]:
     return [f"--{option}", json.dumps(value)] if value else []
 
 
-def _reward(name: Any) -> list[str]:
+def _reward(table: Mapping[str, Any]) -> list[str]:
     """A dotted path is a function, a name with a slash a model; of a weighted sum the table has a description alone."""
-    text = str(name or "")
+    text = str(table.get("reward") or "")
     if re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", text):
         return ["--reward_funcs", text]
     if re.fullmatch(r"[^\s*]*/[^\s*]*", text):
-        return ["--reward_model_name_or_path", text.partition("@")[0]]
+        name, _, revision = text.partition("@")
+        given = table.get("reward_options") or {}
+        options = {f"reward_{option}": given.get(option) for option in _OF_REWARDS}
+        return ["--reward_model_name_or_path", name, *_all_said(options | {"reward_revision": revision})]
     return ["--reward_funcs", "REWARD"]
+
+
+def _all_said(options: Mapping[str, Any]) -> list[str]:
+    return [word for option, value in options.items() for word in _said(option, value)]
+
+
+def _said(option: str, value: Any) -> list[str]:
+    """An option and its value; nothing where it need not be said."""
+    return [] if value in (None, "", _DEFAULTS.get(option)) else [f"--{option}", str(value)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tailgrad.curves.settings import differences, settings_of
 from tailgrad.estimators import parse_estimator, spell_estimator
 from tailgrad.planning.replay import Replay
 from tailgrad.planning.scoring import PolicyTraits, measures
@@ -31,19 +32,22 @@ class MeasuredGradients:
     source: str
 
 
-def read_fidelity_report(path: str | Path, deploy_n: int) -> MeasuredGradients:
+def read_fidelity_report(
+    path: str | Path, deploy_n: int, *, table: Mapping[str, Any] | None = None
+) -> MeasuredGradients:
     """Read what a report measured at one N.
 
     Args:
         path: The fidelity.json, or the folder it is in.
         deploy_n: N.
+        table: Metadata of the rollout table that is planned from, which must be of the same policy and reward.
 
     Returns:
         What has a known direction and a positive signal to noise.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no report of `tailgrad fidelity`, or knows nothing at this N.
+        ValueError: It is no report of `tailgrad fidelity`, knows nothing at this N, or is of another policy or reward.
     """
     path = Path(path).expanduser()
     path = path / "fidelity.json" if path.is_dir() else path
@@ -63,16 +67,40 @@ def read_fidelity_report(path: str | Path, deploy_n: int) -> MeasuredGradients:
             if point["deploy_n"] == deploy_n and np.isfinite(direction) and signal > 0
         }
         budgets = sorted({int(point["deploy_n"]) for point, *_ in known})
+        pool = dict(document.get("pool") or {})
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{str(path)!r} is no report of `tailgrad fidelity`: {error!r}. Give its fidelity.json."
         ) from error
+    _check_source(path, pool, table or {})
     if not at_n:
         raise ValueError(
             f"fidelity report {str(path)!r} has no known direction at N = {deploy_n} (it was made for N = "
             f"{', '.join(map(str, budgets))}): make one with --deploy_n {deploy_n}, from more responses per prompt."
         )
     return MeasuredGradients(prompts, at_n, str(path))
+
+
+def _check_source(path: Path, pool: Mapping[str, Any], table: Mapping[str, Any]) -> None:
+    """Refuse a report of another policy, reward or sampling than the table's, as far as both say theirs."""
+    policy = ("model_files",) if pool.get("model_files") and table.get("model_files") else ("model", "revision")
+    known = [name for name in policy if pool.get(name) and table.get(name)]
+    policies = [{name: of[name] for name in known} for of in (table, pool)]
+    scored = [_scored_and_sampled(of) for of in (table, pool)]
+    for what, (ours, theirs) in (("policy", policies), ("reward or sampling", scored)):
+        found = differences(ours, theirs) if ours and theirs else []
+        if found:
+            name, here, there = found[0]
+            raise ValueError(
+                f"fidelity report {str(path)!r} is of another {what}: {name} is {there!r} there and {here!r} in the "
+                "rollout table. Make one for the table's policy and reward, or plan without."
+            )
+
+
+def _scored_and_sampled(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """How responses were sampled and scored; the prompts and their number may be others."""
+    settings = settings_of({name: value for name, value in metadata.items() if name != "dataset"})
+    return {name: value for name, value in settings.items() if name != "n"}
 
 
 def _number(point: dict[str, Any], name: str) -> float:

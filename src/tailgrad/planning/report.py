@@ -72,10 +72,7 @@ def plan_markdown(plan: Plan, *, table: Mapping[str, Any] | None = None) -> str:
         True
     """
     parts = [answer(plan), f"```bash\n{_command(plan, table)}\n```"]
-    if ((table or {}).get("dataset") or {}).get("name"):
-        parts.append(
-            "It trains on the prompts of these rollouts. If you keep them for measuring, name others to train on."
-        )
+    parts += _trained_on((table or {}).get("dataset") or {})
     parts += [direction_of_the_mean(plan), dependence(plan)]
     if plan.elsewhere:
         parts.append(_elsewhere(plan))
@@ -106,6 +103,16 @@ def _legend(plan: Plan) -> str:
         "are over prompts, and take D and w as known; so a single prompt's numbers, which plan.json has, have none. "
         "Noise may put a cosine above 1."
     )
+
+
+def _trained_on(data: Mapping[str, Any]) -> list[str]:
+    """On which prompts the command trains, where the table says its own."""
+    if not data.get("name"):
+        return []
+    split = data.get("split") or "train"
+    if split != "train":
+        return [f"It trains on the split 'train' of that data set; these rollouts are of its split {split!r}."]
+    return ["It trains on the prompts of these rollouts. If you keep them for measuring, name others to train on."]
 
 
 def _command(plan: Plan, table: Mapping[str, Any] | None) -> str:
