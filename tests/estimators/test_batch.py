@@ -6,6 +6,7 @@ from torch import Tensor
 
 from tailgrad.estimators import bind
 from tailgrad.estimators.batch import advantage_metrics, differ_by_rounding, scale_advantages, sum_rewards
+from tailgrad.rewards import WeightedSum
 
 NAN = math.nan
 
@@ -20,6 +21,30 @@ def test_sum_rewards_sums_what_was_scored() -> None:
     summed = sum_rewards(rewards, torch.tensor([2.0, 0.5]), 2)
     expected = torch.tensor([[2 * 1 + 0.5 * 10, 0.5 * 4], [2 * 3, NAN]])
     torch.testing.assert_close(summed, expected, equal_nan=True, rtol=0, atol=0)
+
+
+def test_a_function_that_is_only_logged_makes_no_reward() -> None:
+    """Its weight is 0; where the other one did not score, a reward of 0 would be the best of a group of penalties."""
+    rewards = torch.tensor([[-4.0, 9.0], [NAN, 7.0], [NAN, NAN], [-6.0, NAN]])
+    summed = sum_rewards(rewards, torch.tensor([1.0, 0.0]), 4)
+    torch.testing.assert_close(summed, torch.tensor([[-4.0, NAN, NAN, -6.0]]), equal_nan=True, rtol=0, atol=0)
+    assert torch.isnan(sum_rewards(rewards, torch.zeros(2), 4)).tolist() == [[False, False, True, False]]
+
+    def given(place: int):
+        column = [None if math.isnan(one) else one for one in rewards[:, place].tolist()]
+        return lambda prompts, completions, **columns: column
+
+    for weights, expected in (([1.0, 0.0], [-4.0, None, None, -6.0]), ([0.0, 0.0], [0.0, 0.0, None, 0.0])):
+        both = WeightedSum([given(0), given(1)], weights)
+        assert both(prompts=["a"] * 4, completions=["b"] * 4) == expected
+
+
+@pytest.mark.parametrize("rollouts", [2, 3, 4, 7])
+def test_small_groups_have_a_spread_and_a_forecast(rollouts: int) -> None:
+    rewards = torch.randn(6, rollouts, generator=torch.Generator().manual_seed(0))
+    metrics = advantage_metrics(rewards, rewards, deploy_n=128, smallest_group=2)
+    assert metrics["tail/spread"] > 0
+    assert metrics["tail/forecast_best_of_128"] > metrics[f"tail/best_of_{rollouts}"]
 
 
 def test_scaling_gives_root_mean_square_one() -> None:

@@ -164,3 +164,18 @@ def test_rounding_is_not_scaled_up_and_counts_for_nothing() -> None:
 def test_an_unknown_scaling_is_refused() -> None:
     with pytest.raises(ValueError, match="advantage_scaling = 'std' is unknown"):
         advantages_ragged(torch.arange(4.0), [0, 0, 1, 1], dr_grpo, scaling="std")
+
+
+@pytest.mark.parametrize(
+    "labels", [["b", "a", "b", "a"], [("task", 2), ("task", 1), ("task", 2), ("task", 1)], [3, -1, 3, -1]]
+)
+def test_any_labels_that_sort_are_groups(labels: list[Any]) -> None:
+    rewards = torch.tensor([1.0, 5.0, 3.0, 9.0])
+    found = advantages_ragged(rewards, labels, ESTIMATORS["rloo"].function)
+    assert found.tolist() == [-2.0, -4.0, 2.0, 4.0]
+    assert advantages_ragged(rewards[:2], [("a", 1), ("a", 1)], ESTIMATORS["rloo"].function).tolist() == [-4.0, 4.0]
+
+
+def test_a_rollout_without_a_group_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"the group id of rollout 1 is None"):
+        advantages_ragged(torch.ones(3), ["a", None, "a"], ESTIMATORS["rloo"].function)

@@ -21,6 +21,15 @@ from tailgrad.training.record import training_record
         ({"estimator": "tea:tail_fraction=1.5"}, "tail_fraction"),
         ({"estimator": "tea:deploy_n=64"}, "deploy_n = 128 is another: leave it out .* and give deploy_n = 64"),
         ({"advantage_scaling": "std"}, "none, group, batch"),
+        (
+            {
+                "save_at_steps": [1],
+                "load_best_model_at_end": True,
+                **dict.fromkeys(("save_strategy", "eval_strategy"), "steps"),
+                **dict.fromkeys(("save_steps", "eval_steps"), 1),
+            },
+            "load_best_model_at_end needs the best",
+        ),
         ({"save_at_steps": [1], "save_total_limit": 2}, r"save_total_limit = 2 would remove .* save_at_steps = \[1\]"),
         ({"estimator": "tea:k=4"}, "belongs to max_at_k"),
     ],

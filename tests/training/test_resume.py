@@ -1,6 +1,7 @@
 """Interruption: a training that is killed and resumed ends where one that was not killed ends."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -290,3 +291,32 @@ def test_a_trainer_that_stopped_amid_a_batch_of_rollouts_goes_on_at_fresh_ones(t
     expected = load_file(tmp_path / "out" / "checkpoint-4" / "model.safetensors")
     found = trainer.model.state_dict()
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_a_script_goes_on_as_its_configuration_says(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+    """`resume_from_checkpoint` of the config acts without an argument; a new start over checkpoints is said."""
+    whole = train("out")
+    assert "holds checkpoints" not in caplog.text
+    for step in range(3, whole.state.global_step + 1):
+        shutil.rmtree(Path(whole.args.output_dir, f"checkpoint-{step}"))
+    begun: list[int] = []
+
+    class Begins(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            begun.append(state.global_step)
+
+    assert_same_end(train("out", resume_from_checkpoint="last", callbacks=[Begins()]), whole)
+    assert begun == list(range(2, whole.state.global_step))
+    assert "holds checkpoints" not in caplog.text
+    train("out", max_steps=1)
+    assert "holds checkpoints of a training before this one (the newest is checkpoint-" in caplog.text
+
+
+def test_the_best_policy_is_loaded_also_where_a_finished_training_is_resumed(train: Train) -> None:
+    best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1, "learning_rate": 0.5}
+    best |= {"metric_for_best_model": "eval_reward", "greater_is_better": True}
+    first = train("out", **best)
+    assert 0 < int(first.state.best_model_checkpoint.rpartition("-")[2]) < first.state.global_step
+    again = train("out", resume="last", **best)
+    for name, weights in first.model.state_dict().items():
+        assert torch.equal(weights, again.model.state_dict()[name])

@@ -81,3 +81,24 @@ def test_a_checkpoint_whose_removal_is_cut_off_does_not_pass_for_whole(
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
     (tmp_path / "checkpoint-2" / "trainer_state.json").unlink()
     assert last_checkpoint(tmp_path) is None
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_checkpoints_of_another_training_are_not_removed(tmp_path: Path, resumed: bool) -> None:
+    def saved(step: int) -> None:
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir(exist_ok=True)
+        (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+
+    for step in (1, 2, 4):
+        saved(step)
+    args, state = SimpleNamespace(output_dir=str(tmp_path)), SimpleNamespace(is_world_process_zero=True, global_step=0)
+    state.global_step = 2 if resumed else 0
+    keeper = SaveAtSteps([3])
+    keeper.on_train_begin(args, state, None)
+    for step in (4, 5):  # the one at 4 is written over
+        saved(step)
+        state.global_step = step
+        keeper.on_save(args, state, None)
+    left = {folder.name for folder in tmp_path.iterdir()}
+    assert left == {"checkpoint-5"} | (set() if resumed else {"checkpoint-1", "checkpoint-2"})

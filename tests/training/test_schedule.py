@@ -124,3 +124,14 @@ def test_prompts_that_are_never_trained_on_are_said(changes, count, words) -> No
     args = arguments(**changes)
     said = unused_prompts(Schedule.of(args, rows(count)), args)
     assert said is None if words is None else re.search(words, str(said))
+
+
+@pytest.mark.parametrize("beyond", [-3, 0, 1])
+def test_a_step_to_save_at_that_is_none_is_refused(beyond: int) -> None:
+    total = Schedule.of(arguments(), rows(6)).total
+    step = total + beyond if beyond > 0 else beyond
+    args = arguments(save_at_steps=[2, step])
+    with pytest.raises(
+        ValueError, match=rf"save_at_steps has {step}, which is no step of this training: .* to {total}"
+    ):
+        check_schedule(Schedule.of(args, rows(6)), args)

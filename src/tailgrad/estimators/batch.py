@@ -21,7 +21,8 @@ def sum_rewards(
 ) -> Float[Tensor, "P M"]:
     """Sum the reward functions with their weights, as TRL does, and group the rollouts.
 
-    A rollout that no function scored is NaN; one that some scored gets the weighted sum of those.
+    A rollout that no function scored is NaN; one that some scored gets the weighted sum of those. A function of weight
+    0 is only logged: where it alone scored, TRL has a reward of 0, and here there is none.
 
     Args:
         rewards_per_func: One column per reward function, rows of a group adjacent; NaN where not scored.
@@ -37,8 +38,10 @@ def sum_rewards(
         tensor([[2., 2.],
                 [nan, 0.]])
     """
-    rewards = (rewards_per_func * weights.to(rewards_per_func.device).unsqueeze(0)).nansum(dim=1)
-    rewards[torch.isnan(rewards_per_func).all(dim=1)] = math.nan
+    weights = weights.to(rewards_per_func.device)
+    rewards = (rewards_per_func * weights.unsqueeze(0)).nansum(dim=1)
+    counted = weights != 0 if bool(weights.any()) else torch.ones_like(weights, dtype=torch.bool)
+    rewards[torch.isnan(rewards_per_func[:, counted]).all(dim=1)] = math.nan
     return rewards.view(-1, num_generations)
 
 
@@ -132,7 +135,7 @@ def advantage_metrics(
         advantages: The advantages that train the policy, `[P, M]`.
         deploy_n: N of the forecast.
         smallest_group: The fewest scored rollouts that the estimator can use.
-        tail_fraction: alpha of the tail's spread and of the forecast.
+        tail_fraction: alpha of the tail's spread and of the forecast, which take two rollouts or more.
         tail: The shape of the tail that is forecast with.
 
     Returns:
@@ -156,6 +159,7 @@ def advantage_metrics(
         >>> metrics["tail/groups_without_signal"], metrics["tail/spread"], metrics["tail/best_of_4"]
         (0.0, 1.5, 5.0)
     """
+    tail_fraction = max(tail_fraction, min(1.0, 2 / rewards.shape[1]))
     spread = tail_statistics(rewards, tail_fraction=tail_fraction).std
     if rewards.shape[1] > 1:
         forecast = tail_forecast(rewards, deploy_n=deploy_n, tail_fraction=tail_fraction, tail=tail)

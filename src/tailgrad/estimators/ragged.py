@@ -109,7 +109,11 @@ def _layout(rewards: Tensor, group_ids: GroupIds) -> tuple[Int[Tensor, " B"], In
     if len(group_ids) != len(rewards):
         raise ValueError(f"{len(rewards)} rewards need as many group ids, got {len(group_ids)}")
     if not isinstance(group_ids, Tensor):
-        group_ids = torch.from_numpy(np.unique(np.asarray(group_ids), return_inverse=True)[1])
+        labels = group_ids.tolist() if isinstance(group_ids, np.ndarray) else list(group_ids)
+        if None in labels:
+            raise ValueError(f"the group id of rollout {labels.index(None)} is None: give each rollout its group's")
+        numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
+        group_ids = torch.tensor([numbers[label] for label in labels], dtype=torch.int64)
     _, group, size = torch.unique(group_ids.to(rewards.device), return_inverse=True, return_counts=True)
     order = group.argsort(stable=True)
     start = size.cumsum(0) - size

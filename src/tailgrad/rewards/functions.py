@@ -59,7 +59,8 @@ def import_reward(spec: str) -> Reward:
 class WeightedSum:
     """The weighted sum of several rewards, as TRL sums them.
 
-    `sum_k weight_k * reward_k` over the rewards that scored the rollout; unscored where none did.
+    `sum_k weight_k * reward_k` over the rewards that scored the rollout; unscored where none did. A reward of weight 0
+    does not count, unless all are.
 
     Args:
         rewards: The rewards; each is checked.
@@ -105,5 +106,7 @@ class WeightedSum:
         return [self._sum(row) for row in zip(*scores, strict=True)]
 
     def _sum(self, row: tuple[float | None, ...]) -> float | None:
-        terms = [w * value for w, value in zip(self.weights, row, strict=True) if value is not None]
+        only_logged = any(self.weights)  # a weight of 0 beside others
+        pairs = [(w, value) for w, value in zip(self.weights, row, strict=True) if value is not None]
+        terms = [w * value for w, value in pairs if w != 0 or not only_logged]
         return math.fsum(terms) if terms else None

@@ -83,7 +83,7 @@ class TailGRPOConfig(GRPOConfig):
 
         Raises:
             ValueError: The estimator or the scaling is unknown, an option is out of range for `num_generations`, the
-                estimator has no form for `off_policy_correction`, or `save_total_limit` would remove what is to stay.
+                estimator has no form for `off_policy_correction`, or what is to stay would be removed.
             TypeError: The value of an estimator's option is not of its kind.
         """
         if self.scaling not in SCALINGS:
@@ -94,6 +94,11 @@ class TailGRPOConfig(GRPOConfig):
             raise ValueError(
                 f"save_total_limit = {self.save_total_limit} would remove checkpoints of save_at_steps = "
                 f"{self.save_at_steps}: leave it out, since of all other checkpoints only the newest stays."
+            )
+        if self.save_at_steps and self.load_best_model_at_end:
+            raise ValueError(
+                "load_best_model_at_end needs the best checkpoint at the end, and save_at_steps keeps those of its "
+                "steps and the newest alone: use one of the two."
             )
         options = self.estimator_options()
         worst = float(options.get("levels", [0.0])[0])

@@ -59,6 +59,22 @@ def resolve_resume(resume: str | bool | None, args: Any, schedule: Schedule) -> 
     return None
 
 
+def say_what_is_overwritten(output_dir: str | Path) -> None:
+    """Warn of a new start over the checkpoints of a training before, which the command refuses.
+
+    Args:
+        output_dir: The training's output folder.
+    """
+    newest = last_checkpoint(output_dir)
+    if newest:
+        logger.warning(
+            "%s holds checkpoints of a training before this one (the newest is %s), which starts anew and may "
+            "overwrite them. Give resume_from_checkpoint='last' to go on from there, or another output_dir.",
+            output_dir,
+            newest.name,
+        )
+
+
 def exact_checkpoint(resume: str | bool | None, args: Any, schedule: Schedule) -> str | None:
     """Return the checkpoint to resume, one from which the training ends as if it had not been interrupted.
 

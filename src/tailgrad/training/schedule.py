@@ -85,8 +85,8 @@ def check_schedule(schedule: Schedule, args: Any) -> None:
         args: TRL's configuration.
 
     Raises:
-        ValueError: TRL would end without a step, or `save_steps` would write a checkpoint that cannot be resumed
-            exactly, before the last step; the message has a value that works.
+        ValueError: TRL would end without a step, `save_at_steps` has one that is none, or a checkpoint that cannot be
+            resumed exactly would be written before the last step; the message has a value that works.
     """
     if schedule.prompts is not None and schedule.prompts < schedule.batch:
         raise ValueError(
@@ -95,9 +95,12 @@ def check_schedule(schedule: Schedule, args: Any) -> None:
             "not one step could be taken. Give more prompts, or a smaller --per_device_train_batch_size, "
             "--gradient_accumulation_steps or --steps_per_generation."
         )
+    total = schedule.total
+    beyond = [step for step in args.save_at_steps or () if step < 1 or step > total > 0]
+    if beyond:
+        raise ValueError(f"save_at_steps has {beyond[0]}, which is no step of this training: it takes 1 to {total}.")
     if args.save_only_model:  # and so never resumed
         return
-    total = schedule.total
     for step in args.save_at_steps or ():
         if step < total and not schedule.starts_a_batch(step):
             raise ValueError(

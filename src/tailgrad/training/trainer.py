@@ -28,7 +28,7 @@ from tailgrad.training.dropout import check_no_dropout, turn_off_dropout
 from tailgrad.training.log import STATE
 from tailgrad.training.progress import show_progress_line
 from tailgrad.training.record import card_of, generation_of, make_savable, training_record
-from tailgrad.training.resume import exact_checkpoint, step_of
+from tailgrad.training.resume import exact_checkpoint, say_what_is_overwritten, step_of
 from tailgrad.training.same_run import RUN_RECORD, check_same_run, run_record
 from tailgrad.training.saving import SaveAtSteps
 from tailgrad.training.schedule import Schedule, check_schedule, unused_prompts
@@ -148,7 +148,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
 
         Args:
             resume_from_checkpoint: A checkpoint's folder, or True or `"last"`: the newest in `output_dir` that can be
-                resumed exactly.
+                resumed exactly. None is what the configuration says.
             *args: As in `transformers.Trainer.train`.
             **kwargs: As there.
 
@@ -160,7 +160,9 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             RuntimeError: Not one step was taken.
         """
         checkpoint = None
-        if resume_from_checkpoint:
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        if resume_from_checkpoint and str(resume_from_checkpoint).lower() != "false":
             checkpoint = exact_checkpoint(resume_from_checkpoint, self.args, self.schedule)
             if checkpoint is None and resume_from_checkpoint is True:
                 raise ValueError(f"There is no checkpoint in {self.args.output_dir} to go on from.")
@@ -176,9 +178,12 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
                 check_same_run(Path(checkpoint), self._run)
         done = step_of(checkpoint)
         if checkpoint and done >= self.schedule.total:
-            self._load_from_checkpoint(checkpoint)  # resumed there, transformers would take one step more
             self.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
+            best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+            self._load_from_checkpoint(best or checkpoint)  # resumed there, transformers would take one step more
             return TrainOutput(done, float("nan"), {})
+        if not checkpoint and self.args.should_save:
+            say_what_is_overwritten(self.args.output_dir)
         self.start_after(self.schedule.epochs_before(done))
         output = super().train(checkpoint, *args, **kwargs)
         if self.state.global_step == done:
