@@ -1,5 +1,6 @@
 """Plans: values against closed forms, a policy whose traits are known, what is chosen, and bad input."""
 
+import dataclasses
 import json
 import math
 import re
@@ -24,6 +25,8 @@ from tailgrad.planning.measured import fitted_traits
 from tailgrad.planning.pool import LARGEST, usable_pool
 from tailgrad.planning.replay import replay, scores
 from tailgrad.planning.scoring import COMMITTED, measures
+from tailgrad.planning.words import dependence
+from tailgrad.statistics.intervals import Interval
 
 TEA = "tea:center=true,tail_fraction=1"
 
@@ -262,6 +265,27 @@ def test_a_pool_without_a_signal_of_v_n_is_refused() -> None:
     pool[:, 0] = 1.0  # one response of the first half alone is better
     with pytest.raises(ValueError, match="Sample more responses"):
         make_plan(pool, deploy_n=32, m=[8])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cosine_that_cannot_be_is_no_plan(seed: int) -> None:
+    """Of normal rewards a few are a million: the gradient of V_N is theirs, and the halves of the pool share none."""
+    rng = np.random.default_rng(seed)
+    pool = rng.normal(size=(12, 64)) + 1e6 * (rng.random((12, 64)) < 0.002)
+    with pytest.raises(ValueError, match=r"comes out as .*, and no cosine is above 1\. Sample more responses") as told:
+        make_plan(pool, deploy_n=16)
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_hardly_known_is_not_called_robust() -> None:
+    interval = Interval(*(np.array([number]) for number in (0.5, 0.1, 0.9)), np.array([8]))
+    plan = make_plan(np.random.default_rng(1).normal(size=(24, 256)), deploy_n=16, estimators=["grpo", "tea"], m=[8])
+    same = dict.fromkeys(plan.elsewhere, (plan.chosen.estimator, plan.chosen.m))
+    plan = dataclasses.replace(plan, elsewhere=same)
+    assert dependence(plan).startswith("Robust")
+    noisy = dataclasses.replace(plan, chosen=dataclasses.replace(plan.chosen, value=interval))
+    assert "hardly known" in dependence(noisy)
+    assert "Robust" not in dependence(noisy)
 
 
 @pytest.mark.parametrize("levels", [2, 5])

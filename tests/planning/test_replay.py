@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from scipy import integrate
 from scipy.stats import norm
 
 from tailgrad.estimators import bind, parse_estimator, with_budget
-from tailgrad.planning.replay import _advantages, replay, scores
+from tailgrad.planning.replay import Replay, _advantages, replay, scores
+from tailgrad.planning.scoring import PolicyTraits, measures
 
 VALUES, SHARES = np.array([0.0, 1.0, 3.0]), np.array([0.5, 0.3, 0.2])
 
@@ -135,3 +137,19 @@ def test_what_looks_at_the_whole_batch_sees_one_group_of_each_prompt() -> None:
     for step in range(5):
         expected = bind("cat_bon", deploy_n=16)(torch.from_numpy(groups[:, step]))
         np.testing.assert_array_equal(found[:, step], expected.numpy())
+
+
+def test_a_plan_of_many_prompts_takes_memory_for_them_and_not_for_their_pairs() -> None:
+    rng, prompts = np.random.default_rng(0), 20_000
+    many = Replay(*(rng.random(shape) for shape in ((3, prompts, 2), (3, prompts, 2), (3, prompts), (prompts, 2))))
+    tracemalloc.start()
+    found = measures(many, PolicyTraits(600.0, 0.1, ""), np.full(3, 8.0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.value.shape == (3, 1 + prompts)
+    assert peak < 50e6
+    few = Replay(*(part[..., :9, :] if part.shape[-1] == 2 else part[..., :9] for part in many))
+    of_eight = Replay(*(np.delete(part, 4, axis=-2 if part.shape[-1] == 2 else -1) for part in few))
+    without, alone = (measures(part, PolicyTraits(600.0, 0.1, ""), np.full(3, 8.0)) for part in (few, of_eight))
+    for left_out, whole in zip(without, alone, strict=True):
+        np.testing.assert_allclose(left_out[:, 1 + 4], whole[:, 0], rtol=1e-12)

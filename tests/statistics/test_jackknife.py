@@ -1,6 +1,7 @@
 import numpy as np
 
 from tailgrad.statistics import jackknife_interval, mean_interval
+from tailgrad.statistics.jackknife import means_without_each, without_each
 
 
 def test_of_a_mean_it_is_the_interval_of_the_mean() -> None:
@@ -31,3 +32,14 @@ def test_without_two_prompts_or_with_a_number_that_is_not_finite_there_is_no_int
     without = np.array([[1.0, 1.0], [np.inf, 3.0], [2.0, 2.0]])
     found = jackknife_interval(np.array([2.0, 2.0]), without)
     assert np.isnan(found.low).tolist() == [True, False]
+
+
+def test_means_without_each_are_those_of_the_weights() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 4, 17))
+    np.testing.assert_allclose(means_without_each(values), values @ without_each(17).T, rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(means_without_each(np.array([2.0, 5.0])), [5.0, 2.0])
+
+
+def test_one_large_value_does_not_blur_the_mean_of_the_others() -> None:
+    values = np.array([0.25, 0.5, 1e15, 0.75])
+    assert means_without_each(values)[2] == 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from jaxtyping import Real
@@ -19,6 +19,10 @@ from tailgrad.planning.replay import Replay, replay
 from tailgrad.planning.scoring import COMMITTED, Measures, PolicyTraits, measures, measures_per_prompt
 from tailgrad.statistics.intervals import Interval
 from tailgrad.statistics.jackknife import jackknife_interval
+
+_IMPOSSIBLE: Final = (1.2, 2.0)
+"""A cosine whose interval lies above the first, or that is itself above the second, is none. Noise may put one a little
+above 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +149,7 @@ def make_plan(
     weights = {0.0, traits.spread_weight, 1.0} if measured is None else {traits.spread_weight}
     scene = _Scene(groups, _part(replayed, slice(len(groups))), rollouts_per_step, seed)
     rows, choice, steps = _rows(scene, traits, {} if measured is None else measured.points)
+    _check_possible(rows[choice.chosen])
     return Plan(
         deploy_n=deploy_n,
         rollouts_per_step=rollouts_per_step,
@@ -236,15 +241,31 @@ def _rows(
     return rows, choice, steps
 
 
+def _check_possible(chosen: PlanRow) -> None:
+    """Refuse a plan by a cosine that cannot be one: what is known of V_N's gradient is then noise."""
+    for what, interval in (("direction", chosen.direction), ("expected cosine", chosen.value)):
+        if interval.low[0] > _IMPOSSIBLE[0] or interval.mean[0] > _IMPOSSIBLE[1]:
+            raise ValueError(
+                f"the pool tells too little of the gradient of V_N: the {what} of {chosen.estimator} comes out as "
+                f"{interval.mean[0]:.3g} [{interval.low[0]:.3g}, {interval.high[0]:.3g}], and no cosine is above 1. "
+                "Sample more responses per prompt, plan for a smaller N, or see whether a few rewards are far off."
+            )
+
+
 def _hardly_known(value: Interval) -> list[str]:
     """Say where the gradient of V_N has so much noise that values may be anything, also above 1."""
-    if value.high[0] - value.low[0] <= value.mean[0] / 2:
+    if is_known(value):
         return []
     return [
         "The gradient of V_N is hardly known here: the interval of what is chosen is wider than half of its cosine. "
         "Sample more responses per prompt (8 N or more), or more prompts. Differences are known better than cosines, "
         "as all have this noise in common."
     ]
+
+
+def is_known(value: Interval) -> bool:
+    """Whether an expected cosine is known to a quarter of itself, up and down."""
+    return bool(value.high[0] - value.low[0] <= value.mean[0] / 2)
 
 
 def _column(interval: Interval, place: int) -> Interval:

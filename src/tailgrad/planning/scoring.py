@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Real
 
 from tailgrad.planning.replay import Replay
-from tailgrad.statistics.jackknife import without_each
+from tailgrad.statistics.jackknife import means_without_each
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,7 @@ def measures(replay: Replay, traits: PolicyTraits, prompts_per_step: Real[np.nda
     Returns:
         The numbers of all prompts, and without each (none with one prompt).
     """
-    prompts = len(replay.truth)
-    every = np.full((1, prompts), 1 / prompts)
-    weights = np.concatenate([every, without_each(prompts)]) if prompts > 1 else every
-    return _measures(replay, traits, prompts_per_step, weights)
+    return _measures(replay, traits, prompts_per_step, _mean_and_without_each)
 
 
 def measures_per_prompt(replay: Replay, traits: PolicyTraits, prompts_per_step: Real[np.ndarray, " C"]) -> Measures:
@@ -79,26 +77,33 @@ def measures_per_prompt(replay: Replay, traits: PolicyTraits, prompts_per_step: 
     Returns:
         The numbers of each prompt.
     """
-    return _measures(replay, traits, prompts_per_step, np.eye(len(replay.truth)))
+    return _measures(replay, traits, prompts_per_step, lambda values: values)
 
 
 def _measures(
     replay: Replay,
     traits: PolicyTraits,
     prompts_per_step: Real[np.ndarray, " C"],
-    weights: Float[np.ndarray, "R P"],
+    mean: Callable[[np.ndarray], np.ndarray],
 ) -> Measures:
-
-    def mean(products: np.ndarray) -> np.ndarray:
-        return np.asarray((products[..., 0] + traits.spread_weight * products[..., 1]) @ weights.T)
-
-    square, along, truth = mean(replay.square), mean(replay.along), _positive(mean(replay.truth))
-    noise = traits.noise_directions * (replay.noise @ weights.T) / prompts_per_step[:, None]
+    """The measures of means over prompts, R of them, that `mean` makes of `[..., P]`."""
+    square, along, truth = (
+        mean(products[..., 0] + traits.spread_weight * products[..., 1])
+        for products in (replay.square, replay.along, replay.truth)
+    )
+    truth = _positive(truth)
+    noise = traits.noise_directions * mean(replay.noise) / prompts_per_step[:, None]
     return Measures(
         along / np.sqrt(_positive(square) * truth),
         square / _positive(noise),
         along / np.sqrt(_positive(square + noise) * truth),
     )
+
+
+def _mean_and_without_each(values: Float[np.ndarray, "*C P"]) -> Float[np.ndarray, "*C R"]:
+    """The mean over all prompts, then those without each; with one prompt the mean alone."""
+    every = values.mean(axis=-1, keepdims=True)
+    return np.concatenate([every, means_without_each(values)], axis=-1) if values.shape[-1] > 1 else every
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

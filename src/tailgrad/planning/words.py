@@ -6,7 +6,7 @@ import numpy as np
 
 from tailgrad.display.cells import interval_cell
 from tailgrad.estimators import find_estimator, parse_estimator
-from tailgrad.planning.plan import Plan, PlanRow
+from tailgrad.planning.plan import Plan, PlanRow, is_known
 
 
 def answer(plan: Plan) -> str:
@@ -102,6 +102,8 @@ def dependence(plan: Plan) -> str:
             f"Measured by {plan.traits.source}: steps are noisy in D = {plan.traits.noise_directions:,.0f} directions, "
             f"and move the spread w = {plan.traits.spread_weight:.2f} times as much as the mean. {_how_far_off(plan)}"
         ).rstrip()
+    if plan.robust and not is_known(plan.chosen.value):
+        return "The same estimator is chosen for all policies below, by values that are hardly known (see the notes)."
     if plan.robust:
         return "Robust: the same estimator is chosen for all policies below."
     return (

@@ -57,3 +57,23 @@ def without_each(prompts: int) -> Float[np.ndarray, "P P"]:
         array([0. , 0.5, 0.5])
     """
     return np.asarray((1 - np.eye(prompts)) / (prompts - 1))
+
+
+def means_without_each(values: Float[np.ndarray, "*K P"]) -> Float[np.ndarray, "*K P"]:
+    """Means over all prompts but one, for many prompts: as `without_each`, whose weights are P times P.
+
+    Args:
+        values: One value per prompt, at least two prompts.
+
+    Returns:
+        At place p the mean of the others. No large value of p is subtracted: what is rounded is the sum of the others.
+
+    Examples:
+        >>> means_without_each(np.array([1.0, 3.0, 1e20]))
+        array([5.e+19, 5.e+19, 2.e+00])
+    """
+    none = np.zeros_like(values[..., :1])
+    before = np.concatenate([none, values[..., :-1].cumsum(axis=-1)], axis=-1)
+    after = np.concatenate([values[..., :0:-1].cumsum(axis=-1)[..., ::-1], none], axis=-1)
+    found: np.ndarray = (before + after) / (values.shape[-1] - 1)
+    return found
