@@ -37,6 +37,21 @@ def option(default: Any = MISSING, text: str = "", **metadata: Any) -> Any:
     return field(default=default, metadata=metadata) if default is not MISSING else field(metadata=metadata)
 
 
+def check_least(least: int, **given: int | None) -> None:
+    """Refuse options that are too small, by their names.
+
+    Args:
+        least: What they must be, or more.
+        **given: Options; None is not given.
+
+    Raises:
+        ValueError: One is smaller.
+    """
+    for name, value in given.items():
+        if value is not None and value < least:
+            raise ValueError(f"--{name} is {value}; it must be {least} or more.")
+
+
 def same_option(config: type, name: str, group: str | None = None) -> Any:
     """A dataclass field that is the same option as that of another configuration, but for the heading it stands under.
 

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from reports import tables_of
 from tailgrad.cli import curve
+from tailgrad.cli.main import main
 from tailgrad.curves import best_of_n
 from tailgrad.rollouts.table import write_table
 
@@ -134,3 +136,22 @@ def test_says_what_is_wrong(tables, tmp_path):
     with pytest.raises(ValueError, match="prompt_id 0 is 'prompt 0' and 'other 0'"):
         tailgrad_curve(paths[0], tmp_path / "other.parquet", "--out", tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "least"),
+    [
+        ("curve", "deploy_n", -5, 1),
+        ("curve", "num_generations", 0, 1),
+        *((command, "seed", -1, 0) for command in ("curve", "tails", "plan", "fidelity")),
+    ],
+)
+def test_a_number_that_is_too_small_is_refused_by_its_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, option: str, value: int, least: int
+) -> None:
+    np.save(tmp_path / "mine.npy", np.random.default_rng(0).normal(size=(4, 64)))
+    given = [command, str(tmp_path / "mine.npy"), "--out", str(tmp_path / "out"), f"--{option}", str(value)]
+    given += [] if command in ("curve", "tails") else ["--deploy_n", "16"]
+    given += ["--model_name_or_path", "none"] if command == "fidelity" else []
+    assert main(given) == 2
+    assert f"--{option} is {value}; it must be {least} or more." in capsys.readouterr().err

@@ -102,3 +102,23 @@ def test_the_figure_continues_the_curve_with_dashes(tmp_path: Path) -> None:
     write_report([normal(24, 64, 0)], tmp_path / "with", forecast_n=[512])
     without, with_it = ((tmp_path / folder / "curve.svg").read_text() for folder in ("without", "with"))
     assert with_it.count("stroke-dasharray") == without.count("stroke-dasharray") + 1
+
+
+def test_a_forecast_of_few_of_the_prompts_is_none() -> None:
+    """The others need not be like them: it would be drawn as if it went on where the mean over all ends."""
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(40, 64))
+    rewards[4:, 8:] = np.nan
+    rewards[:4] += 5
+    found = forecast_curve([Rollouts(rewards)], [128])
+    assert found.refused == ("only 4 of 40 prompts have enough scored responses",)
+    assert np.isnan(found.v_n.mean).all()
+    whole = forecast_curve([Rollouts(rewards[:7])], [128])
+    assert whole.refused == ("",)
+    assert not np.isnan(whole.v_n.mean).any()
+
+
+def test_one_response_per_prompt_has_a_reason_and_no_forecast() -> None:
+    found = forecast_curve([Rollouts(np.arange(6.0)[:, None])], [256])
+    assert found.refused[0] != ""
+    assert np.isnan(found.v_n.mean).all()

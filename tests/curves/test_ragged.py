@@ -1,10 +1,13 @@
 """Prompts with different numbers of responses: over which prompts V_N is, and up to which N."""
 
 import numpy as np
+import pytest
 
 from reports import numbers_in, tables_of
 from tailgrad.curves import Rollouts, compare
-from tailgrad.curves.tables import markdown_text
+from tailgrad.curves.tables import markdown_text, notes_of
+from tailgrad.display.cells import decimals_of
+from tailgrad.statistics.intervals import Interval
 
 
 def ragged_run(name, seed=0):
@@ -51,3 +54,25 @@ def test_unscored_responses_do_not_shorten_the_curve():
     rewards[5] = np.nan
     assert compare([run_of("base", rewards=rewards, counts=counts)]).budgets == (1, 2, 4)
     assert compare([run_of("base", rewards=np.full((6, 4), np.nan), counts=counts)]).budgets == (1, 2, 4)
+
+
+def test_a_difference_over_fewer_prompts_than_both_curves_says_so() -> None:
+    """Each has 15 of 20 prompts, and 10 in common; then 12 each and 4 in common, of which nothing is known."""
+    rng = np.random.default_rng(0)
+    for own, both in ((15, 10), (12, 4)):
+        first, other = rng.normal(size=(2, 20, 8))
+        first[own:, 0] = np.nan
+        other[: 20 - own, 0] = np.nan
+        compared = compare([Rollouts(first, name="base"), Rollouts(other, name="tea")], budgets=[1, 8])
+        notes = notes_of(compared)
+        said = f"tea - base: of the prompts that both have; prompts counted: N = 8 ({both})."
+        assert said in notes
+        assert compared.curves[1].difference.prompts.tolist() == [20, both]
+        assert any("fewer than half" in note for note in notes) == (2 * both < 20)
+        assert np.isnan(compared.curves[1].difference.mean[1]) == (2 * both < 20)
+
+
+@pytest.mark.parametrize(("largest", "decimals"), [(0.0, 3), (5.0, 3), (0.02, 4), (1e-5, 7), (1e-30, 8)])
+def test_numbers_without_a_width_have_as_many_decimals_as_show_them(largest: float, decimals: int) -> None:
+    alone = Interval(*np.array([[largest, largest / 2], [np.nan] * 2, [np.nan] * 2]), np.array([1, 1]))
+    assert decimals_of([alone]) == decimals

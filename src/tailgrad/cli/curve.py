@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tailgrad.cli.tables import open_tables
-from tailgrad.options import OptionParser, option
+from tailgrad.options import OptionParser, check_least, option
 
 HELP: Final = "draw best-of-N curves from rollouts, and compare policies on the same prompts"
 EXTRA: Final = "eval"
@@ -61,6 +61,8 @@ def make_parser() -> OptionParser[CurveOptions]:
 def run(words: Sequence[str]) -> None:
     """Write the report and print its table."""
     options = make_parser().read(words)
+    check_least(1, num_generations=options.num_generations, deploy_n=options.deploy_n)
+    check_least(0, seed=options.seed)
     from tailgrad.curves import write_report
 
     rollouts = open_tables("curve", options)

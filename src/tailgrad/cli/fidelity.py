@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tailgrad.cli.tables import open_of_one_reward
-from tailgrad.options import OptionParser, option
+from tailgrad.options import OptionParser, check_least, option
 
 HELP: Final = "measure, before training, how well each estimator's gradient points along that of V_N"
 EXTRA: Final = "sample"
@@ -68,6 +68,7 @@ def make_parser() -> OptionParser[FidelityOptions]:
 def run(words: Sequence[str]) -> None:
     """Compute what is missing of the gradients, write the report and print its table."""
     options = make_parser().read(words)
+    check_least(0, seed=options.seed)
     from tailgrad.fidelity import check_fidelity, gradient_fidelity, write_fidelity
     from tailgrad.fidelity.gradient_config import GradientConfig, complete, described
     from tailgrad.fidelity.gradient_store import sketch_gradients

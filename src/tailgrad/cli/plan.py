@@ -9,7 +9,7 @@ from typing import Final
 
 from tailgrad.cli.curve import CurveOptions
 from tailgrad.cli.tables import open_of_one_reward
-from tailgrad.options import OptionParser, option, same_option
+from tailgrad.options import OptionParser, check_least, option, same_option
 
 HELP: Final = "say, before training, which estimator, m and prompts per step fit N"
 EXTRA: Final = "eval"
@@ -57,6 +57,7 @@ def make_parser() -> OptionParser[PlanOptions]:
 def run(words: Sequence[str]) -> None:
     """Make the plan, write it and print its text."""
     options = make_parser().read(words)
+    check_least(0, seed=options.seed)
     from tailgrad.planning import make_plan, read_fidelity_report, write_plan
 
     columns = {"prompt_column": options.prompt_column, "reward_column": options.reward_column}

@@ -9,7 +9,7 @@ from typing import Final
 
 from tailgrad.cli.curve import CurveOptions
 from tailgrad.cli.tables import open_tables
-from tailgrad.options import OptionParser, option, same_option
+from tailgrad.options import OptionParser, check_least, option, same_option
 
 HELP: Final = "say from rollouts whether, how far and with which tail V_N may be extrapolated"
 EXTRA: Final = "eval"
@@ -42,6 +42,7 @@ def make_parser() -> OptionParser[TailsOptions]:
 def run(words: Sequence[str]) -> None:
     """Write the report and print its text."""
     options = make_parser().read(words)
+    check_least(0, seed=options.seed)
     from tailgrad.tails import diagnose_tails, write_tails
 
     tables = open_tables("tails", options)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from tailgrad.curves.rollouts import Rollouts
 from tailgrad.statistics.intervals import Interval, mean_interval
@@ -61,7 +61,7 @@ def forecast_curve(runs: Sequence[Rollouts], deploy_n: Sequence[int], *, seed: i
             f"{runs[0].name!r}: V_N cannot be forecast where another reward picks the best: leave out --forecast_n"
         )
     budgets = tuple(sorted(set(deploy_n)))
-    found = [calibrated_forecast(torch.from_numpy(run.rewards), budgets, seed=seed) for run in runs]
+    found = [calibrated_forecast(_at_least_two(run.rewards), budgets, seed=seed) for run in runs]
     refused = tuple(next(filter(None, reasons), "") for reasons in zip(*(one.refused for one in found), strict=True))
     over_prompts = mean_interval(np.stack([one.per_prompt for one in found]), seed=seed)
     below, above = (
@@ -74,5 +74,18 @@ def forecast_curve(runs: Sequence[Rollouts], deploy_n: Sequence[int], *, seed: i
     if all(one.family == "levels" for one in found):
         every = np.concatenate([run.rewards.ravel() for run in runs])
         low, high = (end.clip(np.nanmin(every), np.nanmax(every)) for end in (low, high))
-    v_n = Interval(mean, low, high, over_prompts.prompts)
-    return CurveForecast(budgets, v_n, mean - below, mean + above, refused)
+    prompts, counted = len(runs[0].rewards), over_prompts.prompts
+    few = (counted > 0) & (2 * counted < prompts)
+    reasons = [
+        f"only {count} of {prompts} prompts have enough scored responses" if one else reason
+        for one, count, reason in zip(few.tolist(), counted.tolist(), refused, strict=True)
+    ]
+    mean, low, high, below, above = (np.where(few, np.nan, part) for part in (mean, low, high, below, above))
+    v_n = Interval(mean, low, high, np.where(few, 0, counted))
+    return CurveForecast(budgets, v_n, mean - below, mean + above, tuple(reasons))
+
+
+def _at_least_two(rewards: Real[np.ndarray, "P n"]) -> Real[torch.Tensor, "P M"]:
+    """One response per prompt is a group with one that is not there: its forecast is refused with the reason."""
+    missing = ((0, 0), (0, max(0, 2 - rewards.shape[1])))
+    return torch.from_numpy(np.pad(rewards.astype(float), missing, constant_values=np.nan))

@@ -4,6 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from tailgrad.curves.compare import BEST_OF_N, Comparison, Curve
 from tailgrad.curves.forecast import CurveForecast
 from tailgrad.display.cells import aligned, decimals_of, interval_cell, interval_numbers, without_nan
@@ -132,20 +134,29 @@ def notes_of(comparison: Comparison) -> list[str]:
     else:
         notes.append("Intervals are over prompts, and over training seeds where a method has several.")
     for curve in comparison.curves:
-        short = [
-            f"N = {budget} ({count})"
-            for budget, count in zip(comparison.budgets, curve.v_n.prompts.tolist(), strict=True)
-            if count < comparison.prompts
-        ]
-        if short:
-            notes.append(f"{curve.name}: {_left_out(comparison)}; prompts counted: {', '.join(short)}.")
+        if short := _counts(comparison, curve.v_n.prompts, np.full(len(comparison.budgets), comparison.prompts)):
+            notes.append(f"{curve.name}: {_left_out(comparison)}; prompts counted: {short}.")
+    for curve in comparison.curves:
+        if curve.difference is not None and (short := _counts(comparison, curve.difference.prompts, curve.v_n.prompts)):
+            notes.append(
+                f"{curve.name} - {comparison.reference}: of the prompts that both have; prompts counted: {short}."
+            )
     for curve in comparison.curves:
         notes += _forecast_notes(curve, comparison.prompts)
-    if any(2 * curve.v_n.prompts.min() < comparison.prompts for curve in comparison.curves):
+    counted = [
+        part.prompts for curve in comparison.curves for part in (curve.v_n, curve.difference) if part is not None
+    ]
+    if any(2 * prompts.min() < comparison.prompts for prompts in counted):
         notes.append(
             "V_N is unknown where fewer than half of the prompts are counted: they need not be like the others."
         )
     return notes
+
+
+def _counts(comparison: Comparison, prompts: np.ndarray, of: np.ndarray) -> str:
+    """The numbers of prompts at those N where they are fewer than they might be."""
+    places = zip(comparison.budgets, prompts.tolist(), of.tolist(), strict=True)
+    return ", ".join(f"N = {budget} ({count})" for budget, count, most in places if count < most)
 
 
 def _forecast_notes(curve: Curve, prompts: int) -> list[str]:

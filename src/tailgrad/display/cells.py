@@ -34,10 +34,16 @@ def interval_cell(interval: Interval, column: int, decimals: int, sign: str = ""
 
 
 def decimals_of(intervals: Sequence[Interval]) -> int:
-    """Decimals that give the typical half-width of the intervals two digits, for all cells of a table."""
+    """Decimals that give the typical half-width of the intervals two digits, for all cells of a table.
+
+    Without widths there are three, or as many as show the largest mean.
+    """
     widths = np.concatenate([(interval.high - interval.low) / 2 for interval in intervals])
     widths = widths[widths > 0]
-    return 3 if len(widths) == 0 else int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 8))
+    if len(widths):
+        return int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 8))
+    largest = np.nanmax(np.abs(np.concatenate([interval.mean for interval in intervals])), initial=0.0)
+    return 3 if largest == 0 else int(np.clip(2 - np.floor(np.log10(largest)), 3, 8))
 
 
 def aligned(rows: list[list[str]]) -> str:
