@@ -1,6 +1,7 @@
 """A config file that cannot be used is answered in a line that names the file."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,3 +147,55 @@ def test_the_help_says_what_our_options_do_where_they_differ_from_trl(capsys) ->
     assert "last: go on from the newest checkpoint that can be resumed exactly, or start anew if there" in printed
     assert "Not directly used by" not in printed
     assert "modules are also looked for in the current directory" in printed
+
+
+OPTIONS = "model_name_or_path: m\noutput_dir: o\n" + CPU
+
+
+def read(tmp_path: Path, text: str) -> dict[str, Any]:
+    """All options that a file sets, by name."""
+    path = tmp_path / "train.yaml"
+    path.write_text(OPTIONS + text)
+    return {name: value for part in make_parser().read(["--config", str(path)]) for name, value in vars(part).items()}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("reward_funcs: rewards.hashed", "reward_funcs", ["rewards.hashed"]),
+        ("reward_funcs: [a.b, c.d]", "reward_funcs", ["a.b", "c.d"]),
+        ("reward_weights: 1", "reward_weights", [1.0]),
+        ("save_at_steps: 3", "save_at_steps", [3]),
+        ("save_at_steps: [3.0, 4]", "save_at_steps", [3, 4]),
+        ("num_generations: 8.0", "num_generations", 8),
+        ("deploy_n: 64.0", "deploy_n", 64),
+        ("deploy_n: '64'", "deploy_n", 64),
+        ("num_generations: null", "num_generations", 8),
+        ("seed: null", "seed", 42),
+        ("num_generations_eval: null", "num_generations_eval", None),
+        ("learning_rate: 1e-6", "learning_rate", 1e-6),
+        ("generation_kwargs: {min_p: 0.1}", "generation_kwargs", {"min_p": 0.1}),
+    ],
+)
+def test_a_value_is_what_the_command_line_would_make_of_it(tmp_path: Path, text: str, name: str, value: Any) -> None:
+    found = read(tmp_path, text)[name]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("num_generations: 8.5", "num_generations is 8.5; it must be a whole number"),
+        ("save_at_steps: [3.5]", "save_at_steps is 3.5; it must be a whole number"),
+        ("save_at_steps: [yes]", "save_at_steps is True; it must be a whole number"),
+        ("reward_timeout: yes", "reward_timeout is True; it must be a number"),
+        ("learning_rate: fast", "learning_rate is 'fast'; it must be a number"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_in_a_line(tmp_path: Path, text: str, words: str, capsys) -> None:
+    (tmp_path / "train.yaml").write_text(OPTIONS + text)
+    assert main(["train", "--config", str(tmp_path / "train.yaml")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert words in said[0]

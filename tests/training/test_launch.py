@@ -268,3 +268,31 @@ def test_responses_without_a_limit(config, tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"max_completion_length": None}))
     assert main(config()) == 0
     assert json.loads((tmp_path / "out" / "tailgrad_training.json").read_text())["generation"]["max_new_tokens"] is None
+
+
+def test_a_local_stream_is_not_trained_and_evaluated_on_either(config, capsys) -> None:
+    evaluated = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": 4, "dataset_streaming": True}
+    assert main(config(**evaluated)) == 2
+    assert "--test_split_size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "words"),
+    [
+        ({"datasets": True}, {}, "datasets (of the config file) and dataset_name = "),
+        (
+            {"datasets": True, "dataset_name": None},
+            {"dataset_streaming": True},
+            "dataset_streaming is for dataset_name",
+        ),
+        ({"streaming": True}, {}, "streaming is for datasets of a config file"),
+    ],
+)
+def test_two_sources_of_prompts_are_refused(config, tmp_path: Path, capsys, changes, options, words: str) -> None:
+    path = tmp_path / "config.yaml"
+    given = yaml.safe_load(path.read_text())
+    mixture = [{"path": "json", "data_files": given["dataset_name"], "split": "train"}]
+    given |= {**changes, **({"datasets": mixture} if "datasets" in changes else {})}
+    path.write_text(yaml.safe_dump({name: value for name, value in given.items() if value is not None}))
+    assert main(config(**options)) == 2
+    assert words in capsys.readouterr().err

@@ -27,7 +27,7 @@ from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.data import train_and_test
 from tailgrad.training.parser import TrainParser
 from tailgrad.training.progress import TrainingEvents
-from tailgrad.training.prompts import load_split
+from tailgrad.training.prompts import load_split, streamed
 from tailgrad.training.record import rollouts_per_step
 from tailgrad.training.resume import resolve_resume, step_of
 from tailgrad.training.schedule import Schedule, check_schedule
@@ -93,6 +93,7 @@ def _run(script: TrainArguments, config: TailGRPOConfig, model: ModelConfig, mix
         test_size=mixture.test_split_size,
         seed=config.seed,
     )
+    train_rows, eval_rows = (streamed(script, rows) for rows in (train_rows, eval_rows))
     schedule = Schedule.of(config, train_rows)
     check_schedule(schedule, config)
     checkpoint = resolve_resume(config.resume_from_checkpoint, config, schedule)

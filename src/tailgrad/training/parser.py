@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
-from typing import Any, Final, NoReturn, get_type_hints
+from types import UnionType
+from typing import Any, Final, NoReturn, get_args, get_origin, get_type_hints
 
 from transformers import TrainingArguments
 from trl import DatasetMixtureConfig, GRPOConfig, ModelConfig, TrlParser
@@ -26,6 +28,9 @@ MOST_USED: Final = (
 
 _TEXT_OR_FLAG: Final = {"resume_from_checkpoint", "scale_rewards", "hub_token", "fsdp"}
 """Options whose type is a text, and of which TRL or transformers take true and false as well."""
+
+_NEVER_NONE: Final = {"num_generations"}
+"""Options that TRL's types let be None, and its code does not."""
 
 
 class _OneName(argparse.ArgumentDefaultsHelpFormatter):
@@ -84,6 +89,14 @@ class TrainParser(TrlParser):
         check_words(words, self, belongs_to_estimators)
         return tuple(self.parse_args_and_config(words))
 
+    def set_defaults_with_config(self, **values: Any) -> list[str]:
+        """Take the values of a file, each as the command line would read it, where TRL takes them as they are."""
+        hints = {name: hint for one in self.dataclass_types for name, hint in get_type_hints(one).items()}
+        read = {key: _as_typed(key, value, hints[key]) if key in hints else value for key, value in values.items()}
+        given = {key: value for key, value in read.items() if value is not None or _may_be_none(key, hints.get(key))}
+        remaining: list[str] = super().set_defaults_with_config(**given)
+        return remaining
+
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print below the usage."""
         raise ValueError(f"{message}.")
@@ -117,6 +130,37 @@ def _texts(dataclass_types: Iterable[type]) -> set[str]:
     """The options that take one text and nothing else."""
     hints = [(name, hint) for one in dataclass_types for name, hint in get_type_hints(one).items()]
     return {name for name, hint in hints if hint in (str, str | None)} - _TEXT_OR_FLAG
+
+
+def _may_be_none(key: str, hint: Any) -> bool:
+    """Whether null is a value; of other options it is as if they were not given."""
+    return key not in _NEVER_NONE and (hint is None or hint is Any or type(None) in get_args(hint))
+
+
+def _as_typed(key: str, value: Any, hint: Any) -> Any:
+    """A list where several values are taken, and numbers of the option's kind; the rest is as YAML has it."""
+    kinds = [kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if kind is not type(None)]
+    kind = kinds[0] if len(kinds) == 1 else None
+    if get_origin(kind) is list and value is not None and not isinstance(value, dict):
+        (own,) = get_args(kind)
+        return [_number(key, one, own) for one in (value if isinstance(value, list) else [value])]
+    return _number(key, value, kind)
+
+
+def _number(key: str, value: Any, kind: Any) -> Any:
+    """A number of the option's kind; refused where it is none."""
+    if kind not in (int, float) or value is None or isinstance(value, list | dict):
+        return value
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+        if kind is float and not isinstance(value, bool):
+            return number
+        if number == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    words = "a whole number" if kind is int else "a number"
+    raise ValueError(f"the config file's {key} is {value!r}; it must be {words}.")
 
 
 def _names(*dataclass_types: type) -> set[str]:

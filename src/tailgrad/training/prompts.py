@@ -41,7 +41,8 @@ def load_split(
         split: The split.
 
     Returns:
-        A memory-mapped `datasets.Dataset`, the one that `tailgrad sample` reads, or a `datasets.IterableDataset`.
+        A memory-mapped `datasets.Dataset`, the one that `tailgrad sample` reads; of a stream from the hub a
+        `datasets.IterableDataset`.
 
     Raises:
         FileNotFoundError: The data set or the policy is not there.
@@ -62,12 +63,35 @@ def load_split(
             new_tokens=config.max_completion_length,
             source=source,
         )
-    is_local_stream = script.dataset_streaming and isinstance(rows, Dataset) and not mixture.datasets
-    return rows.to_iterable_dataset() if is_local_stream else rows
+    return rows
+
+
+def streamed(script: TrainArguments, rows: Any) -> Any:
+    """Return the rows as a stream where one is asked for: of a local file that is read whole, to be checked whole.
+
+    Args:
+        script: Says so.
+        rows: From `load_split`; None is none.
+    """
+    return rows.to_iterable_dataset() if script.dataset_streaming and isinstance(rows, Dataset) else rows
+
+
+def _check_one_source(script: TrainArguments, mixture: DatasetMixtureConfig) -> None:
+    """Refuse two names of data, and a way to read the other one."""
+    if mixture.datasets and script.dataset_name:
+        raise ValueError(
+            f"datasets (of the config file) and dataset_name = {script.dataset_name!r} are both given, and a training "
+            "takes one: leave one out."
+        )
+    if mixture.datasets and script.dataset_streaming:
+        raise ValueError("dataset_streaming is for dataset_name; for datasets of a config file give streaming: true.")
+    if mixture.streaming and not mixture.datasets:
+        raise ValueError("streaming is for datasets of a config file; for dataset_name give --dataset_streaming true.")
 
 
 def _read(script: TrainArguments, mixture: DatasetMixtureConfig, split: str, *, pictures: bool) -> tuple[Any, str]:
     """The rows and what error messages call them."""
+    _check_one_source(script, mixture)
     options: dict[str, Any] = {"prompt_column": script.prompt_column, "pictures": pictures}
     split_option = "dataset_train_split" if split == script.dataset_train_split else "dataset_test_split"
     if mixture.datasets:
