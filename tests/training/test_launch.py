@@ -277,7 +277,7 @@ def test_a_local_stream_is_not_trained_and_evaluated_on_either(config, capsys) -
 
 
 @pytest.mark.parametrize(
-    ("changes", "options", "words"),
+    ("changes", "said", "words"),
     [
         ({"datasets": True}, {}, "datasets (of the config file) and dataset_name = "),
         (
@@ -288,11 +288,11 @@ def test_a_local_stream_is_not_trained_and_evaluated_on_either(config, capsys) -
         ({"streaming": True}, {}, "streaming is for datasets of a config file"),
     ],
 )
-def test_two_sources_of_prompts_are_refused(config, tmp_path: Path, capsys, changes, options, words: str) -> None:
+def test_two_sources_of_prompts_are_refused(config, tmp_path: Path, capsys, changes, said, words: str) -> None:
     path = tmp_path / "config.yaml"
     given = yaml.safe_load(path.read_text())
     mixture = [{"path": "json", "data_files": given["dataset_name"], "split": "train"}]
     given |= {**changes, **({"datasets": mixture} if "datasets" in changes else {})}
     path.write_text(yaml.safe_dump({name: value for name, value in given.items() if value is not None}))
-    assert main(config(**options)) == 2
+    assert main(config(**said)) == 2
     assert words in capsys.readouterr().err
