@@ -38,7 +38,7 @@ ROOMS["tails"] = {"types", "statistics", "display", "files", "lazy"}
 ROOMS["estimators"] = {"types", "tails"}
 ROOMS["curves"] = {"types", "statistics", "display", "files", "tails"}
 ROOMS["fidelity"] = ROOMS["curves"] | {"estimators"}
-ROOMS["planning"] = ROOMS["fidelity"] | {"fidelity"}
+ROOMS["planning"] = ROOMS["fidelity"] | {"fidelity", "curves"}
 CORE = set(ROOMS)
 ROOMS["files"] = ROOMS["option_names"] = ROOMS["lazy"] = ROOMS["processes"] = set()
 ROOMS["options"] = {"option_names"}

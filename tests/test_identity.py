@@ -273,23 +273,3 @@ def test_without_source_nothing_is_claimed() -> None:
 def test_values_are_told_apart() -> None:
     values = [None, 0, 0.5, "0", [], {}, [1, 2], [2, 1], {"a": 1}, {"a": [1]}, float("nan")]
     assert len({sha256_of(value) for value in values}) == len(values)
-
-
-def scaled(by: float, inner: Any = None) -> Any:
-    """A reward that another function makes."""
-
-    def reward(completions: list[str]) -> list[float]:
-        return [by * len(text) if inner is None else inner(text) for text in completions]
-
-    return reward
-
-
-def test_a_reward_is_known_by_what_it_has_from_the_function_that_made_it() -> None:
-    assert function_sha256(scaled(1.0)) == function_sha256(scaled(1.0))
-    rewards = [scaled(1.0), scaled(-1.0), scaled(1.0, len), scaled(1.0, scaled(2.0)), scaled(1.0, scaled(3.0))]
-    assert len({function_sha256(one) for one in rewards}) == len(rewards)
-
-    def itself(completions: list[str]) -> Any:
-        return itself
-
-    assert function_sha256(itself) is not None

@@ -8,7 +8,6 @@ import inspect
 import json
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
@@ -122,9 +121,9 @@ def _json_of(path: Path) -> dict[str, Any] | None:
 def function_sha256(function: Callable[..., Any]) -> str | None:
     """Return the hash of a function: its name, the source of its module and the values that it carries.
 
-    Those values are the arguments of a `functools.partial`, the attributes of an object, and what a function has from
-    the one that made it, as far as they are of JSON types or functions themselves. What the module imports is not
-    looked at. An object that knows better has an attribute `content_sha256`, which is None where nobody can know.
+    Those values are the arguments of a `functools.partial` and the attributes of an object, as far as they are of JSON
+    types or functions themselves. What the module imports, and a closure, are not looked at. An object that knows
+    better has an attribute `content_sha256`, which is None where nobody can know.
 
     Args:
         function: A function, a method, a partial or an object that can be called.
@@ -165,19 +164,7 @@ def _values(function: Any) -> Any:
     if isinstance(function, functools.partial):
         return [function.func, function.args, function.keywords]
     carrier = function.__self__ if inspect.ismethod(function) else function
-    own = getattr(carrier, "__dict__", {})
-    closed_over = _closure(function.__func__ if inspect.ismethod(function) else function)
-    return {**own, "closure": closed_over} if closed_over else own
-
-
-def _closure(function: Any) -> dict[str, Any]:
-    """What a function has from the one that made it, by name."""
-    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
-    found = {}
-    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
-        with suppress(ValueError):  # not filled yet
-            found[name] = cell.cell_contents
-    return found
+    return getattr(carrier, "__dict__", {})
 
 
 def _code_of(value: Any) -> Any:

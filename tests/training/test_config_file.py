@@ -149,13 +149,13 @@ def test_the_help_says_what_our_options_do_where_they_differ_from_trl(capsys) ->
     assert "modules are also looked for in the current directory" in printed
 
 
-OPTIONS = "model_name_or_path: m\noutput_dir: o\n" + CPU
+OPTIONS = "model_name_or_path: none\n" + CPU
 
 
 def read(tmp_path: Path, text: str) -> dict[str, Any]:
     """All options that a file sets, by name."""
     path = tmp_path / "train.yaml"
-    path.write_text(OPTIONS + text)
+    path.write_text(f"{OPTIONS}output_dir: {tmp_path}\n{text}")
     return {name: value for part in make_parser().read(["--config", str(path)]) for name, value in vars(part).items()}
 
 
@@ -194,7 +194,7 @@ def test_a_value_is_what_the_command_line_would_make_of_it(tmp_path: Path, text:
     ],
 )
 def test_a_number_that_is_none_is_refused_in_a_line(tmp_path: Path, text: str, words: str, capsys) -> None:
-    (tmp_path / "train.yaml").write_text(OPTIONS + text)
+    (tmp_path / "train.yaml").write_text(f"{OPTIONS}output_dir: {tmp_path}\n{text}")
     assert main(["train", "--config", str(tmp_path / "train.yaml")]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1

@@ -20,7 +20,7 @@ from tailgrad.planning.scoring import COMMITTED, Measures, PolicyTraits, measure
 from tailgrad.statistics.intervals import Interval
 from tailgrad.statistics.jackknife import jackknife_interval
 
-_IMPOSSIBLE: Final = (1.2, 2.0)
+_IMPOSSIBLE: Final = (1.2, 10.0)
 """A cosine whose interval lies above the first, or that is itself above the second, is none. Noise may put one a little
 above 1."""
 
