@@ -39,8 +39,8 @@ PRICES = np.geomspace(1e-6, 2, 160)
 FIRSTS = (1, 2, 3, 4, 6, 8, 10)
 SHARES = (0.25, 0.5, 0.75)
 RESAMPLES = 1000
-TOPS = {"met": 1.0}
-"""Of the pool whose rewards have a known end."""
+TOPS = {"met": 1.0, "ifeval": 1.0}
+"""Of the pools whose rewards have a known end."""
 
 
 def main() -> None:

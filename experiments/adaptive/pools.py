@@ -1,6 +1,6 @@
 """The pools of rewards that are replayed: all responses of each prompt, sampled once.
 
-    python experiments/adaptive/pools.py --smollm2 TABLE --smollm2_prompts FILE --quickstart TABLE
+    python experiments/adaptive/pools.py --smollm2 TABLE --smollm2_prompts FILE --ifeval TABLE --quickstart TABLE
 
 makes pools.npz anew from rollout tables (README.md says with which commands these are sampled).
 """
@@ -20,6 +20,7 @@ NAMES = {
     "graded": "SmolLM2, graded constraints",
     "met": "SmolLM2, share of constraints met",
     "likelihood": "SmolLM2, log-likelihood per token",
+    "ifeval": "SmolLM2, IFEval",
     "quickstart": "quickstart, verifier",
 }
 
@@ -47,7 +48,7 @@ def main() -> None:
     from tailgrad.rollouts import read_rollouts
 
     parser = argparse.ArgumentParser()
-    for name in ("smollm2", "smollm2_prompts", "quickstart"):
+    for name in ("smollm2", "smollm2_prompts", "ifeval", "quickstart"):
         parser.add_argument(f"--{name}", required=True)
     options = parser.parse_args()
     smollm2, quickstart = read_rollouts(options.smollm2), read_rollouts(options.quickstart)
@@ -57,6 +58,7 @@ def main() -> None:
         "graded": smollm2.rewards,
         "met": constraints_met(smollm2.known("responses"), asked[: len(smollm2.rewards)]),
         "likelihood": likelihoods / tokens,
+        "ifeval": read_rollouts(options.ifeval).rewards,
         "quickstart": quickstart.rewards,
     }
     np.savez_compressed(FILE, **{name: rewards.astype(np.float32) for name, rewards in made.items()})
