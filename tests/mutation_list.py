@@ -107,7 +107,7 @@ _REPORTS = [
     ("planning/scoring.py", "np.sqrt(_positive(square + noise)", "np.sqrt(_positive(noise)", "plan"),
     ("planning/scoring.py", "/ prompts_per_step[:, None]", "", "plan"),
     ("planning/plan.py", "prompts / rollouts_per_step])", "rollouts_per_step / prompts])", "plan"),
-    ("planning/measured.py", "np.nanmedian(signal / signals)", "np.nanmedian(signals / signal)", "plan"),
+    ("planning/measured.py", "np.nanmedian(signal / signals)", "np.nanmedian(signals / signal)", "measured"),
     ("grid/frontier.py", "np.argmax(path >= wanted)", "np.argmin(np.abs(path - wanted))", "frontier"),
     ("grid/frontier.py", "np.where(within, means, -np.inf)", "means", "frontier"),
     ("judging/measures.py", "decided & (reference != other)", "decided", "measures"),

@@ -42,9 +42,15 @@ SLOW = (
 SLOW_OF_CORE = (
     *("curves/test_report", "curves/test_forecast", "estimators/test_contract.py::test_any_rewards"),
     *("estimators/test_off_policy.py::test_teas_bias", "fidelity/test_small_pools", "fidelity/test_break_even"),
-    *("fidelity/test_fidelity.py::test_a_gaussian_policy", "planning/test_plan", "statistics/test_intervals"),
+    *(
+        "fidelity/test_fidelity.py::test_a_gaussian_policy",
+        "planning/test_plan",
+        "planning/test_measured",
+        "statistics/test_intervals",
+    ),
     *("statistics/test_jackknife.py::test_it_covers", "tails/test_reach", "tails/test_tails_report"),
     *(
+        "planning/test_measured",
         "tails/test_diagnosis",
         "tails/test_far_forecasts.py::test_the_half_width",
         "tails/test_pareto.py::test_the_pooled",

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from best_of_n_servers import ASK, Running, Scripted, length, number_of, numbered, serving
-from tailgrad.serving import BestOfN, run
+from tailgrad.serving import BestOfN, connections, run
 from tailgrad.serving.metrics import Metrics
 
 CHAT: dict[str, Any] = {"model": "scripted", "messages": ASK}
@@ -172,7 +172,7 @@ import resource, socket, sys, time, httpx2
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 400))
 sys.path.insert(0, sys.argv[1])
 from best_of_n_servers import ASK, Scripted, length, numbered, serving
-from tailgrad.serving import BestOfN, run
+from tailgrad.serving import BestOfN, connections, run
 import subprocess
 with serving(BestOfN(Scripted(numbered), length), max_active=1, max_waiting=1, concurrency=8) as server:
     idle = subprocess.Popen([sys.executable, "-c", CLIENT, str(server.port)], stdout=subprocess.PIPE, text=True)
@@ -199,6 +199,15 @@ time.sleep(0.5)
 print("held", flush=True)
 time.sleep(30)
 """
+
+
+def test_too_few_files_for_the_requests_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_open_files", lambda: 1000)
+    held, waiting = connections.most_connections(352, 64)
+    assert held + waiting + 64 <= 1000 - 64
+    assert held >= 352
+    with pytest.raises(ValueError, match=r"may open 1000 files \(ulimit -n\), too few for 900 requests and 64 to"):
+        connections.most_connections(900, 64)
 
 
 def test_more_connections_than_files_are_closed_and_the_server_goes_on() -> None:

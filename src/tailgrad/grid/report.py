@@ -50,7 +50,7 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
     """
     out.mkdir(parents=True, exist_ok=True)
     found = {row["key"]: row for row in rows}
-    chosen = chosen_trainings(config, rows)
+    choices, chosen = choices_of(config, rows), chosen_trainings(config, rows)
     parts, gains, documents = [], {}, []
     for number, setting in enumerate(settings(config), start=1):
         methods = methods_of(config, setting, chosen, found)
@@ -64,7 +64,7 @@ def write_grid_report(config: GridConfig, rows: Sequence[Row], out: Path) -> str
             title = setting.title + ("" if budget == setting.deploy_n else f"; here N = {budget}")
             gains[title] = {curve.name: _at(curve.difference, comparison, budget) for curve in comparison.curves}
         drawn = f"![V_N against N](curve-{number}.svg)"
-        parts += [_methods_table(config, methods, choices_of(config, rows)), drawn, markdown_text(comparison).rstrip()]
+        parts += [_methods_table(config, methods, choices), drawn, markdown_text(comparison).rstrip()]
         parts.append(power_table(methods, budget=budget, reference=config.reference))
         save_figure(comparison, out / f"curve-{number}", m=setting.m, deploy_n=setting.deploy_n)
         if setting.scored_by == setting.reward:

@@ -106,7 +106,7 @@ class WeightedSum:
         return [self._sum(row) for row in zip(*scores, strict=True)]
 
     def _sum(self, row: tuple[float | None, ...]) -> float | None:
-        only_logged = any(self.weights)  # a weight of 0 beside others
-        pairs = [(w, value) for w, value in zip(self.weights, row, strict=True) if value is not None]
-        terms = [w * value for w, value in pairs if w != 0 or not only_logged]
+        some_count = any(self.weights)  # a weight of 0 beside others is for the log alone
+        pairs = [(w, value) for w, value in zip(self.weights, row, strict=True) if w != 0 or not some_count]
+        terms = [w * value for w, value in pairs if value is not None]
         return math.fsum(terms) if terms else None

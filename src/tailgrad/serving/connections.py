@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -17,6 +17,8 @@ _SPARE: Final = 64
 """Connections above the limit that are told so; further ones are closed at once."""
 _FILES: Final = 128
 """Files that a process has open besides."""
+_MANY: Final = 8192
+"""Files that are enough, where the system names no limit."""
 
 
 def most_connections(requests: int, behind: int) -> tuple[int, int]:
@@ -27,23 +29,33 @@ def most_connections(requests: int, behind: int) -> tuple[int, int]:
     Args:
         requests: Requests that there are places for.
         behind: Connections to the server behind.
+
+    Raises:
+        ValueError: There are fewer files than requests.
     """
-    room = _open_files() - behind - _FILES - _SPARE
+    files = _open_files()
+    room = files - behind - _FILES - _SPARE
     backlog = max(1, min(_BACKLOG, room // 3))
-    return max(1, min(requests + IDLE, room - backlog)), backlog
+    most = min(requests + IDLE, room - backlog)
+    if most < requests:
+        raise ValueError(
+            f"this process may open {files} files (ulimit -n), too few for {requests} requests and {behind} to the "
+            "server behind: allow more, or lower --max_waiting, --max_active or --concurrency."
+        )
+    return most, backlog
 
 
 def _open_files() -> int:
     """The most files that this process may open, after that was raised as far as it goes."""
     if sys.platform == "win32":
-        return 4096
+        return _MANY
     import resource
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY or soft == resource.RLIM_INFINITY:
-        return sys.maxsize
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # where the system allows fewer than it says
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_MANY if hard == resource.RLIM_INFINITY else hard, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MANY if soft == resource.RLIM_INFINITY else soft
 
 
 class Connection(H11Protocol):
@@ -52,7 +64,7 @@ class Connection(H11Protocol):
     uvicorn answers with 503 beyond `limit_concurrency`, and waits without end for a first request.
     """
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """Begin; see asyncio."""
         super().connection_made(transport)
         if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency + _SPARE:

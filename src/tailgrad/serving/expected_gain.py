@@ -72,14 +72,16 @@ def expected_gain(
     values = rewards.detach().cpu().to(torch.float64)
     scored = (~torch.isnan(values)).sum(dim=1)
     best = values.nan_to_num(nan=-math.inf).amax(dim=1)
-    of_spread = None if isinstance(prior, LevelPrior) else prior
-    gain = _tail_gain(tail_estimate(values, tail), best, draws, tail, of_spread, top)
-    step, repeated = _step(values, best, of_spread, top)
-    gain = torch.where(repeated, step * draws / (scored + draws + 1), gain)
     if isinstance(prior, LevelPrior):
         pairs = zip(best.tolist(), scored.tolist(), strict=True)
-        by_levels = torch.tensor([prior.gain(one, n, draws) for one, n in pairs], dtype=torch.float64)
-        gain = by_levels.where(prior.describes(values), gain)
+        gain = torch.tensor([prior.gain(one, n, draws) for one, n in pairs], dtype=torch.float64)
+        others = ~prior.describes(values)
+        if others.any():
+            gain[others] = expected_gain(values[others], draws=draws, tail=tail, top=top)
+    else:
+        gain = _tail_gain(tail_estimate(values, tail), best, draws, tail, prior, top)
+        step, repeated = _step(values, best, prior, top)
+        gain = torch.where(repeated, step * draws / (scored + draws + 1), gain)
     return gain.where(best < top, 0.0).where(scored > 0, math.inf)
 
 
@@ -103,13 +105,12 @@ def spread_of(
         >>> spread_of(torch.tensor([[0.0, 1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 1.0]])).round(decimals=3)
         tensor([1.2910, 1.0000], dtype=torch.float64)
     """
+    if isinstance(prior, SpreadPrior):
+        return torch.full((len(rewards),), prior.spread, dtype=torch.float64)
     values = rewards.detach().cpu().to(torch.float64)
     spread = tail_estimate(values, tail).spread
-    spread = spread.where(spread > 0, 1.0)
-    if prior is None:
-        return spread
-    described = prior.describes(values) if isinstance(prior, LevelPrior) else torch.ones(len(values), dtype=torch.bool)
-    return torch.where(described, prior.spread, spread)
+    own = spread.where(spread > 0, 1.0)
+    return own if prior is None else torch.where(prior.describes(values), prior.spread, own)
 
 
 def _step(
