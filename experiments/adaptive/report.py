@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from pools import NAMES
@@ -69,7 +70,7 @@ def cell(row: Row | None, key: str, decimals: int) -> str:
 
 def draw(rows: Sequence[Row], stem: Path) -> None:
     """Reward above uniform at equal samples, in standard deviations, one panel per pool."""
-    with drawing(stem, (10.5, 3.4)) as (figure, (_, vector)):
+    with drawing(stem, (12.5, 3.6)) as (figure, (_, vector)):
         panels = figure.subplots(1, len(NAMES), sharey=True)
         for panel, (pool, title) in zip(panels, NAMES.items(), strict=True):
             panel.axhline(0, color=REFERENCE_COLOUR, linewidth=1)
@@ -86,8 +87,8 @@ def draw(rows: Sequence[Row], stem: Path) -> None:
             panel.set_xscale("log", base=2)
             panel.set_xticks([8, 16, 32, 64], ["8", "16", "32", "64"])
             panel.minorticks_off()
-            panel.set_title(title, fontsize=9.5)
-            panel.set_xlabel("samples per prompt, mean")
+            panel.set_title(fill(title, 24), fontsize=9.5)
+            panel.set_xlabel("samples per prompt")
         panels[0].set_ylabel("reward above uniform, in sd")
         handles, labels = panels[-1].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=7, frameon=False, fontsize=9)
