@@ -71,9 +71,7 @@ def command(**changes: str) -> list[str]:
 
 def test_sample_writes_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rewards = "cli_rewards.length cli_rewards:right"
-    arguments = command(
-        reward_funcs=rewards, reward_weights="1 -2.5", temperature="0.8", seed="4", reward_batch_size="2"
-    )
+    arguments = command(reward_funcs=rewards, reward_weights="1 -2.5", temperature="0.8", seed="4")
     assert main(arguments) == 0
     assert capsys.readouterr().out == "rollouts.parquet\n"
     table = read_rollouts(folder / "rollouts.parquet")

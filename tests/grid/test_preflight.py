@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tailgrad.grid import GridConfig, read_grid, run_grid
-from tailgrad.grid.commands import train_options, training_job
+from tailgrad.grid.commands import sampling_job, scoring_job, train_options, training_job
 from tailgrad.grid.preflight import check_start
 from tailgrad.grid.run import _row
 from tailgrad.grid.trainings import Measurement, trials
@@ -38,7 +38,7 @@ def ready(write_grid, policy: Path, tmp_path: Path) -> Callable[..., GridConfig]
 def test_a_grid_that_can_start(ready, tmp_path: Path) -> None:
     (tmp_path / "verifiers.py").write_text("raise RuntimeError('imported')")
     check_start(ready(rewards={"own": "verifiers.score", "named": "accuracy_reward"}, estimators=["grpo"]))
-    check_start(ready(prompts_per_step=8, per_device_train_batch_size=16, sample={"reward_batch_size": 3}))
+    check_start(ready(prompts_per_step=8, per_device_train_batch_size=16, sample={"max_completion_length": 3}))
 
 
 FILES = {"train": "train.jsonl", "choose": "choose.jsonl", "test": "test.jsonl"}
@@ -61,6 +61,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"train": {"loss_type": ["a", "b"]}}, "train, for grpo with m = 8: "),
     ({"train": {"num-iterations": 2}}, "train has the option 'num-iterations', .* did you mean 'num_iterations'"),
     ({"train": {"num_iterations": 2}}, "checkpoint 1 lies amid a batch of rollouts, which serves 2 backward passes"),
+    ({"sample": {"reward_batch_size": 2}}, "reward_batch_size without a reward model"),
+    ({"train": {"reward_dtype": "bfloat16"}}, "reward_dtype without a reward model"),
     ({"results": "policy"}, "policy' is a folder; name a file"),
 ]
 
@@ -75,6 +77,27 @@ def test_what_would_fail_after_hours_is_refused_before_the_first_command(
     monkeypatch.setattr("tailgrad.grid.run.run_side_by_side", never)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run_grid(ready(**changes))
+
+
+def test_only_a_reward_model_gets_its_options_and_a_url_the_size_of_a_batch(ready) -> None:
+    rewards = {"model": "./policy", "own": "json.loads", "there": "http://localhost:1/score"}
+    sample = {"reward_batch_size": 3, "reward_dtype": "bfloat16", "reward_timeout": 5.0, "max_completion_length": 3}
+    config = ready(rewards=rewards, train={"reward_max_length": 64}, sample=sample)
+    check_start(config)
+    got = {}
+    for training in trials(config):
+        given = training_job(config, training).argv
+        measured, table = Measurement("choose", 4, 4, training.reward), Path("table.parquet")
+        given += sampling_job(config, training, measured, table).argv
+        given += scoring_job(config, training, measured, table, table).argv
+        got[training.reward] = sorted(
+            {word.removeprefix("--reward_") for word in given if word.startswith("--reward_")}
+        )
+    assert got == {
+        "model": ["batch_size", "dtype", "max_length", "model_name_or_path", "timeout"],
+        "own": ["funcs", "timeout"],
+        "there": ["batch_size", "funcs", "timeout"],
+    }
 
 
 def test_a_step_has_its_prompts_however_it_is_divided(ready) -> None:

@@ -109,6 +109,10 @@ def test_a_dry_run_calls_no_reward(config: Configure, tables: Any, capsys: pytes
         ({"base_url": "http://h", "reward_funcs": "a.b"}, "two judges given"),
         ({"reward_funcs": "a.b", "judge_prompt": "f"}, "judge_prompt with a reward"),
         ({"reward_funcs": "a.b", "reward_url": "http://h"}, "reward_url without"),
+        (
+            {"base_url": "http://h", "judge_model": "m", "reward_max_length": 9},
+            "reward_max_length without a reward model",
+        ),
         ({"base_url": "http://h", "tables": ("a",)}, "1 tables given"),
         ({"base_url": "http://h", "draws": 0}, "draws is 0"),
         ({"base_url": "http://h", "temperature": -1.0}, "temperature is -1.0"),

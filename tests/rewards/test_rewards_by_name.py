@@ -17,7 +17,7 @@ from tailgrad.rewards import (
     load_reward,
     reward_name,
 )
-from tailgrad.rewards.load import TRL_REWARDS
+from tailgrad.rewards.names import TRL_REWARDS
 
 
 def constant(**rollouts: Any) -> list[float]:

@@ -89,6 +89,7 @@ def test_a_reward_model_beside_a_function(config, tmp_path: Path, capsys) -> Non
         ({"dataset_name": "/no/such/data.jsonl"}, "no such file"),
         ({"prompt_column": "text"}, "question"),
         ({"reward_funcs": "no_such_module.reward"}, "no_such_module"),
+        ({"reward_max_length": 64}, "reward_max_length without a reward model"),
     ],
 )
 def test_bad_input_is_answered_in_a_line(config, capsys, changes, message) -> None:

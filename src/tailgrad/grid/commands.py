@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import BASE, Measurement, Training, key_of, shaping_of_trainings
+from tailgrad.rewards.names import reads
+from tailgrad.rollouts.config import MODEL_OPTIONS
 from tailgrad.runner import Job, flags
 
 RESUMES: Final = 10
 """How often a training is saved to go on from, besides the steps that are measured."""
 
-_SCORING_OPTIONS = (
-    *(
-        "batch_size",
-        "device",
-        "reward_url",
-        "reward_revision",
-        "reward_batch_size",
-        "reward_max_length",
-        "reward_dtype",
-    ),
-    *("reward_device", "reward_input_format", "reward_timeout"),
-)
+_SCORING_OPTIONS = ("batch_size", "device", "reward_timeout", *(f"reward_{name}" for name in MODEL_OPTIONS))
 """Options of `tailgrad sample` that `tailgrad score` has too."""
 
 
@@ -38,7 +30,7 @@ def train_options(config: GridConfig, training: Training) -> dict[str, Any]:
     """The options of `tailgrad train`."""
     passes = config.passes(training.m)
     return {
-        **config.train,
+        **_read_by(config, training.reward, config.train),
         "model_name_or_path": config.locate(config.policies[training.policy]),
         "dataset_name": config.locate(config.prompts[training.prompts]["train"]),
         **reward_option(config, training.reward),
@@ -65,6 +57,13 @@ def reward_option(config: GridConfig, name: str) -> dict[str, str]:
     """The option that gives a command the reward of this name."""
     reward = config.locate(config.every_reward[name])
     return {"reward_model_name_or_path" if Path(reward).is_dir() else "reward_funcs": reward}
+
+
+def _read_by(config: GridConfig, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without those of reward models that this reward does not read: another one of the grid may."""
+    spec = config.locate(config.every_reward[name])
+    idle = {f"reward_{option}" for option in MODEL_OPTIONS if not reads(spec, option)}
+    return {option: value for option, value in options.items() if option not in idle}
 
 
 def _save_steps(config: GridConfig, passes: int) -> int:
@@ -104,7 +103,7 @@ def sampling_job(config: GridConfig, training: Training, measurement: Measuremen
         "limit": measurement.limit,
         "out": table.resolve(),
         **(shaping_of_trainings(config) if training.estimator == BASE else {}),
-        **config.sample,
+        **_read_by(config, measurement.scored_by, config.sample),
     }
     prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)
     log = config.work / "logs" / f"{table.stem}.sample.log"
@@ -114,10 +113,11 @@ def sampling_job(config: GridConfig, training: Training, measurement: Measuremen
 
 def scoring_job(config: GridConfig, training: Training, measurement: Measurement, sampled: Path, table: Path) -> Job:
     """The scoring of responses that were sampled for the reward trained on, by another reward."""
+    options = _read_by(config, measurement.scored_by, config.sample)
     given = {
         **reward_option(config, measurement.scored_by),
         "out": table.resolve(),
-        **{name: value for name, value in config.sample.items() if name in _SCORING_OPTIONS},
+        **{name: value for name, value in options.items() if name in _SCORING_OPTIONS},
     }
     prompts = len(prompts_of(config, training.prompts, measurement.split, measurement.limit).prompts)
     log = config.work / "logs" / f"{table.stem}.score.log"

@@ -17,7 +17,8 @@ from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import Training, cells
 from tailgrad.models.loading import check_model_name
-from tailgrad.rewards.load import TRL_REWARDS, names_function
+from tailgrad.rewards.names import check_model_options, names_function, names_model
+from tailgrad.rollouts.config import MODEL_OPTIONS
 from tailgrad.runner import flags
 
 
@@ -44,6 +45,7 @@ def check_start(config: GridConfig) -> None:
         check_model_name(config.locate(given), f"policy {name!r}")
     for name, given in config.every_reward.items():
         _check_reward(config, f"reward {name!r}", config.locate(given))
+    _check_reward_options(config)
     for name in config.prompts:
         for split in ("choose", "test"):
             with _named(f"prompts {name!r}, {split}"):
@@ -53,10 +55,9 @@ def check_start(config: GridConfig) -> None:
 
 def _check_reward(config: GridConfig, what: str, name: str) -> None:
     """Look for a reward model's folder, or for a function's module, which is not imported."""
-    if name in TRL_REWARDS:
-        return
-    if not names_function(name):
+    if names_model(name):
         check_model_name(name, what)
+    if not names_function(name):
         return
     module = name.replace(":", ".").partition(".")[0]
     if PathFinder.find_spec(module, [str(config.folder.resolve()), *sys.path]) is None:
@@ -64,6 +65,13 @@ def _check_reward(config: GridConfig, what: str, name: str) -> None:
             f"{what}: {name!r} names a function, and there is no module {module!r} in {str(config.folder.resolve())!r} "
             "nor among the installed packages."
         )
+
+
+def _check_reward_options(config: GridConfig) -> None:
+    """Refuse options of reward models that no reward of the grid reads."""
+    for rewards, given in ((config.rewards, config.train), (config.every_reward, config.sample)):
+        specs = [config.locate(name) for name in rewards.values()]
+        check_model_options(specs, [name for name in MODEL_OPTIONS if f"reward_{name}" in given])
 
 
 @contextmanager

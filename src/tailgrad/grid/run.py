@@ -34,7 +34,7 @@ from tailgrad.grid.gather import MEASURES
 from tailgrad.grid.preflight import check_start
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, Measurement, Training, bases, cells, choosing, key_of, testing, trials
-from tailgrad.rewards.load import names_function
+from tailgrad.rewards.names import names_function
 from tailgrad.rollouts.generation import TRAINING_RECORD, read_record
 from tailgrad.rollouts.read import read_rollouts
 from tailgrad.runner import Job, events_beside, run_side_by_side

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tailgrad.options import option
-from tailgrad.rollouts.config import RewardOptions, check_reward_url
+from tailgrad.rollouts.config import RewardOptions, check_reward_options
 
 _MODEL: Final = "a language model as the judge (else name a reward)"
 _COLUMNS: Final = "columns of your own tables"
@@ -65,7 +65,7 @@ class JudgeConfig(RewardOptions):
     )
 
     def __post_init__(self) -> None:
-        check_reward_url(self)
+        check_reward_options(self, self.reward_list)
         if len(self.tables) != 2:
             raise ValueError(f"{len(self.tables)} tables given; a judge compares two: the reference, then the other.")
         _check_judge(self)

@@ -5,20 +5,13 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tailgrad.rewards.functions import import_reward
+from tailgrad.rewards.names import TRL_REWARDS, names_function, names_url
 from tailgrad.rewards.remote import HttpReward, ServedRewardModel
 from tailgrad.rewards.reward import Reward
 from tailgrad.rewards.reward_model import RewardModel
-
-TRL_REWARDS: Final[dict[str, dict[str, int]]] = {
-    "accuracy_reward": {},
-    "reasoning_accuracy_reward": {},
-    "think_format_reward": {},
-    "get_soft_overlong_punishment": {"max_completion_len": 1280, "soft_punish_cache": 256},
-}
-"""Rewards that `trl grpo` knows by a bare name; one with options is made with these, as there."""
 
 
 def load_reward(
@@ -53,7 +46,7 @@ def load_reward(
         return spec
     if spec in TRL_REWARDS:
         return _trl_reward(spec)
-    if spec.startswith(("http://", "https://")):
+    if names_url(spec):
         return HttpReward(spec, batch_size=reward_model_options.get("batch_size"), timeout=timeout)
     _check_names_no_file(spec)
     options = {name: value for name, value in reward_model_options.items() if value is not None}
@@ -67,23 +60,6 @@ def _served(name: str, url: str, timeout: float | None, options: dict[str, Any])
         raise ValueError("reward_dtype with reward_url: the server decides the precision. Leave one out.")
     options.pop("device", None)
     return ServedRewardModel(name, url=url, timeout=timeout, **options)
-
-
-def names_function(spec: str) -> bool:
-    """Return whether a name is read as a function's, "package.module.function" or "package.module:function".
-
-    Args:
-        spec: The name of a reward.
-
-    Returns:
-        False for an existing folder, a path, a name with a slash, and one without dot and colon.
-
-    Examples:
-        >>> [names_function(name) for name in ("statistics.mean", "statistics:mean", "org/model-1.5", "judge")]
-        [True, True, False, False]
-    """
-    is_path = "/" in spec or spec.startswith((".", "~")) or Path(spec).expanduser().is_dir()
-    return not is_path and (":" in spec or "." in spec)
 
 
 def _check_names_no_file(spec: str) -> None:

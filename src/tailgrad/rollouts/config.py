@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from tailgrad.options import option
+from tailgrad.rewards.names import check_model_options
 from tailgrad.rewards.reward import Reward
 
 SELECTIONS: Final = ("table", "reward")
 ENGINES: Final = ("transformers", "openai", "vllm")
+
+MODEL_OPTIONS: Final = ("revision", "batch_size", "max_length", "dtype", "device", "input_format", "url")
+"""Options of reward models, by the names that `RewardModel` gives them; as options they begin with reward_."""
 
 _REWARDS: Final = "rewards"
 _REWARD_MODELS: Final = "how a reward model is run"
@@ -98,14 +102,15 @@ class RewardOptions:
             raise ValueError(
                 "no reward given: use --reward_funcs package.module.function or --reward_model_name_or_path NAME."
             )
-        check_reward_url(self)
+        check_reward_options(self, self.reward_list)
 
 
-def check_reward_url(config: Any) -> None:
-    """Refuse a configuration with the address of a reward model that it does not name.
+def check_reward_options(config: Any, rewards: Sequence[str | Reward]) -> None:
+    """Refuse a configuration with the address of a reward model that it does not name, or with options of none.
 
     Args:
         config: Has these options.
+        rewards: The rewards that it names.
 
     Raises:
         ValueError: As said.
@@ -115,12 +120,12 @@ def check_reward_url(config: Any) -> None:
             "reward_url without reward_model_name_or_path: the name is needed for the tokenizer. A function behind a "
             "URL is named by --reward_funcs."
         )
+    check_model_options(rewards, model_options(config))
 
 
 def model_options(config: object) -> dict[str, Any]:
     """What a configuration with these options gives of those of reward models, by the names of `RewardModel`."""
-    names = ("revision", "batch_size", "max_length", "dtype", "device", "input_format", "url")
-    given = {name: getattr(config, f"reward_{name}") for name in names}
+    given = {name: getattr(config, f"reward_{name}") for name in MODEL_OPTIONS}
     return {name: value for name, value in given.items() if value is not None}
 
 

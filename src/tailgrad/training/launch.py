@@ -21,8 +21,8 @@ from tailgrad.files import locked
 from tailgrad.models.loading import check_model_name, check_policy_weights, loading_errors, model_path
 from tailgrad.options import option, same_option
 from tailgrad.rewards import Reward, load_reward
-from tailgrad.rewards.load import TRL_REWARDS
-from tailgrad.rollouts.config import RewardOptions, check_reward_url, model_options
+from tailgrad.rewards.names import TRL_REWARDS
+from tailgrad.rollouts.config import RewardOptions, check_reward_options, model_options
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.data import train_and_test
 from tailgrad.training.parser import TrainParser
@@ -158,7 +158,7 @@ def names_of_rewards(script: TrainArguments) -> list[str]:
 
 def load_rewards(script: TrainArguments, names: Sequence[str], config: TailGRPOConfig) -> list[Reward]:
     """Return the rewards of these names."""
-    check_reward_url(script)
+    check_reward_options(script, names)
     options = model_options(script) | {"trust_remote_code": config.trust_remote_code, "timeout": config.reward_timeout}
     return [load_reward(name, **options) for name in names]
 
