@@ -1,18 +1,24 @@
 """Output tokens per second from a server: `vllm bench serve`, and the engine of `tailgrad sample`, on the same prompts.
 
 Usage: python benchmarks/server_throughput.py http://localhost:8000 MODEL [prompts, default 512] [tokens, default 64]
+           [pairs, default 8]
 
 Run it where vLLM is installed (make check-engines makes such an environment), with a server of MODEL running. Both send
-64 requests at once, one response each, and take turns three times; the ratio of the best runs is printed.
+64 requests at once, one response each, and take turns, one first and then the other. Printed are the rates and the mean
+ratio of a pair (geometric), with its 95% interval over pairs.
 """
 
 import json
+import math
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
+from scipy.stats import sem, t
 
 from tailgrad.models.openai_engine import OpenAIEngine, request_settings
 from tailgrad.models.server import Server
@@ -45,13 +51,18 @@ def ours(url: str, model: str, prompts: list[str], tokens: int) -> float:
     return sum((one.num_tokens or 0) + one.finished for one in found) / seconds
 
 
-def main(url: str, model: str, count: str = "512", tokens: str = "64") -> None:
+def main(url: str, model: str, count: str = "512", tokens: str = "64", pairs: str = "8") -> None:
     prompts = [" ".join(WORDS[(i // 7**k) % 7] for k in range(4)) for i in range(int(count))]
     ours(url, model, prompts[:CONCURRENCY], 2)  # warms the server up
-    rates = [[run(url, model, prompts, int(tokens)) for run in (ours, theirs)] for _ in range(3)]
-    best = [max(rate) for rate in zip(*rates, strict=True)]
-    print(f"tailgrad {best[0]:.1f} tokens per second, vllm bench serve {best[1]:.1f}: {best[0] / best[1]:.3f}")
-    print(f"all runs: {rates}")
+    ratios = []
+    for pair in range(int(pairs)):
+        order = (ours, theirs) if pair % 2 == 0 else (theirs, ours)
+        rates = {run: run(url, model, prompts, int(tokens)) for run in order}
+        ratios.append(math.log(rates[ours] / rates[theirs]))
+        print(f"tailgrad {rates[ours]:.0f} tokens per second, vllm bench serve {rates[theirs]:.0f}", flush=True)
+    low, high = t.interval(0.95, len(ratios) - 1, np.mean(ratios), sem(ratios))
+    ratio, low, high = np.exp([np.mean(ratios), low, high])
+    print(f"ratio {ratio:.3f} [{low:.3f}, {high:.3f}]")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -45,8 +46,7 @@ def test_what_is_not_trained_on_is_left_out_of_its_group() -> None:
 
 
 def test_a_batch_without_anything_to_train_on_gets_zeros() -> None:
-    with pytest.warns(UserWarning, match="needs 2 rollouts per prompt; groups with fewer"):
-        assert not GroupEstimator("rloo")(torch.ones(4), [0, 0, 1, 1], torch.zeros(4, dtype=torch.bool)).any()
+    assert not GroupEstimator("rloo")(torch.ones(4), [0, 0, 1, 1], torch.zeros(4, dtype=torch.bool)).any()
     assert GroupEstimator("rloo")(torch.zeros(0), []).shape == (0,)
 
 
@@ -63,6 +63,35 @@ def test_groups_that_are_too_small_are_spoken_of() -> None:
         flat = ours(rewards, ids, trained)
     assert not flat[:needed].any()
     assert flat[needed:].any()
+
+
+def test_what_fills_up_a_batch_hides_nothing_and_is_not_spoken_of() -> None:
+    """verl fills a batch up with rows of one name of which nothing is trained on."""
+    ours, needed = GroupEstimator.read("tea", deploy_n=128), smallest_group("tea", deploy_n=128)
+    small, large = torch.arange(needed - 1.0), torch.arange(1.0 * needed)
+    for rewards in (small, large):
+        filled = torch.cat([rewards, torch.zeros(2 * needed)])
+        ids = ["a"] * len(rewards) + ["pad"] * 2 * needed
+        trained = torch.arange(len(filled)) < len(rewards)
+        if len(rewards) < needed:
+            with pytest.raises(ValueError, match=f"the largest group of this batch has {needed - 1}"):
+                ours(filled, ids, trained)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                flat = ours(filled, ids, trained)
+            assert torch.equal(flat[:needed], ours(rewards, ids[:needed]))
+            assert not flat[needed:].any()
+    filled = torch.cat([large, torch.zeros(1)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # one row is padding, fewer than the estimator needs
+        ours(filled, ["a"] * needed + ["pad"], torch.arange(needed + 1) < needed)
+
+
+def test_what_comes_prompt_by_prompt_may_be_small() -> None:
+    ours = GroupEstimator.read("tea", deploy_n=128)
+    with pytest.warns(UserWarning, match="groups with fewer"):
+        assert not ours(torch.arange(3.0), [0, 0, 0], whole_batch=False).any()
 
 
 def test_wrong_options_are_refused_when_the_estimator_is_read() -> None:

@@ -1,5 +1,6 @@
 """The adapters for SkyRL, rLLM and slime against the signatures of their sources (`stand_ins.py`)."""
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -39,17 +40,52 @@ def test_rllm_gives_each_trajectory_of_ragged_groups_its_advantage() -> None:
         for name in ("tea", host.names("tea")):  # of a role's map, and as the configuration reads it
             advantages, returns = host.compute(groups, name)
             assert [len(group) for group in advantages] == [16, 9]
-            np.testing.assert_allclose(advantages[0], EXPECTED[0].numpy())
-            np.testing.assert_allclose(advantages[1], tea(REWARDS[1:, :9], deploy_n=64, tail_fraction=0.5)[0].numpy())
+            np.testing.assert_allclose(advantages[0], EXPECTED[0].numpy(), rtol=1e-6)
+            shorter = tea(REWARDS[1:, :9], deploy_n=64, tail_fraction=0.5)[0].numpy()
+            np.testing.assert_allclose(advantages[1], shorter, rtol=1e-6)
             assert returns is advantages
+        with pytest.warns(UserWarning, match="groups with fewer"):  # of one task that lost most, asynchronously
+            assert not host.compute([groups[0][:2]], "tea")[0][0].any()
         assert host.compute([], "tea") == ([], [])
         assert host.adapter.register("rloo") == "tailgrad_rloo"
         assert host.registry[host.names.RLOO] == "rLLM's own"
 
 
+def test_rows_that_fill_up_a_batch_of_skyrl_change_nothing() -> None:
+    """SkyRL copies the first row, mask and all, under the names pad0, pad1, ..."""
+    rewards, mask = torch.arange(8.0).square()[:, None], torch.ones(8, 1)
+    ids = ["a", "b"] * 4
+    with skyrl() as host:
+        host.adapter.register("dr_grpo", advantage_scaling="batch")
+        alone = host.compute(rewards, mask, ids, "dr_grpo")[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            filled = host.compute(
+                torch.cat([rewards, rewards[:1], rewards[:1]]), torch.ones(10, 1), [*ids, "pad0", "pad1"], "dr_grpo"
+            )[0]
+    assert torch.equal(filled, torch.cat([alone, torch.zeros(2, 1)]))
+    assert alone.square().mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("host_name", ["rllm", "slime"])
+def test_rounding_of_float32_is_no_signal(host_name: str) -> None:
+    """0.3 + 0.4 in float32, widened by the host, beside 0.7: flat TEA scales each group, and would make it one."""
+    seven, other = (float(one) for one in (np.float32(0.7), np.float32(0.3) + np.float32(0.4)))
+    assert seven != other
+    rewards = [seven, seven, other, seven]
+    if host_name == "rllm":
+        with rllm() as host:
+            host.adapter.register("flat_tea", deploy_n=64)
+            advantages = host.compute([np.array(rewards)], "flat_tea")[0][0]
+    else:
+        args = SimpleNamespace(tailgrad={"estimator": "flat_tea", "deploy_n": 64})
+        advantages = np.array(post_process_rewards(args, [sample(one, 0) for one in rewards])[1])
+    assert not advantages.any()
+
+
 def sample(reward: float | None, group: int, **others: Any) -> SimpleNamespace:
     """The fields of `slime.utils.types.Sample` (slime at 624b824) that are read."""
-    given = {"group_index": group, "remove_sample": False, "loss_mask": None, **others}
+    given = {"group_index": group, "remove_sample": False, "loss_mask": None, "response_length": 7, **others}
     return SimpleNamespace(get_reward_value=lambda args: reward, **given)
 
 
@@ -58,17 +94,18 @@ def test_slime_puts_advantages_in_the_place_of_rewards() -> None:
     samples = [sample(REWARDS[group, i].item(), group) for i in range(16) for group in range(2)]
     raw, advantages = post_process_rewards(args, samples)
     assert raw == REWARDS.T.flatten().tolist()
-    np.testing.assert_allclose(advantages, EXPECTED.T.flatten().numpy())
+    np.testing.assert_allclose(advantages, EXPECTED.T.flatten().numpy(), rtol=1e-6)
 
 
 def test_slime_leaves_out_what_is_not_trained_on() -> None:
     args = SimpleNamespace(tailgrad={"estimator": "rloo"})
     left_out = [sample(50.0, 0, remove_sample=True), sample(60.0, 0, loss_mask=[0, 0]), sample(None, 0)]
+    left_out.append(sample(70.0, 0, response_length=0))  # its mask would be made later
     kept = [sample(1.0, 0, loss_mask=[0, 1]), sample(5.0, 0)]
     raw, advantages = post_process_rewards(args, left_out + kept)
-    assert raw == [50.0, 60.0, None, 1.0, 5.0]
+    assert raw == [50.0, 60.0, None, 70.0, 1.0, 5.0]
     expected = bind("rloo")(torch.tensor([[1.0, 5.0, float("nan")]], dtype=torch.float64))[0]
-    assert advantages == [0.0, 0.0, 0.0, *expected[:2].tolist()]
+    assert advantages == [0.0, 0.0, 0.0, 0.0, *expected[:2].tolist()]
 
 
 @pytest.mark.parametrize("given", [None, "tea", {}, {"deploy_n": 8}, {"estimator": "tea", "deploy_m": 8}])

@@ -1,5 +1,4 @@
 import asyncio
-import logging
 import time
 
 import pytest
@@ -69,23 +68,6 @@ def test_the_record_of_a_training(options) -> None:
     record = training_record(args, {"temperature": 0.7})
     assert (record["estimator"], record["options"]) == ("max_at_k", {"k": 4})
     assert (record["generation"], record["chat_template_kwargs"]) == ({"temperature": 0.7}, kwargs)
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"scale_rewards": "none"}, "scale_rewards='none' no longer acts"),
-        ({"multi_objective_aggregation": "normalize_then_sum"}, "normalize_then_sum' no longer acts"),
-    ],
-)
-def test_what_no_longer_acts_is_said_once(policy, prompts, options, caplog, changes, words) -> None:
-    def reward(completions: list[str], **_: object) -> list[float]:
-        return [float(len(text)) for text in completions]
-
-    with caplog.at_level(logging.WARNING, logger="tailgrad.training.trainer"):
-        args = TailGRPOConfig(**options(**changes))
-        TailGRPOTrainer(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
-    assert sum(words in record.getMessage() for record in caplog.records) == 1
 
 
 @pytest.mark.parametrize(

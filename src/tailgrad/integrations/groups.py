@@ -83,29 +83,37 @@ class GroupEstimator:
         return f"tailgrad_{self.name}" if self.name in taken else self.name
 
     def __call__(
-        self, rewards: Float[Tensor, " B"], group_ids: GroupIds, trained: Bool[Tensor, " B"] | None = None
+        self,
+        rewards: Float[Tensor, " B"],
+        group_ids: GroupIds,
+        trained: Bool[Tensor, " B"] | None = None,
+        *,
+        whole_batch: bool = True,
     ) -> Float[Tensor, " B"]:
         """The advantages of rollouts.
 
         A group with too few rollouts gets zeros, and a warning says so; a batch of such groups alone is an error.
 
         Args:
-            rewards: One reward per rollout; NaN where it could not be scored.
+            rewards: One reward per rollout; NaN where it could not be scored. In float32, if they ever were:
+                differences that rounding made are told by the precision.
             group_ids: The group of each rollout, as `advantages_ragged` takes it.
             trained: Which rollouts are trained on. Each other one gets 0 and is left out of its group.
+            whole_batch: Whether these are all rollouts of a step as they were drawn. Say False where a trainer has
+                dropped some or hands over prompt by prompt: a batch of small groups alone then gets zeros too.
 
         Returns:
             Advantages.
 
         Raises:
-            ValueError: No group has as many rollouts as the estimator needs, or a reward is infinite.
+            ValueError: No group has as many rollouts as the estimator needs, though these are all that were drawn, or
+                a reward is infinite.
         """
         ids = group_ids.tolist() if hasattr(group_ids, "tolist") else list(group_ids)
         kept = torch.ones_like(rewards, dtype=torch.bool) if trained is None else trained
-        usable = kept & ~torch.isnan(rewards)
-        self._check_sizes(Counter(ids), Counter(name for name, one in zip(ids, usable.tolist(), strict=True) if one))
-        scaling = self.scaling or find_estimator(self.name).scaling
         members = [name for name, one in zip(ids, kept.tolist(), strict=True) if one]
+        self._check_sizes(Counter(ids), members, rewards[kept].isnan().tolist(), whole_batch)
+        scaling = self.scaling or find_estimator(self.name).scaling
         flat = advantages_ragged(rewards[kept], members, bind(self.name, **self.options), scaling=scaling)
         return flat.new_zeros(len(rewards)).masked_scatter(kept, flat)
 
@@ -132,9 +140,13 @@ class GroupEstimator:
         needed = smallest_group(self.name, **self.options)
         return f"{spell_estimator(self.name, self.options)} needs {needed} rollouts per prompt"
 
-    def _check_sizes(self, drawn: Counter[Any], usable: Counter[Any]) -> None:
-        """Say of groups that are too small, and refuse a batch whose groups were drawn too small."""
-        if drawn:
-            self.check_drawn(max(drawn.values()), "the largest group of this batch has")
-        if any(usable[group] < smallest_group(self.name, **self.options) for group in drawn):
+    def _check_sizes(self, drawn: Counter[Any], members: list[Any], unscored: list[bool], whole_batch: bool) -> None:
+        """Say of groups that are too small, and refuse a batch whose groups were drawn too small.
+
+        A group of which nothing is trained on may be what a trainer fills its batch with, and is not looked at.
+        """
+        if whole_batch and members:
+            self.check_drawn(max(drawn[name] for name in members), "the largest group of this batch has")
+        usable = Counter(name for name, one in zip(members, unscored, strict=True) if not one)
+        if any(usable[name] < smallest_group(self.name, **self.options) for name in set(members)):
             warnings.warn(f"{self._needs}; groups with fewer that count get advantages of 0.", stacklevel=3)

@@ -33,8 +33,10 @@ class RLLMEstimator:
         if not rewards:
             return [], []
         sizes = [len(group) for group in rewards]
-        flat = torch.from_numpy(np.concatenate(rewards).astype(np.float64))
-        advantages = self.estimator(flat, np.repeat(np.arange(len(sizes)), sizes)).numpy()
+        flat = torch.from_numpy(np.concatenate(rewards).astype(np.float32))
+        ids = np.repeat(np.arange(len(sizes)), sizes)
+        # rLLM drops trajectories before, and asynchronously it calls this for one task after the other.
+        advantages = self.estimator(flat, ids, whole_batch=False).numpy()
         groups = np.split(advantages, np.cumsum(sizes)[:-1])
         return groups, groups
 

@@ -6,6 +6,7 @@ registered. Register it before `initialize_ray`; Ray workers get it from there, 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,10 @@ class SkyRLEstimator:
     def __call__(
         self, token_level_rewards: Tensor, response_mask: Tensor, index: GroupIds | None = None, **others: Any
     ) -> tuple[Tensor, Tensor]:
-        """Advantages and returns `[B, T]` of a batch whose prompts are in `index`."""
+        """Advantages and returns `[B, T]` of a batch whose prompts are in `index`; 0 for the rows that fill it up."""
+        if index is not None:
+            own = [re.fullmatch(r"pad\d+", str(uid)) is None for uid in index]
+            response_mask = response_mask * response_mask.new_tensor(own).unsqueeze(1)
         return token_level_advantages(self.estimator, token_level_rewards, response_mask, index)
 
 

@@ -32,13 +32,16 @@ def post_process_rewards(args: Any, samples: Sequence[Any]) -> tuple[list[float]
         ValueError: An option is unknown, missing or of another kind, or as the estimator.
     """
     rewards = [sample.get_reward_value(args) for sample in samples]
-    trained = [not sample.remove_sample and (sample.loss_mask is None or any(sample.loss_mask)) for sample in samples]
-    values = torch.tensor(
-        [float("nan") if reward is None else float(reward) for reward in rewards], dtype=torch.float64
-    )
+    trained = [not sample.remove_sample and _has_tokens(sample) for sample in samples]
+    values = torch.tensor([float("nan") if reward is None else float(reward) for reward in rewards])
     groups = [sample.group_index for sample in samples]
     advantages = estimator_of(args)(values, groups, torch.tensor(trained, dtype=torch.bool))
     return rewards, advantages.tolist()
+
+
+def _has_tokens(sample: Any) -> bool:
+    """Whether a sample has a token to train on; without a mask all of its response counts."""
+    return any(sample.loss_mask) if sample.loss_mask is not None else sample.response_length > 0
 
 
 def estimator_of(args: Any) -> GroupEstimator:

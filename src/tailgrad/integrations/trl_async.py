@@ -33,8 +33,8 @@ class TailRolloutLoop(_AsyncRolloutLoop):
         samples = await super()._score_group(group)
         rows = [len(sequences) for sequences in group.completions_sequences]
         owners = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor(rows))
-        rewards = torch.full((len(rows),), torch.nan, dtype=torch.float64)
-        rewards[owners] = torch.tensor([sample.metrics["reward"] for sample in samples], dtype=torch.float64)
+        rewards = torch.full((len(rows),), torch.nan)
+        rewards[owners] = torch.tensor([sample.metrics["reward"] for sample in samples])
         advantages = self._estimator(rewards, [0] * len(rows), torch.tensor(rows) > 0)
         for sample, advantage in zip(samples, advantages[owners].tolist(), strict=True):
             sample.advantage = advantage

@@ -23,6 +23,7 @@ from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.prompts import RESERVED_COLUMNS
 from tailgrad.training.batches import counted_twice, small_evaluation
+from tailgrad.training.cautions import inert_options, masked_after_advantages, rounded_by_merging
 from tailgrad.training.config import TailGRPOConfig, config_of
 from tailgrad.training.dropout import check_no_dropout, turn_off_dropout
 from tailgrad.training.log import STATE
@@ -123,9 +124,13 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         _check_columns(rewards, train_dataset, "the training data")
         if config.eval_strategy != "no":
             _check_columns(rewards, eval_dataset, "the evaluation data")
-        _say_what_no_longer_acts(config)
-        twice = counted_twice(config, eval_dataset, num_processes())
-        for words in (unused_prompts(self.schedule, config), small_evaluation(config, self._smallest_group), twice):
+        for words in (
+            inert_options(config),
+            masked_after_advantages(config),
+            unused_prompts(self.schedule, config),
+            small_evaluation(config, self._smallest_group),
+            counted_twice(config, eval_dataset, num_processes()),
+        ):
             if words:
                 logger.warning(words)
 
@@ -136,6 +141,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             turn_off_dropout(self.model)
         if self.corrects_old_rollouts:
             check_no_dropout(self.model)
+        if drift := rounded_by_merging(self.args, self.model):
+            logger.warning(drift)
         self.name_on_cards(*card_of(self.args))
         self.generation = generation_of(self)
         make_savable(self.model.generation_config)
@@ -269,20 +276,3 @@ def _check_columns(rewards: Any, rows: Any, what: str) -> None:
     for reward in rewards if isinstance(rewards, list) else [rewards]:
         if callable(reward) and not isinstance(reward, torch.nn.Module):
             check_columns(reward, columns, what, ARGUMENTS_IN_TRAINING)
-
-
-def _say_what_no_longer_acts(args: TailGRPOConfig) -> None:
-    """Warn of TRL options that act inside the block whose result the estimator replaces."""
-    inert = []
-    if args.scale_rewards != "group":
-        inert.append(f"scale_rewards={args.scale_rewards!r}")
-    if args.multi_objective_aggregation != "sum_then_normalize":
-        inert.append(f"multi_objective_aggregation={args.multi_objective_aggregation!r}")
-    if inert:
-        logger.warning(
-            "%s no longer act%s: the advantages come from estimator=%r. Choose grpo or dr_grpo for GRPO with or "
-            "without division by the standard deviation, and --advantage_scaling for their scale.",
-            " and ".join(inert),
-            "s" if len(inert) == 1 else "",
-            args.estimator,
-        )

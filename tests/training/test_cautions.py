@@ -1,0 +1,60 @@
+"""What a training says of options that act otherwise than one might think."""
+
+import logging
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
+from tailgrad.training.cautions import inert_options, masked_after_advantages, rounded_by_merging
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"scale_rewards": "none"}, "scale_rewards='none' no longer acts"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "normalize_then_sum' no longer acts"),
+        (
+            {"mask_truncated_completions": True, "estimator": "tea:tail_fraction=0.5"},
+            "out of the loss after estimator=",
+        ),
+    ],
+)
+def test_what_acts_otherwise_than_in_trl_is_said_once(policy, prompts, options, caplog, changes, words) -> None:
+    def reward(completions: list[str], **_: object) -> list[float]:
+        return [float(len(text)) for text in completions]
+
+    with caplog.at_level(logging.WARNING, logger="tailgrad.training.trainer"):
+        args = TailGRPOConfig(**options(**changes))
+        TailGRPOTrainer(model=str(policy), reward_funcs=reward, args=args, train_dataset=prompts)
+    assert sum(words in record.getMessage() for record in caplog.records) == 1
+
+
+def test_only_what_acts_otherwise_is_spoken_of(options) -> None:
+    assert inert_options(TailGRPOConfig(**options())) is None
+    assert (
+        masked_after_advantages(TailGRPOConfig(**options(), mask_truncated_completions=True, estimator="grpo")) is None
+    )
+
+
+@pytest.mark.parametrize(("dtype", "drifts"), [(torch.bfloat16, True), (torch.float16, True), (torch.float32, False)])
+def test_an_adapter_that_is_merged_for_vllm_needs_weights_in_32_bits(policy, options, dtype, drifts) -> None:
+    """The weights drift: merging and taking out again as TRL does is not the identity in 16 bits."""
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(policy, dtype=dtype), LoraConfig(r=4))
+    for name, one in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(one, std=0.02)
+    frozen = [(one, one.detach().clone()) for one in model.parameters() if not one.requires_grad]
+    for _ in range(20):
+        model.merge_adapter()
+        model.unmerge_adapter()
+    moved = max(((now - before).float().norm() / before.float().norm()).item() for now, before in frozen)
+    assert (moved > 1e-4) == drifts
+    args = TailGRPOConfig(**options())
+    args.use_vllm = True  # not in the call, which looks for vLLM
+    said = rounded_by_merging(args, model)
+    assert (said is not None) == drifts
+    assert rounded_by_merging(TailGRPOConfig(**options()), model) is None
+    assert rounded_by_merging(args, model.get_base_model()) is None
