@@ -251,6 +251,47 @@ def test_what_a_function_carries_counts(module_with: Callable[..., Any]) -> None
     assert function_sha256(circle) not in hashes
 
 
+MADE = """
+def make(sign=1, scale=None, inner=None, *, bound=0):
+    seen, calls = [], 0
+    def count():
+        nonlocal calls
+        calls += 1
+    def reward(completions, offset=bound, **columns):
+        seen.append(len(completions))
+        count()
+        return [sign * (scale or 1) * len(text) + offset + calls * 0 for text in completions]
+    return reward
+
+longer, shorter = (lambda completions, **_: [1.0 * len(t) for t in completions]), None
+shorter = lambda completions, **_: [-1.0 * len(t) for t in completions]
+"""
+
+
+def test_functions_that_another_makes_are_told_apart_and_their_state_does_not_count(
+    module_with: Callable[..., Any],
+) -> None:
+    module = module_with(MADE)
+    make = module.make
+    different = [
+        make(),
+        make(-1),
+        make(scale=2.0),
+        make(inner=len),  # reward does not use it, so that it is the first one again
+        make(bound=3),
+        module.longer,
+        module.shorter,
+    ]
+    hashes = [function_sha256(one) for one in different]
+    assert None not in hashes
+    assert hashes[0] == hashes[3]
+    assert len(set(hashes)) == len(hashes) - 1
+    again = make(-1)
+    assert function_sha256(again) == hashes[1]
+    again(["a"])
+    assert function_sha256(again) == hashes[1]
+
+
 def test_an_object_may_know_its_content(module_with: Callable[..., Any]) -> None:
     judge = module_with(SOURCE).Judge(1)
     judge.content_sha256 = "abc"

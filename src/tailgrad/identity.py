@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import hashlib
 import inspect
@@ -122,7 +123,9 @@ def function_sha256(function: Callable[..., Any]) -> str | None:
     """Return the hash of a function: its name, the source of its module and the values that it carries.
 
     Those values are the arguments of a `functools.partial` and the attributes of an object, as far as they are of JSON
-    types or functions themselves. What the module imports, and a closure, are not looked at. An object that knows
+    types or functions themselves. A function that was made by another one, and a lambda, are also known by their line,
+    their defaults, and what they have from around them: numbers, strings and functions, but not what they count up
+    there, nor lists and the like, which may be state. What the module imports is not looked at. An object that knows
     better has an attribute `content_sha256`, which is None where nobody can know.
 
     Args:
@@ -156,7 +159,45 @@ def _described(value: Any, around: tuple[int, ...]) -> Any:
         "name": code.__qualname__,
         "source": _source_sha256(code),
         "values": _described(_values(value), around),
+        **({"made": _described(_made_with(code), around)} if _is_made(code) else {}),
     }
+
+
+def _is_made(code: Any) -> bool:
+    """Whether several functions may have this name in one file: lambdas, and what a function makes."""
+    return inspect.isfunction(code) and "<" in code.__qualname__
+
+
+def _made_with(function: Any) -> list[Any]:
+    """What tells a function from others of its name: its line, its defaults and what it has from around it."""
+    cells = _cells(function)
+    makers = [one for one in map(_content, cells.values()) if inspect.isfunction(one)]
+    counted = {id(cell) for one in (function, *makers) for cell in _counted(one)}
+    kept = {name: _fixed(_content(cell)) for name, cell in cells.items() if id(cell) not in counted}
+    return [function.__code__.co_firstlineno, function.__defaults__, function.__kwdefaults__, kept]
+
+
+def _cells(function: Any) -> dict[str, Any]:
+    return dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+
+def _counted(function: Any) -> list[Any]:
+    """The cells that a function writes to (`nonlocal`): its state."""
+    written = {step.argval for step in dis.get_instructions(function) if step.opname == "STORE_DEREF"}
+    return [cell for name, cell in _cells(function).items() if name in written]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # nothing is in it yet
+        return None
+
+
+def _fixed(value: Any) -> Any:
+    """A value that cannot be state; of all else its type."""
+    known = isinstance(value, bool | int | float | str | functools.partial) or inspect.isroutine(value)
+    return value if known else type(value).__qualname__
 
 
 def _values(function: Any) -> Any:

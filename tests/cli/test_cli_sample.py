@@ -111,7 +111,8 @@ def test_what_is_wrong_is_said(
 
 def test_settings_as_json(folder: Path) -> None:
     given = {"generation_kwargs": '{"min_p":0.1}', "chat_template_kwargs": '{"enable_thinking":false}'}
-    assert main(command(**given)) == 0
+    with pytest.warns(UserWarning, match="the prompts are strings"):
+        assert main(command(**given)) == 0
     metadata = read_rollouts(folder / "rollouts.parquet").metadata
     assert metadata["sampling"]["min_p"] == 0.1
     assert metadata["chat_template_kwargs"] == {}  # plain prompts

@@ -3,7 +3,7 @@
 import pytest
 
 from local_servers import Answer, OpenAI, in_turn, quick, running, text_of
-from tailgrad.models.openai_engine import OpenAIEngine
+from tailgrad.models.openai_engine import OpenAIEngine, read_responses
 from tailgrad.models.server import Server
 from tiny_policies import PROMPTS
 
@@ -39,3 +39,22 @@ def test_failures_that_pass_are_tried_again(failure: str, quick: list[str]) -> N
     assert sum("answers again" in line for line in quick) >= 1
     if failure[0].isdigit() or "connection" in failure:
         assert failure in quick[0]
+
+
+@pytest.mark.parametrize(
+    ("ids", "logprobs", "counted", "expected"),
+    [
+        ([5, 6, 2], [-1.0, -1.0, -1.0], 3, (2, -3.0, [5, 6, 2])),
+        ([5, 6, 2], [-1.0, -1.0, -1.0], None, (2, -3.0, [5, 6, 2])),
+        ([5, 6, 2], [-1.0, -2.0], None, (2, None, [5, 6, 2])),  # one of the two is wrong
+        ([5, 6], [-1.0, -1.0, -1.0], 3, (2, -3.0, None)),  # the server counts three
+        (None, [-1.0, -1.0], None, (1, -2.0, None)),
+        ([5, 6], None, 3, (2, None, None)),
+    ],
+)
+def test_token_ids_and_log_probabilities_that_contradict_each_other_are_not_kept(
+    ids: list[int] | None, logprobs: list[float] | None, counted: int | None, expected: tuple[object, ...]
+) -> None:
+    choice = {"text": "a b", "finish_reason": "stop", "token_ids": ids, "logprobs": {"token_logprobs": logprobs}}
+    (found,) = read_responses([choice], {"completion_tokens": counted}, is_chat=False)
+    assert (found.num_tokens, found.logprob, found.token_ids) == expected

@@ -141,6 +141,7 @@ def test_a_multi_label_model_is_no_reward(rm: Path, quick: list[str]) -> None:
         ({"reward_url": "http://h/score", "reward_model_name_or_path": "RM"}, "must be that of a served reward model"),
         ({"reward_url": "h/pooling", "reward_model_name_or_path": "RM"}, "must be an address"),
         ({"reward_url": "http://h", "reward_model_name_or_path": "RM", "reward_dtype": "float16"}, "reward_dtype with"),
+        ({"reward_url": "http://h", "reward_model_name_or_path": "RM", "reward_device": "cpu"}, "reward_device with"),
         ({"reward_funcs": "http://me:secret@h/score"}, "environment variable"),
     ],
 )

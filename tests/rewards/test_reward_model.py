@@ -1,10 +1,11 @@
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, XLNetConfig, XLNetForSequenceClassification
 
 from tailgrad.rewards import RewardModel, load_reward
 
@@ -49,6 +50,26 @@ def test_scores_equal_an_unbatched_forward(
         scores = reward(prompts=PROMPTS, completions=RESPONSES)
         torch.testing.assert_close(torch.tensor(scores), torch.tensor(expected), rtol=1e-5, atol=1e-5)
         assert reward.model.config.pad_token_id == pad_token_id
+
+
+def test_a_model_whose_scores_depend_on_the_batch_scores_one_by_one(
+    make_reward_model: MakeModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """XLNet reads the last place, which is padding beside a longer text."""
+    tokenizer = AutoTokenizer.from_pretrained(make_reward_model())
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "n_layer": 2, "n_head": 2, "d_inner": 32}
+    model = XLNetForSequenceClassification(XLNetConfig(vocab_size=len(tokenizer), num_labels=1, **sizes))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    model.save_pretrained(tmp_path / "xlnet")
+    tokenizer.save_pretrained(tmp_path / "xlnet")
+    with caplog.at_level(logging.WARNING):
+        reward = RewardModel(str(tmp_path / "xlnet"), batch_size=8)
+    assert "(xlnet) gives a text another score in a batch than alone" in caplog.text
+    expected = manual_scores(tmp_path / "xlnet", [p + r for p, r in zip(PROMPTS, RESPONSES, strict=True)])
+    scores = reward(prompts=PROMPTS, completions=RESPONSES)
+    torch.testing.assert_close(torch.tensor(scores), torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
 def test_chats_go_through_the_models_own_template(make_reward_model: MakeModel) -> None:

@@ -101,6 +101,7 @@ def test_other_arguments_than_in_training_are_said(thinker: dict[str, Any]) -> N
     assert table.metadata["chat_template_kwargs"] == {}
 
 
-def test_they_are_nothing_to_plain_prompts(options: dict[str, Any]) -> None:
-    table = read_rollouts(sample(SampleConfig(**options, chat_template_kwargs={"enable_thinking": False})))
+def test_they_are_nothing_to_plain_prompts_and_it_is_said(options: dict[str, Any]) -> None:
+    with pytest.warns(UserWarning, match="the prompts are strings, to which no chat template is applied"):
+        table = read_rollouts(sample(SampleConfig(**options, chat_template_kwargs={"enable_thinking": False})))
     assert table.metadata["chat_template_kwargs"] == {}

@@ -36,12 +36,11 @@ def tables_equal(a: Path, b: Path) -> bool:
 
 
 def test_a_reward_that_raises_leaves_the_finished_shards(options: dict[str, Any], tmp_path: Path) -> None:
-    broken = True
-    calls = []
+    calls, server = [], {"is_up": False}
 
     def fails(*, completions: list[str], answer: list[str], **columns: Any) -> list[float]:
         calls.append(answer[0])
-        if broken and "c" in answer:
+        if not server["is_up"] and "c" in answer:
             raise OSError("the server is gone")
         return [1.0] * len(completions)
 
@@ -49,7 +48,7 @@ def test_a_reward_that_raises_leaves_the_finished_shards(options: dict[str, Any]
         run(options, reward_funcs=fails)
     assert names_in(options) == ["part-000000-000002.parquet"]
     assert not Path(options["out"]).exists()
-    broken = False
+    server["is_up"] = True
     resumed = run(options, reward_funcs=fails)
     assert calls == ["a", "c", "c", "e"]  # the first shard was not scored again
     assert resumed.responses == run(options, reward_funcs=fails, out=tmp_path / "whole.parquet").responses

@@ -239,6 +239,8 @@ def test_the_key_is_sent_and_written_nowhere(
         ({"base_url": "http://me:secret@host/v1"}, "environment variable"),
         ({"reference_model": "ref"}, "reference_model with engine openai"),
         ({"seed": 3}, "a server draws its own random numbers"),
+        ({"dtype": "bfloat16"}, "dtype is 'bfloat16', and the server has loaded its model"),
+        ({"model_revision": "abc"}, "model_revision is 'abc', and the server has loaded its model"),
         ({"generation_kwargs": {"no_repeat_ngram_size": 2}}, "no_repeat_ngram_size is 2, which cannot be sent"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"request_timeout": 0.0}, "request_timeout is 0"),

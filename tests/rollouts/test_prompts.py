@@ -11,6 +11,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 
 from tailgrad.rollouts import data_sets
+from tailgrad.rollouts.data_sets import content_sha256
 from tailgrad.rollouts.prompts import load_prompts
 
 CHAT = [{"role": "system", "content": "two"}, {"role": "user", "content": "one"}]
@@ -214,3 +215,34 @@ def test_a_hash_is_the_same_in_another_process(tmp_path: Path) -> None:
     code = f"from tailgrad.rollouts.prompts import load_prompts; print(load_prompts({path!r}).sha256)"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.strip() == load_prompts(path).sha256
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_saved_format_neither_hides_a_change_nor_reaches_the_rewards(tmp_path: Path, kind: str) -> None:
+    """A long array would be hashed by its abbreviated text, which leaves its middle out."""
+    hashes = {}
+    for name, changed, form in (("plain", 0, None), ("same", 0, kind), ("other", 1, kind)):
+        tests = [[i if i != 700 else i + changed for i in range(1500)] for _ in range(3)]
+        rows = Dataset.from_dict({"prompt": ["one", "two", "three"], "tests": tests}).with_format(form)
+        hashes[name, "given"] = content_sha256(rows)
+        rows.save_to_disk(tmp_path / name)
+        prompts = load_prompts(str(tmp_path / name))
+        hashes[name] = prompts.sha256
+        assert prompts.rows[[0]]["tests"] == tests[:1]
+        assert isinstance(prompts.rows[0]["tests"], list)
+    assert hashes["plain"] == hashes["same"] != hashes["other"]
+    assert hashes["plain", "given"] == hashes["same", "given"] != hashes["other", "given"]
+
+
+def test_a_configuration_of_what_has_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"prompt": "one"}\n')
+    Dataset.from_dict({"prompt": ["one"]}).save_to_disk(tmp_path / "saved")
+    for name in ("one.jsonl", "saved"):
+        with pytest.raises(ValueError, match=r"dataset_config is 'main', and .* leave it out"):
+            load_prompts(str(tmp_path / name), config="main")
+
+
+def test_a_column_that_would_be_an_argument_of_trl_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.jsonl").write_text('{"prompt": "one", "environments": "e"}\n')
+    with pytest.raises(ValueError, match="environments"):
+        load_prompts(str(tmp_path / "one.jsonl"))

@@ -85,6 +85,7 @@ def test_every_layout_of_a_json_file(tmp_path: Path) -> None:
         "\ufeff" + lines,
         lines.replace("\n", "\r\n"),
         *(json.dumps(value, indent=indent) for value in (rows, columns, by_index) for indent in (2, 4)),
+        json.dumps({"prompt": {"0": "one", "1": "two"}, "day": {"1": "1999-12-31", "0": "2024-02-29"}}),
         json.dumps(rows),
         f" \n {json.dumps(rows)} \n",
     ):
@@ -105,6 +106,7 @@ def test_every_layout_of_a_json_file(tmp_path: Path) -> None:
         ('[{"a": 1}] x', "Extra data"),
         ('{"a": 1', "Expecting ',' delimiter"),
         ("7", "it holds 7"),
+        ('{"a": {"0": 1, "1": 2}, "b": {"0": 1, "2": 2}}', "columns whose rows have other names: a, b"),
     ],
 )
 def test_files_that_are_not_json_rows(text: str, message: str, tmp_path: Path) -> None:

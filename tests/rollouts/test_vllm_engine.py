@@ -69,6 +69,33 @@ def test_a_table_is_what_vllm_gave(options: dict[str, Any], vllm: Any, tmp_path:
     np.testing.assert_array_equal(read_rollouts(again).rewards, table.rewards)
 
 
+def test_a_run_that_goes_on_draws_other_random_numbers_and_from_the_same_engine(
+    options: dict[str, Any], vllm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options |= ENGINE | {"engine_kwargs": {"quantization": "fp8"}}
+    generate, seeds = vllm.generate, []
+
+    def dying(self: Any, prompts: list[dict[str, Any]], params: Any, *, use_tqdm: bool) -> list[Any]:
+        seeds.append(self.options["seed"])
+        if len(self.calls) == 1:
+            raise KeyboardInterrupt
+        found: list[Any] = generate(self, prompts, params, use_tqdm=use_tqdm)
+        return found
+
+    monkeypatch.setattr(vllm, "generate", dying)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sample(SampleConfig(**options))
+    with pytest.raises(ValueError, match=r"another engine_kwargs: \{'quantization': 'fp8'\} there, None now"):
+        sample(SampleConfig(**options | {"engine_kwargs": {}}))
+    table = read_rollouts(sample(SampleConfig(**options)))
+    begun = [seed for before, seed in zip([None, *seeds], seeds, strict=False) if seed != before]
+    assert begun[0] == 3
+    assert len(set(begun)) == len(begun) == 3
+    assert table.metadata["engine_kwargs"] == {"quantization": "fp8"}
+    assert table.metadata["seed"] == 3
+
+
 def test_log_probabilities_are_kept_where_nothing_but_the_policy_acts(options: dict[str, Any], vllm: Any) -> None:
     table = read_rollouts(sample(SampleConfig(**options, **ENGINE)))
     assert vllm.calls[0][1].logprobs == 0
@@ -81,6 +108,8 @@ def test_log_probabilities_are_kept_where_nothing_but_the_policy_acts(options: d
         ({"base_url": "http://h"}, "engine vllm and a base_url"),
         ({"reference_model": "m"}, "reference_model with engine vllm"),
         ({"engine": "transformers", "engine_kwargs": {"a": 1}}, "engine_kwargs with engine transformers"),
+        ({"engine_kwargs": {"dtype": "bfloat16"}}, "engine_kwargs has dtype, which is an option here: give --dtype"),
+        ({"engine_kwargs": {"model": "m"}}, "give --model_name_or_path"),
         ({"generation_kwargs": {"no_repeat_ngram_size": 2}}, "no_repeat_ngram_size is 2, which vLLM does not have"),
         ({"max_completion_length": 63}, "more than the 64 positions"),
     ],

@@ -25,6 +25,7 @@ NOT_COMPARED = {
     "reference_revision": "likewise",
     "reference_files": "likewise",
     "engine": "where a policy is run",
+    "engine_kwargs": "how it is run there belongs to the policy",
     "seed": "other random numbers are another sample of the same responses",
     "batch_size": "speed",
     "device": "speed",

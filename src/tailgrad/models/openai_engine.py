@@ -223,10 +223,13 @@ def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_c
     total = usage.get("completion_tokens")
     if not all(isinstance(text, str) for text in texts) or not isinstance(total, int | None):
         raise ValueError("a text that is none, or a number of tokens that is none")
-    whole = [[len(known or []) for known in lists] for lists in (ids, logprobs) if _fit(lists, total)]
-    counted = whole[0] if whole else [total] if len(choices) == 1 else []
-    counts = counted or [None] * len(choices)
-    sums = [sum(known or []) if _fit(logprobs, total) else None for known in logprobs]
+    none: list[None] = [None] * len(choices)
+    lengths = [[len(known or []) for known in lists] for lists in (ids, logprobs)]
+    has_ids, has_logprobs = _fit(ids, total), _fit(logprobs, total)
+    if has_ids and lengths[0] != lengths[1]:
+        has_logprobs = False
+    counted = lengths[0] if has_ids else lengths[1] if has_logprobs else [total] if len(choices) == 1 else none
+    sums = [sum(known or []) for known in logprobs] if has_logprobs else none
     return [
         Response(
             text=encodable(text),
@@ -235,7 +238,7 @@ def read_responses(choices: list[dict[str, Any]], usage: dict[str, Any], *, is_c
             logprob=logprob,
             token_ids=tokens,
         )
-        for text, end, count, logprob, tokens in zip(texts, ends, counts, sums, ids, strict=True)
+        for text, end, count, logprob, tokens in zip(texts, ends, counted, sums, ids if has_ids else none, strict=True)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tailgrad.identity import model_sha256, sha256_of
+from tailgrad.models.batching import allowed
 from tailgrad.models.devices import torch_device, torch_dtype
 from tailgrad.models.loading import (
     check_loaded,
@@ -21,6 +23,8 @@ from tailgrad.models.loading import (
 from tailgrad.models.model_files import weight_options
 from tailgrad.rewards.reading import RolloutReader, check_reading, load_tokenizer
 
+logger = logging.getLogger(__name__)
+
 
 class RewardModel(RolloutReader):
     """A reward model: the score of a rollout is the model's one logit for prompt and response.
@@ -28,7 +32,7 @@ class RewardModel(RolloutReader):
     It is called like any reward. The score equals that of an unbatched forward pass of the rollout alone. Batches are
     padded on the right, whatever the tokenizer's padding side is, with the pad token of the model's config. If the
     config has none, they are padded with a token that is not in the batch, so that an end token at the end of a text is
-    not taken for padding.
+    not taken for padding. A model for which that does not hold, as a look at its load shows, scores one by one.
 
     Input format "auto" follows the prompts: messages go through the reward model's chat template, and strings are
     concatenated with the response. "chat" also wraps strings into a user and an assistant message; "text" also joins
@@ -72,6 +76,13 @@ class RewardModel(RolloutReader):
         self.model.to(self.device)
         self.revision = revision_of(self.model, revision)
         super().__init__(model_name_or_path, tokenizer, self.model.config, max_length, input_format)
+        if batch_size > 1 and not self._is_the_same_in_batches():
+            self.batch_size = 1
+            logger.warning(
+                "reward model %r (%s) gives a text another score in a batch than alone: texts are scored one by one.",
+                model_name_or_path,
+                self.model.config.model_type,
+            )
 
     def __repr__(self) -> str:
         return f"RewardModel({self.name!r})"
@@ -101,6 +112,13 @@ class RewardModel(RolloutReader):
             rows = order[start : start + self.batch_size]
             scores[rows] = self._forward([token_ids[i] for i in rows])
         return scores
+
+    def _is_the_same_in_batches(self) -> bool:
+        """Whether short texts beside a longer one have the scores that they have alone."""
+        known = list(self.tokenizer("one two three four five")["input_ids"]) or [0]
+        texts = [(known * 8)[: self.max_length][:length] for length in (1, 2, 4, 8 * len(known))]
+        together, alone = self._forward(texts), torch.cat([self._forward([text]) for text in texts])
+        return bool(((together - alone).abs() <= allowed(self.model.dtype) / 10 * (1 + alone.abs())).all())
 
     def _forward(self, rows: list[list[int]]) -> Float[Tensor, " b"]:
         config = self.model.config.get_text_config()

@@ -120,6 +120,8 @@ def check_reward_options(config: Any, rewards: Sequence[str | Reward]) -> None:
             "reward_url without reward_model_name_or_path: the name is needed for the tokenizer. A function behind a "
             "URL is named by --reward_funcs."
         )
+    if config.reward_url is not None and config.reward_device is not None:
+        raise ValueError("reward_device with reward_url: the reward model runs where its server is. Leave one out.")
     check_model_options(rewards, model_options(config))
 
 
@@ -226,6 +228,14 @@ class SampleConfig(RewardOptions):
                 raise ValueError(f"{given_as} is {value!r}; it must be {words}.")
 
 
+_OWN_OF_VLLM: Final = {
+    "model": "model_name_or_path",
+    "revision": "model_revision",
+    **{name: name for name in ("dtype", "seed", "trust_remote_code")},
+}
+"""Arguments of `vllm.LLM` that are options here, and their names here."""
+
+
 def _check_engine(config: SampleConfig) -> None:
     """Refuse an engine without what it needs, or with what it cannot do."""
     if config.engine not in ENGINES:
@@ -238,6 +248,8 @@ def _check_engine(config: SampleConfig) -> None:
         )
     if config.engine_kwargs and config.engine != "vllm":
         raise ValueError(f"engine_kwargs with engine {config.engine}: they are arguments of vllm.LLM. Leave them out.")
+    if ours := sorted({*_OWN_OF_VLLM} & {*config.engine_kwargs}):
+        raise ValueError(f"engine_kwargs has {ours[0]}, which is an option here: give --{_OWN_OF_VLLM[ours[0]]}.")
     if config.engine == "transformers":
         return
     if config.reference_model is not None:
@@ -245,8 +257,13 @@ def _check_engine(config: SampleConfig) -> None:
             f"reference_model with engine {config.engine}: a KL needs the log-probabilities of both policies computed "
             "alike. Leave it out, or use --engine transformers."
         )
-    if config.engine == "openai" and config.seed != 0:
+    if config.engine != "openai":
+        return
+    if config.seed != 0:
         raise ValueError(f"seed is {config.seed}, and a server draws its own random numbers: leave it out.")
+    for name in ("model_revision", "dtype"):
+        if getattr(config, name) != getattr(SampleConfig, name):
+            raise ValueError(f"{name} is {getattr(config, name)!r}, and the server has loaded its model: leave it out.")
 
 
 _IN_RANGE: Final[dict[str, tuple[Callable[[float], bool], str]]] = {

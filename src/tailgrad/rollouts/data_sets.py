@@ -35,8 +35,14 @@ def load_rows(dataset: str, config: str | None = None) -> Any:
 
     path = local_path(dataset)
     if path is not None and path.is_file():
+        if config is not None:
+            raise ValueError(
+                f"dataset_config is {config!r}, and {dataset!r} is one file, which has none: leave it out."
+            )
         return _load_file(path, dataset)
     is_saved = path is not None and any((path / name).exists() for name in ("dataset_dict.json", "state.json"))
+    if is_saved and config is not None:
+        raise ValueError(f"dataset_config is {config!r}, and {dataset!r} was saved to disk with none: leave it out.")
     if path is not None:
         return _load_saved(path, dataset) if is_saved else _load_folder(path, dataset, config)
     with reading(f"data set {dataset!r}"):
@@ -123,9 +129,14 @@ def _hash_column(digest: Any, rows: Any, name: str) -> None:
     for start in range(0, len(column), BATCH):
         values = column[start : start + BATCH][name]
         values = _with_hashed_files(values.to_pylist()) if has_files else values
-        text = json.dumps(values, sort_keys=True, default=str)[1:-1]
+        text = json.dumps(values, sort_keys=True, default=_plain)[1:-1]
         digest.update((", " + text if start else text).encode())
     digest.update(b"]")
+
+
+def _plain(value: Any) -> Any:
+    """What stands for a value that JSON does not have: of an array all of its values, which its text leaves out."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _has_files(feature: Any) -> bool:
@@ -198,7 +209,7 @@ def _load_saved(path: Path, dataset: str) -> Any:
         states = list(path.glob("**/state.json"))
         empty = [state.parent for state in states if not json.loads(state.read_text()).get("_data_files")]
         if not empty:
-            return datasets.load_from_disk(str(path))
+            return datasets.load_from_disk(str(path)).with_format(None)  # a saved format would make arrays of lists
     raise ValueError(f"data set {dataset!r} is empty: there are no prompts in {str(empty[0])!r}.")
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from tailgrad.curves.sampling import by_temperature_alone
 from tailgrad.models.engine import Engine, Response
 from tailgrad.models.loading import check_model_name, model_path
@@ -153,7 +155,7 @@ def vllm_engine(config: SampleConfig, tokenizer: Any, token_ids: TokenIds, shapi
         options={
             "revision": config.model_revision,
             "dtype": config.dtype,
-            "seed": config.seed,
+            "seed": _seed_of_engine(config),
             "trust_remote_code": config.trust_remote_code,
             **({"load_format": "safetensors"} if weight_options() else {}),
             **config.engine_kwargs,
@@ -162,6 +164,13 @@ def vllm_engine(config: SampleConfig, tokenizer: Any, token_ids: TokenIds, shapi
     room, source = shaping["max_new_tokens"], f"data set {config.dataset_name!r}"
     check_fit(token_ids, tokenizer, engine.config, model=name, new_tokens=room, source=source)
     return engine
+
+
+def _seed_of_engine(config: SampleConfig) -> int:
+    """The seed of vLLM, whose random numbers begin anew with every run: one that goes on takes other ones."""
+    out = Path(config.out).expanduser()
+    done = len([*out.with_name(f"{out.name}.parts").glob("part-*")])
+    return int(np.random.SeedSequence([config.seed, done]).generate_state(1)[0]) if done else config.seed
 
 
 def keeps_logprobs(shaping: dict[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from tailgrad.rollouts.text_files import BATCH
 RESERVED_COLUMNS: Final = ("prompt", "completion", "completion_ids")
 """Columns that are not passed to rewards, as in TRL."""
 
-REWARD_ARGUMENTS: Final = ("prompts", "completions", "trainer_state", "log_extra", "log_metric")
+REWARD_ARGUMENTS: Final = ("prompts", "completions", "trainer_state", "log_extra", "log_metric", "environments")
 """What rewards are passed beside the columns, here or by TRL; no column may be called so."""
 
 PICTURE_COLUMNS: Final = ("image", "images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from tailgrad._version import __version__
 from tailgrad.identity import function_sha256, model_sha256
+from tailgrad.models.batching import check_batches
 from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.engine import Engine
 from tailgrad.models.loading import load_policy, load_tokenizer_of, revision_of
@@ -67,6 +69,7 @@ def _engine_sampler(config: SampleConfig) -> EngineSampler:
         )
     prompts = read_prompts(config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, own_settings(config))
+    _say_what_no_template_reads(config, prompts)
     tokenizer, token_ids = None, None
     unknown = ["device", "logprobs_while_sampling"]
     if config.engine == "openai":
@@ -85,6 +88,7 @@ def _engine_sampler(config: SampleConfig) -> EngineSampler:
         **dict.fromkeys(unknown),
         **_of_sampling(config, prompts, shaping, chat_template_kwargs, trained_with),
         "engine": config.engine,
+        "engine_kwargs": config.engine_kwargs or None,
     }
     part_size = max(1, config.batch_size // config.n)
     return EngineSampler(engine, config.n, part_size, reward, prompts, metadata, tokenizer, token_ids)
@@ -103,15 +107,27 @@ def _sampler(config: SampleConfig) -> Sampler:
         reference, _ = load_policy(config.reference_model, what="reference model", **options)
         _check_vocabulary(model, reference, config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, model.generation_config.to_dict())
+    _say_what_no_template_reads(config, prompts)
     source, room = f"data set {config.dataset_name!r}", shaping["max_new_tokens"]
     token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs, source=source)
     check_fit(token_ids, tokenizer, model.config, model=config.model_name_or_path, new_tokens=room, source=source)
+    if config.batch_size > 1:
+        check_batches(model, tokenizer, token_ids, name=config.model_name_or_path)
     gathers = _gathers(model, reference, shaping)
     metadata = _metadata(config, model, reference, described, prompts) | {
         "logprobs_while_sampling": gathers or None,
         **_of_sampling(config, prompts, shaping, chat_template_kwargs, trained_with),
     }
     return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata, shaping, gathers)
+
+
+def _say_what_no_template_reads(config: SampleConfig, prompts: Prompts) -> None:
+    if config.chat_template_kwargs and not is_chat(prompts.prompts[0]):
+        warnings.warn(
+            f"chat_template_kwargs is {config.chat_template_kwargs!r}, and the prompts are strings, to which no chat "
+            "template is applied.",
+            stacklevel=2,
+        )
 
 
 def _of_sampling(

@@ -267,7 +267,14 @@ def _are_columns(value: dict[str, Any]) -> bool:
 def _rows_of_columns(columns: Any) -> Iterator[Any]:
     if not isinstance(columns, dict):
         raise ValueError(f"it holds {repr(columns)[:60]}; a JSON file holds one object per line or a list of objects.")
-    values = [list(column.values()) if isinstance(column, dict) else column for column in columns.values()]
+    keyed = [column for column in columns.values() if isinstance(column, dict)]
+    if any(column.keys() != keyed[0].keys() for column in keyed):
+        raise ValueError(
+            f"it holds columns whose rows have other names: {', '.join(columns)}. Each must have all rows."
+        )
+    values = [
+        [column[name] for name in keyed[0]] if isinstance(column, dict) else column for column in columns.values()
+    ]
     if not all(isinstance(column, list) and len(column) == len(values[0]) for column in values):
         yield columns
         return
