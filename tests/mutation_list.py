@@ -80,7 +80,7 @@ _ESTIMATORS = [
     ("pass_at_k.py", "all_fail * (1 - all_fail)", "all_fail", "peers"),
     ("pass_at_n.py", "torch.lgamma(x + deploy_n - 1)", "torch.lgamma(x + deploy_n)", "zero_one"),
     ("max_rl.py", "(values - mean) / mean", "values - mean", "zero_one"),
-    ("f_grpo.py", "failures**gamma", "failures", "zero_one"),
+    ("f_grpo.py", "failures.detach() ** gamma", "failures", "zero_one"),
     ("rs_grpo.py", "centred(utility)", "utility", "peers"),
     ("entropic.py", "beta * mean - (total / n).log()", "beta * mean - total.log()", "entropic"),
     ("qae.py", "relative - ascending.gather(1, rank)", "relative", "peers"),

@@ -37,6 +37,14 @@ def test_prints_what_it_writes_one_row_per_table(
         assert (table["name"], table["verdict"]["sentence"]) == (name, expected.verdict.sentence)
 
 
+def test_a_table_whose_best_another_reward_picks_is_refused(tmp_path: Path) -> None:
+    rewards = np.random.default_rng(0).normal(size=160)
+    rows = {"prompt": np.repeat([f"q{i}" for i in range(4)], 40), "reward": rewards, "selection_reward": -rewards}
+    pd.DataFrame(rows).to_parquet(tmp_path / "picked.parquet")
+    with pytest.raises(ValueError, match="`tailgrad tails` takes one reward"):
+        tailgrad_tails(tmp_path / "picked.parquet", "--out", tmp_path)
+
+
 def test_tables_of_ones_own_with_names_and_columns(tmp_path: Path) -> None:
     """Different numbers of responses, and one without a reward."""
     rng = np.random.default_rng(1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reports import numbers_in, tables_of
-from tailgrad.curves import Rollouts, compare
+from tailgrad.curves import Rollouts, best_of_n, compare
 from tailgrad.curves.tables import markdown_text, notes_of
 from tailgrad.display.cells import decimals_of
 from tailgrad.statistics.intervals import Interval
@@ -42,8 +42,34 @@ def test_v_n_is_over_the_same_prompts_at_every_n_unless_larger_n_are_asked_for()
 
 
 def test_the_run_with_fewest_responses_sets_the_largest_n():
-    fewer = run_of("tea", counts=np.array([4, 4, 3, 4, 4, 4]))
+    rewards = run_of("tea").rewards.copy()
+    rewards[2, 3] = np.nan
+    fewer = run_of("tea", rewards=rewards, counts=np.array([4, 4, 3, 4, 4, 4]))
     assert compare([run_of("base"), fewer]).budgets == (1, 2, 3)
+
+
+def test_what_fills_up_a_short_prompt_is_not_taken_for_rewards():
+    with pytest.raises(ValueError, match=r"counts\[0\] is 2, and rewards\[0, 2\] is a number: fill up with NaN"):
+        Rollouts(np.array([[-3.0, -1, 0, 0], [-2, -1, -3, -4]]), counts=np.array([2, 4]))
+    for counts in ([5, 4], [-1, 4]):
+        with pytest.raises(ValueError, match=rf"counts\[0\] is {counts[0]}; there are at most 4"):
+            Rollouts(np.full((2, 4), np.nan), counts=np.array(counts))
+    masked = np.ma.masked_equal([[0.0, 1.0, -999.0], [2.0, -999.0, 0.0]], -999.0)
+    np.testing.assert_allclose(best_of_n(masked, [1, 2]), [[0.5, 1.0], [1.0, 2.0]])
+    np.testing.assert_array_equal(Rollouts(masked).rewards, [[0, 1, np.nan], [2, np.nan, 0]])
+
+
+@pytest.mark.parametrize(("known", "printed"), [(4, "known for 4 of 6 prompts; of these"), (2, "fewer than half")])
+def test_a_kl_that_is_known_for_some_prompts_says_so(known, printed):
+    """A response without its log-probability takes its prompt out of the mean."""
+    logprobs = np.zeros((6, 4))
+    logprobs[known:, 1] = np.nan
+    plain = {"sampling": {"temperature": 1.0, "top_p": 1.0, "top_k": 0}}
+    run = run_of("base", logprobs=logprobs, reference_logprobs=np.full((6, 4), -1.0), metadata=plain)
+    text = markdown_text(compare([run]))
+    assert f"base: KL (nats) is {'known for 4' if known == 4 else 'known for 2'} of 6 prompts" in text
+    assert printed in text
+    assert (tables_of(text)[1][1][2] == "unknown") == (known == 2)
 
 
 def test_unscored_responses_do_not_shorten_the_curve():
@@ -72,7 +98,7 @@ def test_a_difference_over_fewer_prompts_than_both_curves_says_so() -> None:
         assert np.isnan(compared.curves[1].difference.mean[1]) == (2 * both < 20)
 
 
-@pytest.mark.parametrize(("largest", "decimals"), [(0.0, 3), (5.0, 3), (0.02, 4), (1e-5, 7), (1e-30, 8)])
+@pytest.mark.parametrize(("largest", "decimals"), [(0.0, 3), (5.0, 3), (0.02, 4), (1e-5, 7), (1e-30, 32)])
 def test_numbers_without_a_width_have_as_many_decimals_as_show_them(largest: float, decimals: int) -> None:
     alone = Interval(*np.array([[largest, largest / 2], [np.nan] * 2, [np.nan] * 2]), np.array([1, 1]))
     assert decimals_of([alone]) == decimals

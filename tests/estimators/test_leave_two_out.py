@@ -132,6 +132,22 @@ def test_a_large_table_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     assert over_batch.any()
 
 
+@pytest.mark.parametrize(("name", "prompts"), [("pass_at_n", 1), ("pass_at_n", 5), ("cat_bon", 5)])
+def test_what_looks_at_the_whole_batch_sees_each_prompt_once(name: str, prompts: int) -> None:
+    """By definition, with the batch: without one rollout of each prompt at a time. `pass_at_n` fits a prior to it."""
+    rewards = torch.rand(prompts, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    rewards = (rewards > 0.6).double() if name == "pass_at_n" else rewards
+    estimate, m = bind(name, deploy_n=16), 6
+    without = torch.zeros(m, prompts, m, dtype=torch.float64)
+    for j in range(m):
+        kept = [i for i in range(m) if i != j]
+        without[j][:, kept] = estimate(rewards[:, kept])
+    expected = [(without[:, :, i].sum(dim=0) - without[i].sum(dim=1)) / (m - 1) for i in range(m)]
+    actual = leave_two_out(estimate)(rewards)
+    torch.testing.assert_close(actual, torch.stack(expected, dim=1))
+    assert actual.any()
+
+
 def test_dtype_device_and_empty_tables() -> None:
     estimate = leave_two_out(bind("max_at_k", k=2, validate=False))
     assert estimate(eighths(3)).dtype == torch.float32

@@ -88,6 +88,12 @@ def test_equal_sizes_in_order_are_the_table() -> None:
     torch.testing.assert_close(flat, tea(table, deploy_n=128).flatten())
 
 
+@pytest.mark.parametrize("ids", [torch.tensor([1.0, 1.0, math.nan]), np.array([1, 1, math.nan]), [1, 1, math.nan]])
+def test_a_missing_number_is_no_group(ids: Any) -> None:
+    with pytest.raises(ValueError, match="the group id of rollout 2 is nan"):
+        advantages_ragged(torch.tensor([1.0, 2.0, 3.0]), ids, bind("rloo"))
+
+
 def test_one_deploy_n_a_rollout() -> None:
     table = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     budgets = torch.tensor([64.0, 128.0, 512.0])

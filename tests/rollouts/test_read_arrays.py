@@ -79,6 +79,16 @@ def test_rewards_of_zero_and_one_are_read_where_they_are_no_count(n: int, tmp_pa
         assert rollouts_of(tmp_path / "a.csv", text).rewards.tolist() == rewards
 
 
+def test_whole_rewards_that_rise_by_chance_are_read(tmp_path: Path) -> None:
+    for text, rewards in (
+        ("1,2\n4,3\n", [[1, 2], [4, 3]]),
+        ("2,5,7\n7,1,3\n", [[2, 5, 7], [7, 1, 3]]),
+        ("3,1\n5,2\n9,0\n", [[3, 1], [5, 2], [9, 0]]),
+        (",0.5\n0.25,1\n", [[np.nan, 0.5], [0.25, 1]]),
+    ):
+        np.testing.assert_array_equal(rollouts_of(tmp_path / "a.csv", text).rewards, rewards)
+
+
 def test_a_first_line_that_is_shorter_than_another_is_no_header(tmp_path: Path) -> None:
     rollouts = rollouts_of(tmp_path / "a.csv", "0,1\n1,0,1\n0\n")
     np.testing.assert_array_equal(rollouts.rewards, [[0, 1, np.nan], [1, 0, 1], [0, np.nan, np.nan]])

@@ -158,3 +158,15 @@ def test_what_cannot_be_diagnosed_is_refused(rewards: np.ndarray, message: str) 
 def test_a_tail_fraction_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match="tail_fraction"):
         diagnose_tails(np.random.default_rng(0).normal(size=(4, 64)), tail_fraction=1.5)
+
+
+@pytest.mark.parametrize("widened", [False, True], ids=["float32", "widened, as files hold it"])
+def test_prompts_that_differ_by_rounding_alone_are_in_no_number(widened: bool) -> None:
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(6, 64)).astype(np.float32)
+    constant = np.where(rng.random((20, 64)) < 0.5, np.float32(18.93), np.nextafter(np.float32(18.93), np.float32(99)))
+    rewards = np.concatenate([spread, constant])
+    found = diagnose_tails(rewards.astype(np.float64) if widened else rewards)
+    alone = diagnose_tails(spread)
+    assert found.measures["linearity"].prompts == 6
+    np.testing.assert_allclose(found.measures["linearity"].mean, alone.measures["linearity"].mean, rtol=1e-6)

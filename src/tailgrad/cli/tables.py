@@ -78,13 +78,27 @@ def open_of_one_reward(command: str, path: str, **how: str | None) -> Rollouts:
         FileNotFoundError: If it is missing.
     """
     table = open_table(command, path, **how)
+    check_one_reward(command, path, table)
+    return table
+
+
+def check_one_reward(command: str, path: str, table: Rollouts) -> None:
+    """Refuse a table whose best response another reward picks.
+
+    Args:
+        command: The command, for its messages.
+        path: The table's file.
+        table: What is in it.
+
+    Raises:
+        ValueError: As said.
+    """
     if table.selection_rewards is not None:
         raise ValueError(
             f"rollout table {path!r} is scored by {table.metadata.get('reward')!r}, and the best of N is picked by "
             f"{table.metadata.get('selection_reward')!r}; `tailgrad {command}` takes one reward. Give a table of "
             "`tailgrad sample`, or of `tailgrad score --selection reward`."
         )
-    return table
 
 
 def names_of(tables: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tailgrad.cli.curve import CurveOptions
-from tailgrad.cli.tables import open_tables
+from tailgrad.cli.tables import check_one_reward, open_tables
 from tailgrad.options import OptionParser, check_least, option, same_option
 
 HELP: Final = "say from rollouts whether, how far and with which tail V_N may be extrapolated"
@@ -49,7 +49,8 @@ def run(words: Sequence[str]) -> None:
     if len({table.name for table in tables}) < len(tables):
         raise ValueError("--names has one name twice: give each table its own.")
     diagnoses = {}
-    for table in tables:
+    for path, table in zip(options.tables, tables, strict=True):
+        check_one_reward("tails", path, table)
         try:
             found = diagnose_tails(table.rewards, tail_fraction=options.tail_fraction, seed=options.seed)
         except ValueError as error:

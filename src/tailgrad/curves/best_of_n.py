@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,17 @@ def budgets_up_to(n: int) -> tuple[int, ...]:
         raise ValueError(f"budgets_up_to needs n >= 1 responses per prompt, got n={n}.")
     powers = [2**power for power in range(n.bit_length()) if 2**power < n]
     return (*powers, n)
+
+
+def unmasked(values: Any) -> np.ndarray:
+    """Give values as an array, what `numpy.ma` masks as NaN.
+
+    Args:
+        values: An array, or what becomes one.
+    """
+    return (
+        np.ma.filled(values.astype(np.float64), np.nan) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    )
 
 
 def best_of_n(
@@ -77,10 +89,10 @@ def best_of_n(
     References:
         Walder and Karkhanis (2025), Pass@K Policy Optimization, arXiv:2505.15201, gives the weights.
     """
-    rewards = np.asarray(rewards)
+    rewards = unmasked(rewards)
     _check(rewards, budgets)
     if selection is not None:
-        selection = np.asarray(selection)
+        selection = unmasked(selection)
         if selection.shape != rewards.shape:
             raise ValueError(
                 f"selection has shape {selection.shape}; it must have that of the rewards, {rewards.shape}."

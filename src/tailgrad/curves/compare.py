@@ -230,7 +230,7 @@ def _curve(
     sums = np.where(known, values, 0.0).sum(axis=1)
     per_seed = np.divide(sums, v_n.prompts, out=np.full_like(sums, np.nan), where=~np.isnan(v_n.mean))
     intervals = {
-        key: mean_interval(by_prompt[:, :, None], seed=seed)
+        key: _of_most_prompts(mean_interval(by_prompt[:, :, None], seed=seed), values.shape[1])
         for key, by_prompt in measures.items()
         if not np.isnan(by_prompt).all()
     }

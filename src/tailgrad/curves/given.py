@@ -40,3 +40,21 @@ def check_given(name: str, given: Mapping[str, Any]) -> None:
         found = np.shape(value) if found is None else found
         if value is not None and not callable(value) and found != wanted:
             raise ValueError(f"rollouts {name!r}: {key} has shape {found}, but rewards {shape} asks for {wanted}.")
+    if given.get("counts") is not None:
+        _check_counts(name, given["rewards"], np.asarray(given["counts"]))
+
+
+def _check_counts(name: str, rewards: np.ndarray, counts: np.ndarray) -> None:
+    """Refuse numbers of responses that a prompt cannot have, and rewards of responses beyond them."""
+    n = rewards.shape[1]
+    wrong = (counts < 0) | (counts > n)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"rollouts {name!r}: counts[{row}] is {counts[row]}; there are at most {n} responses.")
+    beyond = ~np.isnan(rewards) & (np.arange(n) >= counts[:, None])
+    if beyond.any():
+        row, column = np.argwhere(beyond)[0]
+        raise ValueError(
+            f"rollouts {name!r}: counts[{row}] is {counts[row]}, and rewards[{row}, {column}] is a number: fill up "
+            "with NaN."
+        )

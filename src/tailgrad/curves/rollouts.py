@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, Shaped
 
-from tailgrad.curves.best_of_n import best_of_n
+from tailgrad.curves.best_of_n import best_of_n, unmasked
 from tailgrad.curves.given import check_given
 from tailgrad.curves.reference import Reference
 from tailgrad.curves.sampling import by_temperature_alone
@@ -78,7 +78,7 @@ class Rollouts:
         self.name = name
         self.metadata: dict[str, Any] = dict(metadata or {})
         self._given: dict[str, Any] = {
-            "rewards": rewards if callable(rewards) else np.asarray(rewards, dtype=np.float64),
+            "rewards": rewards if callable(rewards) else unmasked(rewards).astype(np.float64),
             "selection_rewards": selection_rewards,
             "num_tokens": num_tokens,
             "finished": finished,

@@ -1,6 +1,7 @@
 """The numbers of a comparison as Markdown tables and as JSON."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from tailgrad.curves.compare import BEST_OF_N, Comparison, Curve
 from tailgrad.curves.forecast import CurveForecast
-from tailgrad.display.cells import aligned, decimals_of, interval_cell, interval_numbers, without_nan
+from tailgrad.display.cells import aligned, decimals_of, interval_cell, interval_numbers, number_cell, without_nan
 from tailgrad.statistics.intervals import CONFIDENCE, RESAMPLES, Interval
 
 _HEADINGS = {
@@ -83,8 +84,8 @@ def _forecast_table(curves: Sequence[Curve]) -> str:
 def _forecast_cell(forecast: CurveForecast, column: int, decimals: int) -> str:
     if forecast.refused[column]:
         return "refused"
-    own = f"({forecast.low[column]:.{decimals}f}, {forecast.high[column]:.{decimals}f})"
-    return f"{interval_cell(forecast.v_n, column, decimals)} {own}"
+    low, high = (number_cell(end[column], decimals) for end in (forecast.low, forecast.high))
+    return f"{interval_cell(forecast.v_n, column, decimals)} ({low}, {high})"
 
 
 def _difference_table(comparison: Comparison) -> str:
@@ -118,9 +119,9 @@ def _measure_table(comparison: Comparison) -> str:
 
 
 def _measure_cell(curve: Curve, key: str) -> str:
-    if key not in curve.measures:
+    value = float(curve.measures[key].mean[0]) if key in curve.measures else math.nan
+    if math.isnan(value):
         return "unknown"
-    value = float(curve.measures[key].mean[0])
     return f"{value:.1%}" if key in _SHARES else f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 
@@ -141,6 +142,13 @@ def notes_of(comparison: Comparison) -> list[str]:
             notes.append(
                 f"{curve.name} - {comparison.reference}: of the prompts that both have; prompts counted: {short}."
             )
+        for key, measure in curve.measures.items():
+            if (known := int(measure.prompts[0])) < comparison.prompts:
+                left_out = "it is unknown where fewer than half are" if 2 * known < comparison.prompts else "of these"
+                notes.append(
+                    f"{curve.name}: {_HEADINGS.get(key, key)} is known for {known} of {comparison.prompts} prompts; "
+                    f"{left_out}."
+                )
     for curve in comparison.curves:
         notes += _forecast_notes(curve, comparison.prompts)
     counted = [

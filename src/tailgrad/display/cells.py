@@ -8,6 +8,8 @@ import numpy as np
 
 from tailgrad.statistics.intervals import Interval
 
+_MOST_DECIMALS, _HUGE = 8, 1e15
+
 
 def interval_cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str:
     """Give one mean with its interval as a table shows it.
@@ -15,7 +17,7 @@ def interval_cell(interval: Interval, column: int, decimals: int, sign: str = ""
     Args:
         interval: Means with their intervals.
         column: Which of them.
-        decimals: Digits after the point.
+        decimals: Digits after the point, as `number_cell` takes them.
         sign: "+" shows the sign of positive numbers too.
 
     Returns:
@@ -29,8 +31,27 @@ def interval_cell(interval: Interval, column: int, decimals: int, sign: str = ""
     mean, low, high = (float(part[column]) for part in interval[:3])
     if math.isnan(mean):
         return "unknown"
-    form = f"{sign}.{decimals}f"
-    return f"{mean:{form}}" if math.isnan(low) else f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+    first = number_cell(mean, decimals, sign)
+    if math.isnan(low):
+        return first
+    return f"{first} [{number_cell(low, decimals, sign)}, {number_cell(high, decimals, sign)}]"
+
+
+def number_cell(number: float, decimals: int, sign: str = "") -> str:
+    """Give a number as a table shows it.
+
+    Args:
+        number: The number.
+        decimals: Digits after the point. From nine on, and for numbers from 1e15 on, there are three digits in all,
+            with a power of ten.
+        sign: "+" shows the sign of positive numbers too.
+
+    Examples:
+        >>> number_cell(0.12345, 2), number_cell(1.2345e-10, 12), number_cell(1e30, 0)
+        ('0.12', '1.23e-10', '1.00e+30')
+    """
+    with_power = decimals > _MOST_DECIMALS or abs(number) >= _HUGE
+    return f"{number:{sign}.2e}" if with_power else f"{number:{sign}.{decimals}f}"
 
 
 def decimals_of(intervals: Sequence[Interval]) -> int:
@@ -41,9 +62,9 @@ def decimals_of(intervals: Sequence[Interval]) -> int:
     widths = np.concatenate([(interval.high - interval.low) / 2 for interval in intervals])
     widths = widths[widths > 0]
     if len(widths):
-        return int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 8))
+        return int(np.clip(1 - np.floor(np.log10(np.median(widths))), 0, 400))
     largest = np.nanmax(np.abs(np.concatenate([interval.mean for interval in intervals])), initial=0.0)
-    return 3 if largest == 0 else int(np.clip(2 - np.floor(np.log10(largest)), 3, 8))
+    return 3 if largest == 0 else int(np.clip(2 - np.floor(np.log10(largest)), 3, 400))
 
 
 def aligned(rows: list[list[str]]) -> str:

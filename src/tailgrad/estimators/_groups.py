@@ -78,14 +78,15 @@ def finish(advantages: Float[Tensor, "P M"], rewards: Rewards) -> Advantages:
     """Scale a group of n scored rollouts by M / n, put 0 where unscored, and cast to the output dtype.
 
     The trainer averages over all M rollouts of a group, so the factor M / n makes that average the one over
-    the n that were scored. What lies beyond the output dtype becomes its largest number, never an infinity.
+    the n that were scored. What lies beyond the output dtype becomes its largest number, never an infinity. Advantages
+    are weights of the loss: no gradient flows through them.
     """
     unscored = torch.isnan(rewards)
     rollouts = rewards.shape[1]
     factor = rollouts / (rollouts - unscored.sum(dim=1, keepdim=True)).clamp(min=1).to(advantages.dtype)
     largest = torch.finfo(output_dtype(rewards)).max
     scaled = (advantages * factor).clamp(min=-largest, max=largest)
-    return scaled.masked_fill(unscored, 0.0).to(output_dtype(rewards))
+    return scaled.masked_fill(unscored, 0.0).to(output_dtype(rewards)).detach()
 
 
 def is_binary(rewards: Rewards) -> Tensor:

@@ -52,4 +52,5 @@ def cat_bon(rewards: Rewards, *, deploy_n: int | float | Tensor, validate: bool 
     over_scored = log_weight.masked_fill(~scored, -torch.inf).flatten()
     log_weight = log_weight - over_scored.logsumexp(dim=0) + scored.sum().to(torch.float64).log()
     # grpo has left out the unscored rollouts and set the scale of the group already
-    return (grpo(relative, validate=False) * log_weight.exp()).where(scored, 0.0).to(output_dtype(rewards))
+    advantages = grpo(relative, validate=False) * log_weight.exp().detach()
+    return advantages.where(scored, 0.0).to(output_dtype(rewards))

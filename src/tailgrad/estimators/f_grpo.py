@@ -47,4 +47,4 @@ def f_grpo(rewards: Rewards, *, gamma: float = 1.0, validate: bool = True) -> Ad
     values = rewards.to(torch.float64)
     failures = 1 - torch.nanmean(values, dim=1, keepdim=True).nan_to_num(nan=0.0)
     # grpo has left out the unscored rollouts and set the scale of the group already
-    return (grpo(values, validate=False) * failures**gamma).to(output_dtype(rewards))
+    return (grpo(values, validate=False) * failures.detach() ** gamma).to(output_dtype(rewards))

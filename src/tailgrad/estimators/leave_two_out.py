@@ -31,7 +31,8 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
 
     Args:
         estimate: A function from rewards `[P, M]` to advantages `[P, M]`, such as `bind` returns. Its options may not
-            hold a number per prompt, because it is called with a table of `[P * M, M - 1]`. Bind `validate=False` for a
+            hold a number per prompt, because it is called with a table of `[P * M, M - 1]` (one that looks at the whole
+            batch with M tables `[P, M - 1]`). Bind `validate=False` for a
             call that does not wait for the device.
 
     Returns:
@@ -59,7 +60,8 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
         if rollouts < 3:
             raise ValueError(f"leave_two_out needs at least 3 rollouts per group, got {rollouts}: use more rollouts")
         at_once = len(rewards) if row.over_batch else tables_at_once(rewards, rollouts**2)
-        advantages = torch.cat([_leaving_two_out(part, estimate) for part in torch.split(rewards, max(1, at_once))])
+        parts = torch.split(rewards, max(1, at_once))
+        advantages = torch.cat([_leaving_two_out(part, estimate, row.over_batch) for part in parts])
         # A group of n - 1 of M - 1 comes out times (M - 1) / (n - 1), so the sum over n - 1 pairs is divided by M - 1.
         advantages = advantages / (rollouts - 1)
         return finish(advantages.where(num_scored(rewards) >= smallest, 0.0), rewards)
@@ -69,13 +71,20 @@ def leave_two_out(estimate: Callable[..., Tensor]) -> EstimatorRow:
     return replace(row, function=estimate_leaving_two_out, smallest_group=lambda **others: smallest)
 
 
-def _leaving_two_out(rewards: Rewards, estimate: Callable[..., Tensor]) -> Float[Tensor, "P M"]:
-    """Sum over all pairs of what one rollout gets in the absence of the other, less what the other gets."""
+def _leaving_two_out(rewards: Rewards, estimate: Callable[..., Tensor], over_batch: bool) -> Float[Tensor, "P M"]:
+    """Sum over all pairs of what one rollout gets in the absence of the other, less what the other gets.
+
+    An estimator that looks at the whole batch sees each prompt once at a time: in one table with the others of the same
+    prompt it would count their rollouts several times.
+    """
     prompts, rollouts = rewards.shape
     rest = torch.arange(rollouts - 1, device=rewards.device).expand(rollouts, -1)
     rest = rest + (rest >= torch.arange(rollouts, device=rewards.device)[:, None])  # row j: all but j
     groups = rewards.to(torch.float64)[:, rest].masked_fill(torch.isnan(rewards)[:, :, None], torch.nan)
-    of_rest = estimate(groups.flatten(0, 1)).view(prompts, rollouts, rollouts - 1)
+    if over_batch:
+        of_rest = torch.stack([estimate(groups[:, left_out]) for left_out in range(rollouts)], dim=1)
+    else:
+        of_rest = estimate(groups.flatten(0, 1)).view(prompts, rollouts, rollouts - 1)
     of_all = of_rest.new_zeros(prompts, rollouts, rollouts).scatter(2, rest.expand_as(of_rest), of_rest)
     return difference_of_pairs(of_all, rewards)
 

@@ -110,10 +110,14 @@ def _layout(rewards: Tensor, group_ids: GroupIds) -> tuple[Int[Tensor, " B"], In
         raise ValueError(f"{len(rewards)} rewards need as many group ids, got {len(group_ids)}")
     if not isinstance(group_ids, Tensor):
         labels = group_ids.tolist() if isinstance(group_ids, np.ndarray) else list(group_ids)
-        if None in labels:
-            raise ValueError(f"the group id of rollout {labels.index(None)} is None: give each rollout its group's")
+        for at, label in enumerate(labels):
+            if label is None or label != label:
+                raise ValueError(f"the group id of rollout {at} is {label}: give each rollout its group's")
         numbers = {label: number for number, label in enumerate(sorted(set(labels)))}
         group_ids = torch.tensor([numbers[label] for label in labels], dtype=torch.int64)
+    elif group_ids.isnan().any():
+        at = int(group_ids.isnan().nonzero()[0])
+        raise ValueError(f"the group id of rollout {at} is nan: give each rollout its group's")
     _, group, size = torch.unique(group_ids.to(rewards.device), return_inverse=True, return_counts=True)
     order = group.argsort(stable=True)
     start = size.cumsum(0) - size

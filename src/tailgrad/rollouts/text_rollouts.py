@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,14 +113,15 @@ def wide_rewards(path: Path, ending: str, source: str) -> tuple[Float[np.ndarray
 def _not_rewards(lines: list[list[str]]) -> str | None:
     """Say what else than rewards a file of numbers seems to hold: whole numbers that count columns, lines, prompts."""
     header, widest = lines[0], max(map(len, lines))
+    column, others = [cells[0] for cells in lines], [cell for cells in lines for cell in cells[1:] if cell]
     of_pandas = "write it with `to_csv(..., index=False, header=False)`"
     if len(header) > 1 and not header[0] and _counts(header[1:]):
         return f"its first line is {','.join(header[:4])}, a header above a column with the index: {of_pandas}"
     if _counts(header) and len(header) == widest:
         start = ",".join(header[:4])
         return f"its first line is {start}, which looks like a header: remove it if it is one, or {of_pandas}"
-    column = [cells[0] for cells in lines]
-    if len(column) > 2 and widest > 1 and _counts(column):
+    rises = _rises(column) and not all(map(str.isdecimal, others))
+    if len(column) > 2 and widest > 1 and (_counts(column) or rises):
         return f"its first column is {','.join(column[:3])}, ..., an index: {of_pandas}"
     whole = all(map(str.isdecimal, column)) and len(set(column)) < len(column)
     two = {len(cells) for cells in lines} == {2}
@@ -130,7 +131,15 @@ def _not_rewards(lines: list[list[str]]) -> str | None:
 
 
 def _counts(cells: list[str]) -> bool:
-    return cells == [str(place) for place in range(len(cells))]
+    """Whether whole numbers go up by one: from 0, or from any other number on if there are three or more."""
+    if cells == [str(place) for place in range(len(cells))]:
+        return True
+    return len(cells) > 2 and _rises(cells) and int(cells[-1]) - int(cells[0]) == len(cells) - 1
+
+
+def _rises(cells: list[str]) -> bool:
+    """Whether these are whole numbers, each larger than the one before."""
+    return all(map(str.isdecimal, cells)) and all(int(left) < int(right) for left, right in pairwise(cells))
 
 
 @contextmanager

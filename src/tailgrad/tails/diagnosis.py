@@ -100,7 +100,7 @@ def diagnose_tails(rewards: Any, *, tail_fraction: float = 0.25, seed: int = 0) 
     by_prompt |= {"shape": fit.prompt_shape.numpy(), "shape_error": fit.prompt_shape_error.numpy()}
     by_prompt["spread"] = tail_statistics(pool, tail_fraction=tail_fraction).std.numpy()
     by_prompt |= _atoms(values, scored, np.asarray(np.isnan(residuals).all(axis=1)), tail_fraction)
-    qq = _points(values, wide)
+    qq = _points(rewards, wide)
     measures = _overall(by_prompt, seed) | {
         "linearity": _linearity_interval(qq, residuals, wide, seed),
         "shape": _shape_interval(fit),
@@ -128,9 +128,10 @@ def _atoms(
     return found | {name: np.where(scored >= 2, flag, np.nan) for name, flag in flags.items()}
 
 
-def _points(values: Float[np.ndarray, "P n"], share: float) -> UpperTailQQ | None:
+def _points(rewards: Any, share: float) -> UpperTailQQ | None:
+    """The points of the pooled plot, by the precision that the rewards came in."""
     try:
-        return upper_tail_qq(values, tail_fraction=share)
+        return upper_tail_qq(rewards, tail_fraction=share)
     except ValueError:  # fewer than three residuals
         return None
 

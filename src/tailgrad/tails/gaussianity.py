@@ -91,7 +91,10 @@ def upper_tail_qq(rewards: Any, *, tail_fraction: float = 0.25, tail: str = "gau
 
 
 def as_table(rewards: Any) -> tuple[NDArray[np.float64], float]:
-    """The rewards in float64, and the relative rounding of the dtype that they came in."""
+    """The rewards in float64, and the relative rounding of the dtype that they came in.
+
+    Files hold float64. Where float32 holds all of the values just as well, they were made in it.
+    """
     if isinstance(rewards, Tensor):
         eps = torch.finfo(rewards.dtype).eps if rewards.is_floating_point() else 0.0
         rewards = rewards.detach().cpu().double().numpy()
@@ -101,6 +104,10 @@ def as_table(rewards: Any) -> tuple[NDArray[np.float64], float]:
     values = rewards.astype(np.float64)
     if values.ndim != 2:
         raise ValueError(f"rewards must have shape [P, n] (prompts, rollouts), got {values.shape}")
+    single = np.finfo(np.float32)
+    if 0 < eps < single.eps and np.abs(values[~np.isnan(values)]).max(initial=0.0) <= single.max:
+        is_single = np.array_equal(values, values.astype(np.float32).astype(np.float64), equal_nan=True)
+        eps = float(single.eps) if is_single else eps
     if np.isinf(values).any():
         prompt, rollout = np.argwhere(np.isinf(values))[0]
         raise ValueError(f"rewards[{prompt}, {rollout}] is infinite (prompt {prompt}, rollout {rollout})")
