@@ -68,7 +68,7 @@ def in_child(work: Callable[[], int], folder: Path, prepare: Callable[[Any], Non
             os.chdir(folder)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(LONGEST)
-            tqdm.set_lock(threading.RLock())  # a killed child would keep the one that all share
+            _bars_of_its_own(tqdm)
             prepare(counter)
             code = work()
         except BaseException:
@@ -80,6 +80,14 @@ def in_child(work: Callable[[], int], folder: Path, prepare: Callable[[Any], Non
     events = int.from_bytes(counter[:8], "little")
     output_text = log.read_text(errors="replace")
     return Ended(os.waitstatus_to_exitcode(status), output_text, events, used.ru_utime + used.ru_stime)
+
+
+def _bars_of_its_own(bar: type[tqdm]) -> None:
+    """Give the bars of this process a lock of their own, also those classes of them that have one: a killed child would
+    keep the one that all processes share."""
+    bar.set_lock(threading.RLock())
+    for kind in bar.__subclasses__():
+        _bars_of_its_own(kind)
 
 
 def killed_at_event(number: int, folder: Path) -> Callable[[Any], None]:
