@@ -50,7 +50,17 @@ def left(command: str, out: Path) -> dict[str, Any]:
     if command == "grid":
         rows = [{k: v for k, v in row.items() if k not in TIMES} for row in read_results(out / "results.parquet")]
         found["results.parquet"] = rows
+        found["results/grid.md"] = without_minutes(found["results/grid.md"].decode())
     return found
+
+
+def without_minutes(text: str) -> str:
+    """A grid's report without how long trainings took, which is not known of one that was interrupted."""
+    lines, is_of_rates = text.splitlines(), False
+    for place, line in enumerate(lines):
+        is_of_rates = line.startswith("|") and (is_of_rates or "training, minutes" in line)
+        lines[place] = line.rsplit("|", 2)[0] if is_of_rates else line
+    return "\n".join(lines)
 
 
 def finish(workshop: Workshop, command: str, folder: Path) -> dict[str, Any]:

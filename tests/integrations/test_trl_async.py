@@ -48,6 +48,15 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return AutoTokenizer.from_pretrained(folder)
 
 
+def test_rounding_of_float32_is_no_signal(tokenizer: Any) -> None:
+    """0.3 + 0.4 of a reward model in float32, beside 0.7: flat TEA scales each group, and would make it one."""
+
+    def rounded(completions: list[Any], **columns: Any) -> list[float]:
+        return [float(np.float32(0.7))] * 7 + [float(np.float32(0.3) + np.float32(0.4))]
+
+    assert {sample.advantage for sample in score(tokenizer, "flat_tea", [rounded], [1] * 8)} == {0.0}
+
+
 def options(tokenizer: Any, **others: Any) -> dict[str, Any]:
     """What TRL's trainer gives its worker."""
     prompt = [{"role": "user", "content": "one two"}]
