@@ -56,7 +56,7 @@ def refused(work: Callable[[], Any], name: str = "") -> Any:
     return None
 
 
-NUMBER: Final = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 ODD: Final = [
     *("", "0", "1", "-0.5", "+2", " 3 ", "1e3", "1e-400", "1e999", ".5", "5.", "nan", "NaN", "inf", "-Infinity"),
     *("1_000", "0x10", "0b1", "true", "False", " TRUE", "yes", "1,5", "1 5", "--1", "\u00b2", "\u0663", "\uff11"),
@@ -72,7 +72,7 @@ def number_of(cell: str) -> float | None:
         return math.nan
     if cell.strip().lower() in ("true", "false"):
         return float(cell.strip().lower() == "true")
-    return float(cell) if NUMBER.fullmatch(cell) and math.isfinite(float(cell)) else None
+    return float(cell) if NUMBER.fullmatch(cell.strip()) and math.isfinite(float(cell)) else None
 
 
 @examples
@@ -121,11 +121,11 @@ def test_a_json_table_has_the_numbers_of_its_rows_or_is_refused(tmp_path: Path, 
     def check(rows: list[dict[str, Any]]) -> None:
         lines = [json.dumps(row) for row in rows]
         path.write_text("\n".join(lines) if ending == ".jsonl" else f"[{','.join(lines)}]")
-        table = refused(lambda: read_rollouts(path), path.name)
-        if table is None or not all(row.keys() == {"prompt", "reward"} for row in rows):
+        rewards = refused(lambda: read_rollouts(path).rewards, path.name)
+        if rewards is None or not all(row.keys() == {"prompt", "reward"} for row in rows):
             return
         given_ = [float("nan") if row["reward"] is None else float(row["reward"]) for row in rows]
-        found = table.rewards[~np.isnan(table.rewards)]
+        found = rewards[~np.isnan(rewards)]
         assert sorted(found) == sorted(number for number in given_ if not math.isnan(number))
 
 
