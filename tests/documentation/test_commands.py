@@ -43,12 +43,14 @@ DATA = {
     "docs/rollouts.md": {"data/test.jsonl": TEST_PROMPTS},
     "docs/tails.md": {"prompts.jsonl": TEST_PROMPTS[:2]},
     "docs/training.md": {"my_prompts.jsonl": TRAIN_PROMPTS},
+    "docs/trl.md": {"held_out.jsonl": TEST_PROMPTS},
     "docs/grid.md": {"train.jsonl": TRAIN_PROMPTS, "choose.jsonl": TRAIN_PROMPTS, "test.jsonl": TEST_PROMPTS},
 }
 
 # Blocks that are tried elsewhere, or are no whole programs.
 ELSEWHERE = {
     "README.md:1": "make's targets: test_the_targets_of_make_exist",
+    "README.md:5": "tests/serving/test_server.py: it serves until it is told to end",
     "docs/add_an_estimator.md:1": "tests/estimators/test_add_an_estimator.py",
     "docs/add_an_estimator.md:2": "tests/estimators/test_add_an_estimator.py",
     "docs/add_an_estimator.md:4": "tests/estimators/test_add_an_estimator.py",
@@ -81,6 +83,12 @@ def build(folder: Path, page: str) -> None:
         save_prompts(folder / name, prompts)
     if page == "docs/report.md":
         save_results(folder)
+    if page == "docs/engines.md":
+        save_adapter(folder)
+    if page == "docs/trl.md":
+        (folder / "my_rewards.py").write_text(
+            "def reward(completions, **_):\n    return [len(c) for c in completions]\n"
+        )
     if page == "docs/judge.md":
         for name, texts in (("base", ["two", "the sea"] * 32), ("tea", ["seven", "a blue sea"] * 32)):
             rows = {"prompt": TEST_PROMPTS[:2] * 32, "response": texts, "reward": list(range(64))}
@@ -90,6 +98,17 @@ def build(folder: Path, page: str) -> None:
         pq.write_table(pa.table({"prompt": ["a", "b"] * 64, "reward": rewards}), folder / "base.parquet")
     if page in ("README.md", "docs/grid.md"):
         (folder / "grid.yaml").write_text(yaml.safe_dump(small_grid(page)))
+
+
+def save_adapter(folder: Path) -> None:
+    """A policy that is an adapter, as a training with LoRA leaves it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    save_models(folder, policies=["base"])
+    base = AutoModelForCausalLM.from_pretrained(folder / "base")
+    get_peft_model(base, LoraConfig(r=2, target_modules="all-linear")).save_pretrained(folder / "policy")
+    AutoTokenizer.from_pretrained(folder / "base").save_pretrained(folder / "policy")
 
 
 def save_results(folder: Path) -> None:

@@ -23,6 +23,7 @@ OTHERS = {
     *("--num_processes", "--cpu", "--nproc_per_node", "--max_restarts"),  # accelerate, torchrun
     *("--nnodes", "--ntasks"),  # torchrun, Slurm
     *("--advantage", "--custom", "--n", "--normalize"),  # slime, whose words are joined by hyphens
+    *("--algo", "--reward"),  # OpenRLHF, whose words are joined by points
     *("--external_plugins", "--extra", "--isolated", "--with"),  # ms-swift, uv
     *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip"),  # accelerate
     # experiments, benchmarks

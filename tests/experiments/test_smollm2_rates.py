@@ -14,6 +14,25 @@ def test_the_page_has_the_tables_of_the_rows() -> None:
         assert load("smollm2/rates").tables("graded") in (EXPERIMENTS / "smollm2" / "trainings.md").read_text()
 
 
+def test_the_page_has_the_tables_of_the_held_out_prompts_and_they_are_those_of_the_rows() -> None:
+    with importing_scripts() as load:
+        script = load("smollm2/held_out")
+        text = script.tables("ifeval")
+    assert text in (EXPERIMENTS / "smollm2" / "trainings.md").read_text()
+    rows = read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "ifeval.yaml").results))
+    first = text.split("\n\n")[0].splitlines()[2:]
+    assert len(first) == sum(row["scored_by"] == "ifeval" for row in rows)
+    for line in first:
+        name, steps, v_1, v_8, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        wanted = "base" if name == "the start" else name
+        (row,) = [
+            one for one in rows if (one["estimator"], one["step"], one["scored_by"]) == (wanted, int(steps), "ifeval")
+        ]
+        values = dict(zip(row["budgets"], np.array(row["v_n"]).T, strict=True))
+        assert v_1.startswith(f"{values[1].mean():.3f} [")
+        assert v_8.startswith(f"{values[8].mean():.3f} [")
+
+
 def test_a_line_has_the_means_of_its_row() -> None:
     config = read_grid(EXPERIMENTS / "smollm2" / "graded.yaml")
     rows = {
