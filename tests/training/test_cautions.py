@@ -5,7 +5,7 @@ import logging
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer, RwkvConfig, RwkvForCausalLM
 
 from tailgrad.training import TailGRPOConfig, TailGRPOTrainer
 from tailgrad.training.cautions import inert_options, masked_after_advantages, rounded_by_merging
@@ -58,3 +58,22 @@ def test_an_adapter_that_is_merged_for_vllm_needs_weights_in_32_bits(policy, opt
     assert (said is not None) == drifts
     assert rounded_by_merging(TailGRPOConfig(**options()), model) is None
     assert rounded_by_merging(args, model.get_base_model()) is None
+
+
+def test_a_policy_that_mixes_the_rows_of_a_batch_is_not_trained(policy, prompts, options, tmp_path, caplog) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "attention_hidden_size": 16, "num_hidden_layers": 2}
+    model = RwkvForCausalLM(RwkvConfig(vocab_size=len(tokenizer), **sizes))
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+    model.save_pretrained(tmp_path / "rwkv")
+    tokenizer.save_pretrained(tmp_path / "rwkv")
+    with pytest.raises(ValueError, match=r"\(rwkv\) gives .* Train another policy"):
+        TailGRPOTrainer(
+            model=str(tmp_path / "rwkv"),
+            reward_funcs=lambda completions, **_: [0.0] * len(completions),
+            args=TailGRPOConfig(**options()),
+            train_dataset=prompts,
+        )

@@ -28,7 +28,23 @@ def allowed(dtype: torch.dtype) -> float:
     return EXACT if torch.finfo(dtype).bits >= 32 else ROUNDED
 
 
-def check_batches(model: Any, tokenizer: Any, prompt_token_ids: Sequence[list[int]], *, name: str) -> None:
+def made_up_prompts(tokenizer: Any) -> list[list[int]]:
+    """Return a short and a longer prompt, by their tokens.
+
+    Args:
+        tokenizer: The policy's.
+    """
+    return [tokenizer(text)["input_ids"] or [0] for text in ("one", "one two three four five six seven eight")]
+
+
+def check_batches(
+    model: Any,
+    tokenizer: Any,
+    prompt_token_ids: Sequence[list[int]],
+    *,
+    name: str,
+    instead: str = "Give --batch_size 1",
+) -> None:
     """Refuse a policy whose responses in a batch are not those of the policy alone.
 
     Some recurrent architectures read the padding beside a longer prompt, or mix up the rows of a batch. A few tokens
@@ -40,6 +56,7 @@ def check_batches(model: Any, tokenizer: Any, prompt_token_ids: Sequence[list[in
         tokenizer: Its tokenizer.
         prompt_token_ids: Prompts that it will be given, by their tokens.
         name: Of the policy, for the message.
+        instead: What to do instead, for the message.
 
     Raises:
         ValueError: As said.
@@ -56,7 +73,7 @@ def check_batches(model: Any, tokenizer: Any, prompt_token_ids: Sequence[list[in
         if not apart <= allowed(model.dtype):
             raise ValueError(
                 f"model {name!r} ({model.config.model_type}) gives the tokens of a response other probabilities in a "
-                f"batch than alone, {apart:.2g} nats per token: it reads padding, or other rows. Give --batch_size 1."
+                f"batch than alone, {apart:.2g} nats per token: it reads padding, or other rows. {instead}."
             )
 
 

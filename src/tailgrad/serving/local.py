@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from tailgrad.models.batching import check_batches
+from tailgrad.models.batching import check_batches, made_up_prompts
 from tailgrad.models.engine import Response
 from tailgrad.models.generate import end_token_ids, generate
 from tailgrad.models.loading import load_policy
@@ -51,8 +51,7 @@ class LocalPolicy:
         own = self.model.generation_config.to_dict()
         self.shaping, self.chat_template_kwargs, _ = as_trained(config, own)
         if self._batch_size > 1:
-            prompt = self.tokenizer("one two three")["input_ids"] or [0]
-            check_batches(self.model, self.tokenizer, [prompt], name=self.name)
+            check_batches(self.model, self.tokenizer, made_up_prompts(self.tokenizer)[1:], name=self.name)
         self._beside = Beside(1)
 
     async def draw(self, wish: Wish, count: int, first: int) -> Draw:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from tailgrad.estimators import find_estimator
+from tailgrad.models.batching import check_batches, made_up_prompts
 from tailgrad.training.config import TailGRPOConfig
 
 
@@ -72,3 +73,25 @@ def rounded_by_merging(args: TailGRPOConfig, model: Any) -> str | None:
         "step and takes it out again, which rounds these weights, and they drift away from the base model that the "
         "saved adapter is for. Give --dtype float32; --bf16 keeps the arithmetic in 16 bits."
     )
+
+
+def check_generation(trainer: Any) -> None:
+    """Refuse a policy whose responses in a batch are not its own, where the trainer generates with it whole and here.
+
+    Args:
+        trainer: With its policy loaded.
+
+    Raises:
+        ValueError: As `check_batches`.
+    """
+    tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+    elsewhere = trainer.args.use_vllm or trainer.rollout_func is not None
+    if elsewhere or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        return
+    model, was_training = trainer.model, trainer.model.training
+    model.eval()
+    try:
+        instead = "Train another policy, or give --use_vllm true"
+        check_batches(model, tokenizer, made_up_prompts(tokenizer), name=trainer.started_from, instead=instead)
+    finally:
+        model.train(was_training)

@@ -23,7 +23,12 @@ from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.rollouts.prompts import RESERVED_COLUMNS
 from tailgrad.training.batches import counted_twice, small_evaluation
-from tailgrad.training.cautions import inert_options, masked_after_advantages, rounded_by_merging
+from tailgrad.training.cautions import (
+    check_generation,
+    inert_options,
+    masked_after_advantages,
+    rounded_by_merging,
+)
 from tailgrad.training.config import TailGRPOConfig, config_of
 from tailgrad.training.dropout import check_no_dropout, turn_off_dropout
 from tailgrad.training.log import STATE
@@ -143,6 +148,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             check_no_dropout(self.model)
         if drift := rounded_by_merging(self.args, self.model):
             logger.warning(drift)
+        check_generation(self)
         self.name_on_cards(*card_of(self.args))
         self.generation = generation_of(self)
         make_savable(self.model.generation_config)
