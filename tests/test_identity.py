@@ -263,6 +263,17 @@ def make(sign=1, scale=None, inner=None, *, bound=0):
         return [sign * (scale or 1) * len(text) + offset + calls * 0 for text in completions]
     return reward
 
+class Counting:
+    calls = 0
+    def score(self, text):
+        self.calls += 1
+        return len(text)
+
+def bound(score):
+    def reward(completions, **columns):
+        return [score(text) for text in completions]
+    return reward
+
 longer, shorter = (lambda completions, **_: [1.0 * len(t) for t in completions]), None
 shorter = lambda completions, **_: [-1.0 * len(t) for t in completions]
 """
@@ -290,6 +301,10 @@ def test_functions_that_another_makes_are_told_apart_and_their_state_does_not_co
     assert function_sha256(again) == hashes[1]
     again(["a"])
     assert function_sha256(again) == hashes[1]
+    of_object = module.bound(module.Counting().score)
+    before = function_sha256(of_object)
+    of_object(["a"])
+    assert function_sha256(of_object) == before
 
 
 def test_an_object_may_know_its_content(module_with: Callable[..., Any]) -> None:

@@ -196,6 +196,7 @@ def _content(cell: Any) -> Any:
 
 def _fixed(value: Any) -> Any:
     """A value that cannot be state; of all else its type."""
+    value = value.__func__ if inspect.ismethod(value) else value  # what its object holds may be state
     known = isinstance(value, bool | int | float | str | functools.partial) or inspect.isroutine(value)
     return value if known else type(value).__qualname__
 

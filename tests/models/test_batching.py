@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    GPT2Config,
     RecurrentGemmaConfig,
     RwkvConfig,
 )
 
-from tailgrad.models.batching import check_batches
+from tailgrad.models.batching import EXACT, ROUNDED, allowed, check_batches
 from tiny_configs import TINY_CONFIGS, tiny_model
 
 PROMPTS = [[5, 6, 7], [8], [9, 10, 11, 5, 6, 7, 8, 9, 10, 5, 6]]
@@ -52,3 +53,21 @@ def test_those_that_read_padding_or_other_rows_are_refused(kind: str) -> None:
 
 def test_where_no_prompt_is_padded_recurrent_gemma_passes() -> None:
     check_batches(visible(MIXED["recurrent_gemma"]), TOKENIZER, [[5, 6, 7], [8, 9, 10]], name="mine")
+
+
+def test_prompts_are_cut_to_the_positions_that_there_are() -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(GPT2Config(vocab_size=12, n_embd=16, n_layer=1, n_head=2, n_positions=8))
+    check_batches(model.eval(), TOKENIZER, [[5], [6] * 30], name="mine")
+
+
+def test_the_coarsest_precision_counts() -> None:
+    model = tiny_model("llama")
+    assert allowed(model) == EXACT
+    model.lm_head.to(torch.bfloat16)  # its first weights, whose dtype is `model.dtype`, are in 32 bits
+    assert allowed(model) == ROUNDED
+    exact = tiny_model("llama")
+    exact.is_quantized = True
+    assert allowed(exact) == ROUNDED
+    with torch.autocast("cpu", torch.bfloat16):
+        assert allowed(tiny_model("llama")) == ROUNDED

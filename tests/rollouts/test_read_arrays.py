@@ -85,6 +85,8 @@ def test_whole_rewards_that_rise_by_chance_are_read(tmp_path: Path) -> None:
         ("2,5,7\n7,1,3\n", [[2, 5, 7], [7, 1, 3]]),
         ("3,1\n5,2\n9,0\n", [[3, 1], [5, 2], [9, 0]]),
         (",0.5\n0.25,1\n", [[np.nan, 0.5], [0.25, 1]]),
+        ("1,2,3,4\n", [[1, 2, 3, 4]]),
+        ("0,-1\n1,2\n5,3\n", [[0, -1], [1, 2], [5, 3]]),
     ):
         np.testing.assert_array_equal(rollouts_of(tmp_path / "a.csv", text).rewards, rewards)
 

@@ -91,6 +91,8 @@ def test_every_layout_of_a_json_file(tmp_path: Path) -> None:
     ):
         assert read_json(tmp_path / "rows.json", [], text) == rows
     assert read_json(tmp_path / "rows.json", [], json.dumps(rows[0], indent=2)) == rows[:1]
+    nested = {"prompt": "one", "day": {"a": 1}, "of": {"b": 2, "c": 3}}  # one row, and no columns
+    assert read_json(tmp_path / "rows.json", [], json.dumps(nested, indent=2)) == [nested]
     path = tmp_path / "rows.jsonl.gz"
     path.write_bytes(gzip.compress(lines.encode()))
     assert list(read_text_files([path, path], "json")) == rows * 2

@@ -77,3 +77,34 @@ def test_a_policy_that_mixes_the_rows_of_a_batch_is_not_trained(policy, prompts,
             args=TailGRPOConfig(**options()),
             train_dataset=prompts,
         )
+
+
+def test_a_check_that_cannot_be_made_does_not_stop_a_training(policy, prompts, options, monkeypatch) -> None:
+    def broken(*args: object, **how: object) -> None:
+        raise RuntimeError("FlashAttention only supports 16 bits")
+
+    monkeypatch.setattr("tailgrad.training.cautions.check_batches", broken)
+    args = TailGRPOConfig(**options())
+    trainer = TailGRPOTrainer(
+        model=str(policy),
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        args=args,
+        train_dataset=prompts,
+    )
+    assert not trainer.model.training  # as it was loaded
+
+
+def test_the_check_computes_as_the_training_does(policy, prompts, options, monkeypatch) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "tailgrad.training.cautions.check_batches",
+        lambda model, *_, **__: seen.append(torch.is_autocast_enabled("cpu")),
+    )
+    args = TailGRPOConfig(**options(bf16=True))
+    TailGRPOTrainer(
+        model=str(policy),
+        reward_funcs=lambda completions, **_: [0.0] * len(completions),
+        args=args,
+        train_dataset=prompts,
+    )
+    assert seen == [True]

@@ -19,13 +19,19 @@ ROUNDED: Final = 0.5
 """The same in 16 bits, where rounding makes a tenth of it."""
 
 
-def allowed(dtype: torch.dtype) -> float:
-    """Return how far apart two computations of one number may be, in a precision.
+class MixedRowsError(ValueError):
+    """A model gives a text other numbers in a batch than alone."""
+
+
+def allowed(model: Any) -> float:
+    """Return how far apart two computations of one number may be, by the coarsest precision in a model.
 
     Args:
-        dtype: The weights'.
+        model: The model.
     """
-    return EXACT if torch.finfo(dtype).bits >= 32 else ROUNDED
+    bits = [torch.finfo(one.dtype).bits for one in model.parameters() if one.is_floating_point()]
+    is_coarse = getattr(model, "is_quantized", False) or min(bits, default=32) < 32
+    return ROUNDED if is_coarse or torch.is_autocast_enabled(model.device.type) else EXACT
 
 
 def made_up_prompts(tokenizer: Any) -> list[list[int]]:
@@ -48,8 +54,8 @@ def check_batches(
     """Refuse a policy whose responses in a batch are not those of the policy alone.
 
     Some recurrent architectures read the padding beside a longer prompt, or mix up the rows of a batch. A few tokens
-    are sampled in a batch, and their log-probabilities are computed again one by one. The random numbers of torch stay
-    as they were.
+    are sampled in a batch, and their log-probabilities are computed again one by one. The random numbers of the CPU and
+    of CUDA stay as they were.
 
     Args:
         model: The policy.
@@ -59,19 +65,20 @@ def check_batches(
         instead: What to do instead, for the message.
 
     Raises:
-        ValueError: As said.
+        MixedRowsError: As said.
     """
-    some = sorted((ids[-_LONGEST:] for ids in prompt_token_ids[:_LOOKED_AT]), key=len)
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or _LONGEST + _NEW_TOKENS
+    longest = max(1, min(_LONGEST, positions - _NEW_TOKENS))
+    some = sorted((ids[-longest:] for ids in prompt_token_ids[:_LOOKED_AT]), key=len)
     prompts = [some[0], some[-1]]
     chosen, device = ChosenLogprobs(1.0), model.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
         groups = generate(model, tokenizer, prompts, n=2, max_new_tokens=_NEW_TOKENS, chosen=chosen)
     rows = [(prompt, response) for prompt, group in zip(prompts, groups, strict=True) for response in group]
     for (prompt, response), together in zip(rows, chosen.logprobs, strict=True):
         apart = abs(together - _logprob_alone(model, prompt, response)) / len(response)
-        if not apart <= allowed(model.dtype):
-            raise ValueError(
+        if not apart <= allowed(model):
+            raise MixedRowsError(
                 f"model {name!r} ({model.config.model_type}) gives the tokens of a response other probabilities in a "
                 f"batch than alone, {apart:.2g} nats per token: it reads padding, or other rows. {instead}."
             )

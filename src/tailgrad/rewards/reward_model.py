@@ -118,7 +118,7 @@ class RewardModel(RolloutReader):
         known = list(self.tokenizer("one two three four five")["input_ids"]) or [0]
         texts = [(known * 8)[: self.max_length][:length] for length in (1, 2, 4, 8 * len(known))]
         together, alone = self._forward(texts), torch.cat([self._forward([text]) for text in texts])
-        return bool(((together - alone).abs() <= allowed(self.model.dtype) / 10 * (1 + alone.abs())).all())
+        return bool(((together - alone).abs() <= allowed(self.model) / 10 * (1 + alone.abs())).all())
 
     def _forward(self, rows: list[list[int]]) -> Float[Tensor, " b"]:
         config = self.model.config.get_text_config()

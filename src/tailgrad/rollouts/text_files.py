@@ -268,6 +268,9 @@ def _rows_of_columns(columns: Any) -> Iterator[Any]:
     if not isinstance(columns, dict):
         raise ValueError(f"it holds {repr(columns)[:60]}; a JSON file holds one object per line or a list of objects.")
     keyed = [column for column in columns.values() if isinstance(column, dict)]
+    if not all(isinstance(column, list | dict) for column in columns.values()):
+        yield columns
+        return
     if any(column.keys() != keyed[0].keys() for column in keyed):
         raise ValueError(
             f"it holds columns whose rows have other names: {', '.join(columns)}. Each must have all rows."

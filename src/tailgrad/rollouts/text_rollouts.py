@@ -117,10 +117,10 @@ def _not_rewards(lines: list[list[str]]) -> str | None:
     of_pandas = "write it with `to_csv(..., index=False, header=False)`"
     if len(header) > 1 and not header[0] and _counts(header[1:]):
         return f"its first line is {','.join(header[:4])}, a header above a column with the index: {of_pandas}"
-    if _counts(header) and len(header) == widest:
+    if _counts(header) and len(header) == widest and (len(lines) > 1 or header[0] == "0"):
         start = ",".join(header[:4])
         return f"its first line is {start}, which looks like a header: remove it if it is one, or {of_pandas}"
-    rises = _rises(column) and not all(map(str.isdecimal, others))
+    rises = _rises(column) and not all(cell.lstrip("-").isdecimal() for cell in others)
     if len(column) > 2 and widest > 1 and (_counts(column) or rises):
         return f"its first column is {','.join(column[:3])}, ..., an index: {of_pandas}"
     whole = all(map(str.isdecimal, column)) and len(set(column)) < len(column)
