@@ -3,7 +3,7 @@
 Usage: python experiments/smollm2/held_out.py ifeval
 
 Reads what is there of the grid NAME.yaml, which has one learning rate, prints the tables, and writes them between the
-markers of trainings.md.
+markers of NAME.md.
 """
 
 import sys
@@ -22,7 +22,7 @@ BUDGETS = (1, 8, 32, 128)
 
 
 def main(name: str) -> None:
-    write_tables(name, "held_out.py", tables(name))
+    write_tables(HERE / f"{name}.md", name, "held_out.py", tables(name))
 
 
 def tables(name: str) -> str:

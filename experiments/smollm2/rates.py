@@ -24,13 +24,12 @@ HERE = Path(__file__).resolve().parent
 
 
 def main(name: str) -> None:
-    write_tables(name, "rates.py", tables(name))
+    write_tables(HERE / "trainings.md", name, "rates.py", tables(name))
 
 
-def write_tables(name: str, script: str, text: str) -> None:
-    """Print tables, and put them between the markers that the page has for them."""
+def write_tables(page: Path, name: str, script: str, text: str) -> None:
+    """Print tables, and put them between the markers that a page has for them."""
     print(text)
-    page = HERE / "trainings.md"
     begin, end = f"<!-- {name}: written by {script} -->", f"<!-- end of {name} -->"
     before, rest = page.read_text(encoding="utf-8").split(begin)
     page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")

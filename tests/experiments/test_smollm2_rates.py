@@ -18,7 +18,7 @@ def test_the_page_has_the_tables_of_the_held_out_prompts_and_they_are_those_of_t
     with importing_scripts() as load:
         script = load("smollm2/held_out")
         text = script.tables("ifeval")
-    assert text in (EXPERIMENTS / "smollm2" / "trainings.md").read_text()
+    assert text in (EXPERIMENTS / "smollm2" / "ifeval.md").read_text()
     rows = read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "ifeval.yaml").results))
     first = text.split("\n\n")[0].splitlines()[2:]
     assert len(first) == sum(row["scored_by"] == "ifeval" for row in rows)
