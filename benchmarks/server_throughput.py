@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import sem, t
 
-from tailgrad.models.openai_engine import OpenAIEngine, request_settings
+from tailgrad.models.openai_engine import OpenAIEngine
+from tailgrad.models.openai_requests import request_settings
 from tailgrad.models.server import Server
 
 CONCURRENCY = 64
