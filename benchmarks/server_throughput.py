@@ -1,20 +1,21 @@
 """Output tokens per second from a server: `vllm bench serve`, and the engine of `tailgrad sample`, on the same prompts.
 
 Usage: python benchmarks/server_throughput.py http://localhost:8000 MODEL [prompts, default 512] [tokens, default 64]
-           [pairs, default 8]
+           [rounds, default 8]
 
-Run it where vLLM is installed (make check-engines makes such an environment), with a server of MODEL running. Both send
-64 requests at once, one response each, and take turns, one first and then the other. Printed are the rates and the mean
-ratio of a pair (geometric), with its 95% interval over pairs.
+Run it where vLLM is installed (make check-engines makes such an environment), with a server of MODEL running. All send
+64 requests at once, one response each, and take turns: the engine with log-probabilities, as it asks for them at
+temperature 1, and without, and the server's own benchmark, which asks for none. Printed are the rates and the mean
+ratios of a round to the benchmark's (geometric), with their 95% intervals over rounds.
 """
 
 import json
-import math
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,28 +43,37 @@ def theirs(url: str, model: str, prompts: list[str], tokens: int) -> float:
     return float(found[1])
 
 
-def ours(url: str, model: str, prompts: list[str], tokens: int) -> float:
+def ours(url: str, model: str, prompts: list[str], tokens: int, *, logprobs: bool) -> float:
     server = Server(f"{url}/v1", timeout=600.0, key_variable="OPENAI_API_KEY", connections=CONCURRENCY)
     settings = request_settings({"temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": tokens})
-    engine = OpenAIEngine(server, model, prompts, n=1, settings=settings, concurrency=CONCURRENCY, logprobs=True)
+    engine = OpenAIEngine(server, model, prompts, n=1, settings=settings, concurrency=CONCURRENCY, logprobs=logprobs)
     begun = time.monotonic()
     found = [one for _, responses in engine.responses([range(len(prompts))]) for one in responses]
     seconds = time.monotonic() - begun
     return sum((one.num_tokens or 0) + one.finished for one in found) / seconds
 
 
-def main(url: str, model: str, count: str = "512", tokens: str = "64", pairs: str = "8") -> None:
+RUNS = {
+    "with log-probabilities": partial(ours, logprobs=True),
+    "without": partial(ours, logprobs=False),
+    "vllm bench serve": theirs,
+}
+
+
+def main(url: str, model: str, count: str = "512", tokens: str = "64", rounds: str = "8") -> None:
     prompts = [" ".join(WORDS[(i // 7**k) % 7] for k in range(4)) for i in range(int(count))]
-    ours(url, model, prompts[:CONCURRENCY], 2)  # warms the server up
-    ratios = []
-    for pair in range(int(pairs)):
-        order = (ours, theirs) if pair % 2 == 0 else (theirs, ours)
-        rates = {run: run(url, model, prompts, int(tokens)) for run in order}
-        ratios.append(math.log(rates[ours] / rates[theirs]))
-        print(f"tailgrad {rates[ours]:.0f} tokens per second, vllm bench serve {rates[theirs]:.0f}", flush=True)
-    low, high = t.interval(0.95, len(ratios) - 1, np.mean(ratios), sem(ratios))
-    ratio, low, high = np.exp([np.mean(ratios), low, high])
-    print(f"ratio {ratio:.3f} [{low:.3f}, {high:.3f}]")
+    ours(url, model, prompts[:CONCURRENCY], 2, logprobs=True)  # warms the server up
+    found = []
+    for number in range(int(rounds)):
+        order = [*RUNS][number % 3 :] + [*RUNS][: number % 3]
+        rates = {name: RUNS[name](url, model, prompts, int(tokens)) for name in order}
+        found.append([rates[name] for name in RUNS])
+        print(", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()), "tokens per second", flush=True)
+    logs = np.log(found)
+    for place, name in enumerate([*RUNS][:2]):
+        ratios = logs[:, place] - logs[:, 2]
+        ends = np.exp([ratios.mean(), *t.interval(0.95, len(ratios) - 1, ratios.mean(), sem(ratios))])
+        print(f"{name}: {ends[0]:.3f} [{ends[1]:.3f}, {ends[2]:.3f}] of vllm bench serve")
 
 
 if __name__ == "__main__":
