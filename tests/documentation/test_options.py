@@ -28,7 +28,8 @@ OTHERS = {
     *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip"),  # accelerate
     # experiments, benchmarks
     *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
-    *("--variants", "--report_only", "--reward_columns"),
+    *("--variants", "--report_only", "--reward_columns", "--clients"),
+    "--max",  # vLLM, whose words are joined by hyphens
     *("--help", "--version"),
 }
 

@@ -33,7 +33,8 @@ def test_each_answer_is_the_best_of_n_other_responses(tables: Any, n: int, draws
 
 def test_all_responses_are_taken_where_n_is_not_given(tables: Any) -> None:
     assert match_answers(*tables).deploy_n == M
-    few = table("few", 3, counts=np.full(P, 5))
+    rewards = np.where(np.arange(M) < 5, table("few", 3).rewards, np.nan)
+    few = table("few", 3, rewards=rewards, counts=np.full(P, 5))
     assert match_answers(tables[0], few).deploy_n == 5
     assert match_answers(tables[0], few, draws=2).deploy_n == 2
 

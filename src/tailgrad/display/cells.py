@@ -8,7 +8,7 @@ import numpy as np
 
 from tailgrad.statistics.intervals import Interval
 
-_MOST_DECIMALS, _HUGE = 8, 1e15
+_MOST_DECIMALS, _SMALL, _HUGE = 8, 1e-4, 1e15
 
 
 def interval_cell(interval: Interval, column: int, decimals: int, sign: str = "") -> str:
@@ -42,16 +42,16 @@ def number_cell(number: float, decimals: int, sign: str = "") -> str:
 
     Args:
         number: The number.
-        decimals: Digits after the point. From nine on, and for numbers from 1e15 on, there are three digits in all,
-            with a power of ten.
+        decimals: Digits after the point, at most eight. A number below 1e-4 that needs more, and one from 1e15 on, has
+            three digits in all, with a power of ten.
         sign: "+" shows the sign of positive numbers too.
 
     Examples:
         >>> number_cell(0.12345, 2), number_cell(1.2345e-10, 12), number_cell(1e30, 0)
         ('0.12', '1.23e-10', '1.00e+30')
     """
-    with_power = decimals > _MOST_DECIMALS or abs(number) >= _HUGE
-    return f"{number:{sign}.2e}" if with_power else f"{number:{sign}.{decimals}f}"
+    with_power = (decimals > _MOST_DECIMALS and abs(number) < _SMALL) or abs(number) >= _HUGE
+    return f"{number:{sign}.2e}" if with_power else f"{number:{sign}.{min(decimals, _MOST_DECIMALS)}f}"
 
 
 def decimals_of(intervals: Sequence[Interval]) -> int:
