@@ -124,6 +124,7 @@ def test_the_pools_are_those_of_the_page(modules: dict[str, ModuleType]) -> None
         "graded": (48, 128),
         "met": (48, 128),
         "likelihood": (48, 128),
+        "reward model": (48, 128),
         "ifeval": (64, 128),
         "quickstart": (50, 512),
     }

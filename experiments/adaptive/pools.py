@@ -1,6 +1,7 @@
 """The pools of rewards that are replayed: all responses of each prompt, sampled once.
 
-    python experiments/adaptive/pools.py --smollm2 TABLE --smollm2_prompts FILE --ifeval TABLE --quickstart TABLE
+    python experiments/adaptive/pools.py --smollm2 TABLE --smollm2_prompts FILE --by_reward_model TABLE \
+        --ifeval TABLE --quickstart TABLE
 
 makes pools.npz anew from rollout tables (README.md says with which commands these are sampled).
 """
@@ -20,6 +21,7 @@ NAMES = {
     "graded": "SmolLM2, graded constraints",
     "met": "SmolLM2, share of constraints met",
     "likelihood": "SmolLM2, log-likelihood per token",
+    "reward model": "SmolLM2, reward model",
     "ifeval": "SmolLM2, IFEval",
     "quickstart": "quickstart, verifier",
 }
@@ -48,7 +50,7 @@ def main() -> None:
     from tailgrad.rollouts import read_rollouts
 
     parser = argparse.ArgumentParser()
-    for name in ("smollm2", "smollm2_prompts", "ifeval", "quickstart"):
+    for name in ("smollm2", "smollm2_prompts", "by_reward_model", "ifeval", "quickstart"):
         parser.add_argument(f"--{name}", required=True)
     options = parser.parse_args()
     smollm2, quickstart = read_rollouts(options.smollm2), read_rollouts(options.quickstart)
@@ -58,6 +60,7 @@ def main() -> None:
         "graded": smollm2.rewards,
         "met": constraints_met(smollm2.known("responses"), asked[: len(smollm2.rewards)]),
         "likelihood": likelihoods / tokens,
+        "reward model": read_rollouts(options.by_reward_model).rewards,
         "ifeval": read_rollouts(options.ifeval).rewards,
         "quickstart": quickstart.rewards,
     }
