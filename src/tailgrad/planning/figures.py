@@ -34,7 +34,11 @@ def save_figure(plan: Plan, stem: str | Path) -> None:
         by_m, by_step = figure.subplots(1, 2)
         for place, (name, rows) in enumerate(lines.items()):
             width = 2.6 if name == plan.chosen.estimator else 1.5
-            _draw_by_m(by_m, rows, (place - (len(lines) - 1) / 2) * 0.03, width, styles[name])
+            shift = (place - (len(lines) - 1) / 2) * 0.03
+            _draw_by_m(by_m, rows, shift, width, styles[name])
+            if name == plan.chosen.estimator:
+                ring = {"markersize": 12, "fillstyle": "none", "color": "#222222"}
+                by_m.plot(_place(plan.chosen.m, shift), plan.chosen.value.mean, "o", **ring)
             one = _at(rows, plan.chosen.m)
             label = name if one.m == plan.chosen.m else f"{name}, m = {one.m}"
             by_step.plot(plan.steps, one.values, linewidth=width, label=label, **styles[name])
@@ -46,8 +50,6 @@ def save_figure(plan: Plan, stem: str | Path) -> None:
         by_step.set_xlabel("rollouts per step")
         by_step.axvline(plan.rollouts_per_step, color=REFERENCE_COLOUR, linewidth=1.0, linestyle=(0, (4, 3)))
         by_step.set_title(f"Smaller and larger steps, m = {plan.chosen.m}")
-        chosen = plan.chosen
-        by_m.plot(chosen.m, chosen.value.mean, "o", markersize=12, fillstyle="none", color="#222222")
         figure.legend(*by_step.get_legend_handles_labels(), frameon=False, loc="outside right center")
 
 
@@ -72,11 +74,16 @@ def _at(rows: Sequence[PlanRow], m: int) -> PlanRow:
     return next((row for row in rows if row.m >= m), rows[-1])
 
 
+def _place(m: int, shift: float) -> float:
+    """Where an estimator's value at m is drawn, on a logarithmic axis."""
+    return float(m * 2.0**shift)
+
+
 def _draw_by_m(panel: Any, rows: Sequence[PlanRow], shift: float, width: float, style: dict[str, Any]) -> None:
     """Values with intervals, moved sideways a little so that those of several estimators can be told apart."""
     mean, low, high = (np.array([row.value[part][0] for row in rows]) for part in range(3))
     panel.errorbar(
-        [row.m * 2.0**shift for row in rows],
+        [_place(row.m, shift) for row in rows],
         mean,
         yerr=np.nan_to_num(np.maximum([mean - low, high - mean], 0.0)),
         marker="o",
