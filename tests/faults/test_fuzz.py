@@ -72,7 +72,8 @@ def number_of(cell: str) -> float | None:
         return math.nan
     if cell.strip().lower() in ("true", "false"):
         return float(cell.strip().lower() == "true")
-    return float(cell) if NUMBER.fullmatch(cell.strip()) and math.isfinite(float(cell)) else None
+    cell = cell.strip()
+    return float(cell) if NUMBER.fullmatch(cell) and math.isfinite(float(cell)) else None
 
 
 @examples
