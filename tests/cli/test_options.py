@@ -10,7 +10,7 @@ import pytest
 from tailgrad.cli import sample, score, train
 from tailgrad.cli.main import COMMANDS, main
 from tailgrad.options import OptionParser, option
-from tailgrad.rollouts.config import RewardOptions
+from tailgrad.rewards.options import RewardOptions
 
 WITH_FILE = [command for command in COMMANDS if command.__name__ not in ("tailgrad.cli.train", "tailgrad.cli.grid")]
 

@@ -2,12 +2,12 @@
 
 import numbers
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Real
 
+from tailgrad.curves.given import unmasked
 from tailgrad.tails.forecasts import mean_best_of_subsets
 
 _BLOCK = 2**19  # responses sorted at once
@@ -33,17 +33,6 @@ def budgets_up_to(n: int) -> tuple[int, ...]:
         raise ValueError(f"budgets_up_to needs n >= 1 responses per prompt, got n={n}.")
     powers = [2**power for power in range(n.bit_length()) if 2**power < n]
     return (*powers, n)
-
-
-def unmasked(values: Any) -> np.ndarray:
-    """Give values as an array, what `numpy.ma` masks as NaN.
-
-    Args:
-        values: An array, or what becomes one.
-    """
-    return (
-        np.ma.filled(values.astype(np.float64), np.nan) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
-    )
 
 
 def best_of_n(

@@ -8,6 +8,17 @@ import numpy as np
 _BY_PROMPT: Final = ("prompt_ids", "prompts", "counts", "kl", "distinct", "responses")
 
 
+def unmasked(values: Any) -> np.ndarray:
+    """Give values as an array, what `numpy.ma` masks as NaN.
+
+    Args:
+        values: An array, or what becomes one.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return np.asarray(values)
+
+
 def check_given(name: str, given: Mapping[str, Any]) -> None:
     """Refuse prompt ids that repeat, rewards that are no finite matrix, and all else whose shape is not theirs.
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, Shaped
 
-from tailgrad.curves.best_of_n import best_of_n, unmasked
-from tailgrad.curves.given import check_given
+from tailgrad.curves.best_of_n import best_of_n
+from tailgrad.curves.given import check_given, unmasked
 from tailgrad.curves.reference import Reference
 from tailgrad.curves.sampling import by_temperature_alone
 from tailgrad.curves.settings import settings_of

@@ -10,7 +10,7 @@ from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import BASE, Measurement, Training, key_of, shaping_of_trainings
 from tailgrad.rewards.names import reads
-from tailgrad.rollouts.config import MODEL_OPTIONS
+from tailgrad.rewards.options import MODEL_OPTIONS
 from tailgrad.runner import Job, flags
 
 RESUMES: Final = 10

@@ -17,8 +17,8 @@ from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import prompts_of
 from tailgrad.grid.trainings import Training, cells
 from tailgrad.models.loading import check_model_name
-from tailgrad.rewards.names import check_model_options, names_function, names_model
-from tailgrad.rollouts.config import MODEL_OPTIONS
+from tailgrad.rewards.names import names_function, names_model
+from tailgrad.rewards.options import MODEL_OPTIONS, check_model_options
 from tailgrad.runner import flags
 
 

@@ -40,7 +40,7 @@ class RewardJudge:
     @cached_property
     def _loaded(self) -> tuple[CheckedReward, dict[str, Any]]:
         """The reward, and what a rollout table would say of it; a dry run does without."""
-        from tailgrad.rollouts.sampling import load_rewards
+        from tailgrad.rewards.configured import load_rewards
 
         return load_rewards(self._config, [], "a table that is judged", ("prompts", "completions"))
 

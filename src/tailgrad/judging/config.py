@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tailgrad.options import option
-from tailgrad.rollouts.config import RewardOptions, check_reward_options
+from tailgrad.rewards.options import RewardOptions, check_reward_options
 
 _MODEL: Final = "a language model as the judge (else name a reward)"
 _COLUMNS: Final = "columns of your own tables"

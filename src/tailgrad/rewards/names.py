@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
-
-from tailgrad.rewards.reward import Reward
 
 TRL_REWARDS: Final[dict[str, dict[str, int]]] = {
     "accuracy_reward": {},
@@ -68,22 +65,3 @@ def reads(spec: str, option: str) -> bool:
         [True, True, False]
     """
     return names_model(spec) or (option == "batch_size" and names_url(spec))
-
-
-def check_model_options(specs: Sequence[str | Reward], options: Iterable[str]) -> None:
-    """Refuse options of reward models that no reward reads.
-
-    Args:
-        specs: The rewards, by name or as callables.
-        options: What is given, by the names that `RewardModel` gives them.
-
-    Raises:
-        ValueError: As said.
-    """
-    names = [spec for spec in specs if isinstance(spec, str)]
-    idle = [option for option in options if not any(reads(name, option) for name in names)]
-    if idle:
-        raise ValueError(
-            f"reward_{idle[0]} without a reward model: nothing would read it. Leave it out, or name the model by "
-            "--reward_model_name_or_path."
-        )

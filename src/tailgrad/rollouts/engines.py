@@ -24,6 +24,7 @@ from tailgrad.models.vllm_engine import VllmEngine, vllm_settings
 from tailgrad.rewards import CheckedReward
 from tailgrad.rollouts.chats import prompt_text
 from tailgrad.rollouts.config import SampleConfig
+from tailgrad.rollouts.parts import num_finished
 from tailgrad.rollouts.prompts import Prompts
 from tailgrad.rollouts.shards import score, score_texts
 
@@ -168,8 +169,7 @@ def vllm_engine(config: SampleConfig, tokenizer: Any, token_ids: TokenIds, shapi
 
 def _seed_of_engine(config: SampleConfig) -> int:
     """The seed of vLLM, whose random numbers begin anew with every run: one that goes on takes other ones."""
-    out = Path(config.out).expanduser()
-    done = len([*out.with_name(f"{out.name}.parts").glob("part-*")])
+    done = num_finished(Path(config.out))
     return int(np.random.SeedSequence([config.seed, done]).generate_state(1)[0]) if done else config.seed
 
 

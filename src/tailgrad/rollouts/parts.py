@@ -82,7 +82,7 @@ def make_table(out: Path, load: Callable[[], TableMaker], *, verb: str) -> Path:
             it says.
     """
     out = out.expanduser()
-    parts = out.with_name(f"{out.name}.parts")
+    parts = _folder_of(out)
     begun = parts.exists() or num_processes() > 1  # the others may have made it already
     with _joined(parts, out):
         if out.exists() and not begun:
@@ -101,6 +101,20 @@ def make_table(out: Path, load: Callable[[], TableMaker], *, verb: str) -> Path:
                 _merge(maker, parts, out)
             _remove_parts(parts)
     return out
+
+
+def num_finished(out: Path) -> int:
+    """How many parts of a table are there already.
+
+    Args:
+        out: The table.
+    """
+    return sum(path.name.startswith("part-") for path in _listed(_folder_of(out.expanduser())))
+
+
+def _folder_of(out: Path) -> Path:
+    """Where the parts of a table are."""
+    return out.with_name(f"{out.name}.parts")
 
 
 @contextmanager

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tailgrad._version import __version__
-from tailgrad.identity import function_sha256, model_sha256
+from tailgrad.identity import model_sha256
 from tailgrad.models.batching import check_batches
 from tailgrad.models.chosen import ChosenLogprobs
 from tailgrad.models.engine import Engine
 from tailgrad.models.loading import load_policy, load_tokenizer_of, revision_of
 from tailgrad.models.token_ids import check_fit
 from tailgrad.processes import num_processes
-from tailgrad.rewards import (
-    CheckedReward,
-    Reward,
-    RewardModel,
-    ServedRewardModel,
-    WeightedSum,
-    checked,
-    load_reward,
-    reward_name,
-)
-from tailgrad.rewards.reward import ARGUMENTS, check_columns
+from tailgrad.rewards import CheckedReward
+from tailgrad.rewards.configured import load_rewards
 from tailgrad.rollouts.chats import is_chat
-from tailgrad.rollouts.config import RewardOptions, SampleConfig
+from tailgrad.rollouts.config import SampleConfig
 from tailgrad.rollouts.engines import EngineSampler, openai_engine, own_settings, vllm_engine
 from tailgrad.rollouts.generation import as_trained
 from tailgrad.rollouts.parts import make_table
@@ -69,7 +59,6 @@ def _engine_sampler(config: SampleConfig) -> EngineSampler:
         )
     prompts = read_prompts(config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, own_settings(config))
-    _say_what_no_template_reads(config, prompts)
     tokenizer, token_ids = None, None
     unknown = ["device", "logprobs_while_sampling"]
     if config.engine == "openai":
@@ -107,7 +96,6 @@ def _sampler(config: SampleConfig) -> Sampler:
         reference, _ = load_policy(config.reference_model, what="reference model", **options)
         _check_vocabulary(model, reference, config)
     shaping, chat_template_kwargs, trained_with = as_trained(config, model.generation_config.to_dict())
-    _say_what_no_template_reads(config, prompts)
     source, room = f"data set {config.dataset_name!r}", shaping["max_new_tokens"]
     token_ids = tokenize_prompts(tokenizer, prompts.prompts, chat_template_kwargs, source=source)
     check_fit(token_ids, tokenizer, model.config, model=config.model_name_or_path, new_tokens=room, source=source)
@@ -121,15 +109,6 @@ def _sampler(config: SampleConfig) -> Sampler:
     return Sampler(config, model, tokenizer, reference, reward, prompts, token_ids, metadata, shaping, gathers)
 
 
-def _say_what_no_template_reads(config: SampleConfig, prompts: Prompts) -> None:
-    if config.chat_template_kwargs and not is_chat(prompts.prompts[0]):
-        warnings.warn(
-            f"chat_template_kwargs is {config.chat_template_kwargs!r}, and the prompts are strings, to which no chat "
-            "template is applied.",
-            stacklevel=2,
-        )
-
-
 def _of_sampling(
     config: SampleConfig, prompts: Prompts, shaping: dict[str, Any], chat_template_kwargs: dict[str, Any], trained: Any
 ) -> dict[str, Any]:
@@ -141,14 +120,21 @@ def _of_sampling(
 
 
 def read_prompts(config: SampleConfig) -> Prompts:
-    """The prompts that a config names; see `load_prompts`."""
-    return load_prompts(
+    """The prompts that a config names; see `load_prompts`. Warns of arguments that no chat template reads."""
+    prompts = load_prompts(
         config.dataset_name,
         split=config.dataset_split,
         config=config.dataset_config,
         prompt_column=config.prompt_column,
         limit=config.limit,
     )
+    if config.chat_template_kwargs and not is_chat(prompts.prompts[0]):
+        warnings.warn(
+            f"chat_template_kwargs is {config.chat_template_kwargs!r}, and the prompts are strings, to which no chat "
+            "template is applied.",
+            stacklevel=2,
+        )
+    return prompts
 
 
 def load_scoring(config: SampleConfig, prompts: Prompts) -> tuple[CheckedReward, dict[str, Any]]:
@@ -159,67 +145,14 @@ def load_scoring(config: SampleConfig, prompts: Prompts) -> tuple[CheckedReward,
         prompts: The data, whose columns the rewards are passed.
 
     Returns:
-        The reward, and what a rollout table's metadata says of it: `reward`, `reward_weights`, `reward_options` and
-        `reward_files`, a hash of the content of each reward, None where there is none.
+        As `load_rewards`.
 
     Raises:
-        FileNotFoundError: A reward model does not exist.
-        ValueError: The weights are not one a reward, a reward cannot be loaded, or needs a column that there is not.
+        FileNotFoundError: As `load_rewards`.
+        ValueError: As `load_rewards`.
     """
     columns = [name for name in prompts.rows.column_names if name != "prompt"]
     return load_rewards(config, columns, f"data set {config.dataset_name!r}")
-
-
-def load_rewards(
-    config: Any, columns: Sequence[str], what: str, given: Sequence[str] = ARGUMENTS
-) -> tuple[CheckedReward, dict[str, Any]]:
-    """Load the reward of a config, or the weighted sum of its rewards, for data with these columns.
-
-    Args:
-        config: A `RewardOptions` with `device` and `trust_remote_code`.
-        columns: What the rewards are passed beside prompts and completions.
-        what: What has the columns, in errors.
-        given: What they are passed besides.
-
-    Returns:
-        As `load_scoring`.
-
-    Raises:
-        FileNotFoundError: As `load_scoring`.
-        ValueError: As `load_scoring`.
-    """
-    rewards = rewards_of(config)
-    for reward in rewards:
-        check_columns(reward, columns, what, given)
-    return summed(config, rewards), described(config, rewards)
-
-
-def described(config: Any, rewards: list[Reward]) -> dict[str, Any]:
-    """Return what a rollout table's metadata says of the rewards of a config; see `load_scoring`.
-
-    Args:
-        config: Names rewards, weights and options.
-        rewards: Those that it names, loaded.
-    """
-    has_reward_model = any(isinstance(reward, RewardModel | ServedRewardModel) for reward in rewards)
-    options = {name: value for name, value in config.reward_options.items() if name != "url"}  # it may move
-    return {
-        "reward": _describe_rewards(config, rewards),
-        "reward_weights": None if config.reward_weights is None else [float(one) for one in config.reward_weights],
-        "reward_options": options if has_reward_model else {},
-        "reward_files": [function_sha256(reward) for reward in rewards],
-    }
-
-
-def summed(config: RewardOptions, rewards: list[Reward]) -> CheckedReward:
-    """Return the one reward of a config: its only one, or the weighted sum; each is checked and has its time.
-
-    Args:
-        config: Has the weights and the time.
-        rewards: As `load_rewards` gives them.
-    """
-    in_time: list[Reward] = [checked(reward, config.reward_timeout) for reward in rewards]
-    return checked(in_time[0] if _is_plain(config, rewards) else WeightedSum(in_time, config.reward_weights))
 
 
 def _metadata(
@@ -247,48 +180,6 @@ def _metadata(
         "batch_size": config.batch_size,
         "tailgrad_version": __version__,
     }
-
-
-def rewards_of(config: Any) -> list[Reward]:
-    """Load the rewards that a config names, the reward model first.
-
-    Args:
-        config: Names rewards and options.
-
-    Returns:
-        The rewards.
-
-    Raises:
-        FileNotFoundError: A reward model does not exist.
-        ValueError: There is not one weight per reward, or a reward cannot be loaded.
-        ServerDownError: There is no server at the URL of a reward.
-    """
-    specs = config.reward_list
-    if config.reward_weights is not None and len(config.reward_weights) != len(specs):
-        raise ValueError(
-            f"{len(config.reward_weights)} reward weights given for {len(specs)} rewards; give one for each."
-        )
-    options: dict[str, Any] = {"device": config.device, "trust_remote_code": config.trust_remote_code}
-    options["timeout"] = config.reward_timeout
-    options |= config.reward_options
-    return [load_reward(spec, **options) for spec in specs]
-
-
-def _is_plain(config: RewardOptions, rewards: list[Reward]) -> bool:
-    return len(rewards) == 1 and config.reward_weights is None
-
-
-def _describe_rewards(config: RewardOptions, rewards: list[Reward]) -> str:
-    """Return the rewards as the table's metadata names them: "org/model@commit", "0.5*length + 1*format"."""
-    names = []
-    for spec, reward in zip(config.reward_list, rewards, strict=True):
-        name = spec if isinstance(spec, str) else reward_name(reward)
-        revision = getattr(reward, "revision", None)
-        names.append(f"{name}@{revision}" if revision else name)
-    if _is_plain(config, rewards):
-        return names[0]
-    weights = config.reward_weights or [1.0] * len(names)
-    return " + ".join(f"{weight:g}*{name}" for weight, name in zip(weights, names, strict=True))
 
 
 def _gathers(model: Any, reference: Any, shaping: dict[str, Any]) -> bool:

@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 
 from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_column
 from tailgrad.rollouts.parquet import ParquetColumns, arrow_schema, json_text, naming
-from tailgrad.rollouts.text_files import EVERY_ROW, csv_rows, json_rows, opened
+from tailgrad.rollouts.text_files import EVERY_ROW
+from tailgrad.rollouts.text_rows import csv_rows, json_rows, opened
 
 SEPARATORS: Final = {".csv": ",", ".tsv": "\t"}
 JSON_ENDINGS: Final = (".jsonl", ".json", ".ndjson")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tailgrad.options import option, same_option
-from tailgrad.rollouts.config import RewardOptions, SampleConfig
+from tailgrad.rewards.options import RewardOptions
+from tailgrad.rollouts.config import SampleConfig
 
 _POLICY: Final = "where the policy runs"
 _SHAPE: Final = "what shapes a response where the request does not say (default: as in the policy's training)"

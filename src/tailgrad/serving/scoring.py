@@ -11,10 +11,10 @@ from typing import Any, Final
 from tailgrad.models.breaker import ServerDownError
 from tailgrad.models.server import RefusedError
 from tailgrad.rewards import CheckedReward, Reward, RewardTimeoutError
+from tailgrad.rewards.configured import described, rewards_of, summed
 from tailgrad.rewards.remote import RemoteReward
 from tailgrad.rewards.reward import ARGUMENTS_IN_TRAINING, check_columns
 from tailgrad.rollouts.config import SampleConfig
-from tailgrad.rollouts.sampling import described, rewards_of, summed
 from tailgrad.serving.beside import Beside
 from tailgrad.serving.policy import Draw, Wish
 

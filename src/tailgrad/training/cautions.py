@@ -100,6 +100,6 @@ def check_generation(trainer: Any) -> None:
     except MixedRowsError:
         raise
     except Exception as error:  # such as a policy that takes more than made-up prompts
-        logger.info("whether the policy keeps the rows of a batch apart was not checked: %s", error)
+        logger.warning("whether the policy keeps the rows of a batch apart was not checked: %s", error)
     finally:
         model.train(was_training)

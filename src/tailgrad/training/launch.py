@@ -22,7 +22,7 @@ from tailgrad.models.loading import check_model_name, check_policy_weights, load
 from tailgrad.options import option, same_option
 from tailgrad.rewards import Reward, load_reward
 from tailgrad.rewards.names import TRL_REWARDS
-from tailgrad.rollouts.config import RewardOptions, check_reward_options, model_options
+from tailgrad.rewards.options import RewardOptions, check_reward_options, model_options
 from tailgrad.training.config import TailGRPOConfig
 from tailgrad.training.data import train_and_test
 from tailgrad.training.parser import TrainParser
