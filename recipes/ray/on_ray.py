@@ -1,4 +1,4 @@
-"""Run `tailgrad sample` or `tailgrad score` as processes of a Ray cluster that share the work.
+"""Run `tailgrad sample` or `tailgrad score` as a Ray Data job, whose processes share the work.
 
     python recipes/ray/on_ray.py --num_processes 8 sample --config sample.yaml
 
@@ -10,17 +10,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
 import ray
+import ray.data
 
 from tailgrad.cli.main import main as tailgrad
 
 
-@ray.remote
-def one_process(words: list[str], folder: str) -> int:
-    """Run a command in a folder, and give its exit code."""
+def one_process(row: dict[str, int], words: list[str], folder: str, of: int) -> dict[str, int]:
+    """Run a command in a folder as process `row["id"]` of `of`, and give its exit code."""
     os.chdir(folder)
-    return tailgrad(words)
+    os.environ |= {"RANK": str(row["id"]), "WORLD_SIZE": str(of)}
+    return {"exit_code": tailgrad(words)}
 
 
 def main(argv: list[str]) -> int:
@@ -32,20 +34,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("words", nargs=argparse.REMAINDER, help="sample or score, with options")
     given = parser.parse_args(argv)
     ray.init()
-    gpus = 1 if ray.cluster_resources().get("GPU") else 0
-    tasks = [
-        one_process.options(
-            num_gpus=gpus,
-            runtime_env={"env_vars": {"RANK": str(index), "WORLD_SIZE": str(given.num_processes)}},
-        ).remote(given.words, os.getcwd())
-        for index in range(given.num_processes)
-    ]
-    ray.wait(tasks, num_returns=len(tasks))  # one that is lost for good does not stop the others
-    try:
-        return max(ray.get(tasks))
-    except ray.exceptions.RayError as error:
-        print(f"a process was lost ({error}); the same command goes on", file=sys.stderr)
-        return 1
+    ray.data.DataContext.get_current().max_errored_blocks = -1  # one that is lost for good does not stop the others
+    count = given.num_processes
+    needs: dict[str, Any] = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+    processes = ray.data.range(count, override_num_blocks=count).map(
+        one_process, fn_args=(given.words, os.getcwd(), count), concurrency=count, max_retries=3, **needs
+    )
+    codes = [row["exit_code"] for row in processes.take_all()]
+    if len(codes) < count:
+        print(f"{count - len(codes)} of {count} processes were lost; the same command goes on", file=sys.stderr)
+        codes.append(1)
+    return max(codes)
 
 
 if __name__ == "__main__":
