@@ -25,7 +25,7 @@ OTHERS = {
     *("--advantage", "--custom", "--n", "--normalize"),  # slime, whose words are joined by hyphens
     *("--algo", "--reward"),  # OpenRLHF, whose words are joined by points
     *("--external_plugins", "--extra", "--isolated", "--with"),  # ms-swift, uv
-    *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip"),  # accelerate
+    *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip", "--mixed_precision"),  # accelerate
     # experiments, benchmarks
     *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
     *("--variants", "--report_only", "--reward_columns", "--clients"),

@@ -113,6 +113,13 @@ def test_a_server_without_n_is_asked_for_single_responses(
     assert capsys.readouterr().err.count("said once") == 1
 
 
+def test_log_probabilities_that_are_not_wanted_are_not_asked_for(served: dict[str, Any]) -> None:
+    table, server = run(served, OpenAI(token_ids=True), logprobs=False)
+    assert not any("logprobs" in body for _, body in server.seen)
+    assert table.logprobs is None
+    assert table.num_tokens is not None, "the tokens' ids are counted"
+
+
 def test_what_a_server_does_not_tell_is_null(served: dict[str, Any]) -> None:
     table, _ = run(served, OpenAI(logprobs=False))
     check_whole(table)
@@ -242,6 +249,7 @@ def test_the_key_is_sent_and_written_nowhere(
         ({"dtype": "bfloat16"}, "dtype is 'bfloat16', and the server has loaded its model"),
         ({"model_revision": "abc"}, "model_revision is 'abc', and the server has loaded its model"),
         ({"generation_kwargs": {"no_repeat_ngram_size": 2}}, "no_repeat_ngram_size is 2, which cannot be sent"),
+        ({"engine": "transformers", "base_url": None, "logprobs": False}, "which it costs nothing"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"request_timeout": 0.0}, "request_timeout is 0"),
     ],

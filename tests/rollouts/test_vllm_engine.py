@@ -100,6 +100,9 @@ def test_log_probabilities_are_kept_where_nothing_but_the_policy_acts(options: d
     table = read_rollouts(sample(SampleConfig(**options, **ENGINE)))
     assert vllm.calls[0][1].logprobs == 0
     np.testing.assert_array_equal(table.logprobs, np.full((5, 4), -1.5))
+    Path(options["out"]).unlink()
+    without = read_rollouts(sample(SampleConfig(**options, **ENGINE, logprobs=False)))
+    assert (vllm.calls[-1][1].logprobs, without.logprobs) == (None, None)
 
 
 @pytest.mark.parametrize(

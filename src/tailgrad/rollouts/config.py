@@ -86,6 +86,12 @@ class SampleConfig(RewardOptions):
     engine_kwargs: dict[str, Any] = option(
         {}, "arguments of vllm.LLM for engine vllm: '{\"tensor_parallel_size\": 2}'", group=_ENGINE, metavar="JSON"
     )
+    logprobs: bool = option(
+        True,
+        "keep the log-probabilities of responses at temperature 1, which cost engines openai and vllm some of their "
+        "throughput (default true)",
+        group=_ENGINE,
+    )
     concurrency: int = option(64, "requests that the server is sent at once", group=_ENGINE)
     request_timeout: float = option(
         600.0, "seconds until a request to the server has failed and is tried again", group=_ENGINE, metavar="SECONDS"
@@ -138,6 +144,8 @@ def _check_engine(config: SampleConfig) -> None:
     if ours := sorted({*_OWN_OF_VLLM} & {*config.engine_kwargs}):
         raise ValueError(f"engine_kwargs has {ours[0]}, which is an option here: give --{_OWN_OF_VLLM[ours[0]]}.")
     if config.engine == "transformers":
+        if not config.logprobs:
+            raise ValueError("logprobs is False with engine transformers, which it costs nothing: leave it out.")
         return
     if config.reference_model is not None:
         raise ValueError(

@@ -152,7 +152,7 @@ def vllm_engine(config: SampleConfig, tokenizer: Any, token_ids: TokenIds, shapi
         token_ids,
         n=config.n,
         settings=vllm_settings(shaping),
-        logprobs=keeps_logprobs(shaping),
+        logprobs=config.logprobs and keeps_logprobs(shaping),
         options={
             "revision": config.model_revision,
             "dtype": config.dtype,
@@ -209,7 +209,7 @@ def openai_engine(
         n=config.n,
         settings=settings,
         concurrency=config.concurrency,
-        logprobs=keeps_logprobs(shaping),
+        logprobs=config.logprobs and keeps_logprobs(shaping),
         chat_template_kwargs=chat_template_kwargs,
     )
 
