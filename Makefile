@@ -10,6 +10,7 @@
 #   make lowest       run the tests against the declared lower bounds, in .venv-lowest and .venv-lowest-core
 #   make check-verl   run the adapter for verl against verl itself, in .venv-verl: minutes
 #   make check-engines  run engines, remote rewards and serving against vLLM and transformers' server, in .venv-engines
+#   make check-sharded  train with FSDP and DeepSpeed itself, on a CPU, in .venv-sharded: minutes
 #   make check-ray    run the recipe for Ray with Ray itself, in .venv-ray: minutes
 #   make clean        remove what these targets made
 #
@@ -31,10 +32,10 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # The models of the tests are tiny: one thread per operation is the fastest.
-test check-tests nightly-tests mutate mutate-core lowest check-verl check-ray: export OMP_NUM_THREADS := 1
+test check-tests nightly-tests mutate mutate-core lowest check-verl check-ray check-sharded: export OMP_NUM_THREADS := 1
 
 .PHONY: quickstart docs test check nightly check-format check-lint check-types check-wheel check-tests \
-	nightly-tests format mutate mutate-core lowest check-verl check-engines check-ray clean
+	nightly-tests format mutate mutate-core lowest check-verl check-engines check-ray check-sharded clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -103,8 +104,12 @@ check-engines: .venv-engines/.installed
 check-ray: .venv-ray/.installed
 	.venv-ray/bin/pytest --quiet tests/rollouts/test_on_ray.py
 
+# DeepSpeed compiles what its processes speak through when it first runs: that needs a C++ compiler.
+check-sharded: .venv-sharded/.installed
+	.venv-sharded/bin/pytest --quiet -W ignore tests/training/test_sharded.py
+
 clean:
-	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl .venv-engines .venv-ray build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl .venv-engines .venv-ray .venv-sharded build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Set-up. CPU torch goes in first, so that nothing later pulls in a GPU build; a stamp records what is installed.
 define make_environment
@@ -165,4 +170,10 @@ endef
 	rm -rf $(@D)
 	$(call make_environment,$(@D),$(TORCH_CPU))
 	$(@D)/bin/python $(PIP_INSTALL) --editable '.[sample]' 'ray>=2.60,<3' $(TEST_TOOLS)
+	touch $@
+
+.venv-sharded/.installed: pyproject.toml
+	rm -rf $(@D)
+	$(call make_environment,$(@D),$(TORCH_CPU))
+	DS_BUILD_OPS=0 $(@D)/bin/python $(PIP_INSTALL) --editable '.[train]' 'deepspeed>=0.19,<0.20' $(TEST_TOOLS)
 	touch $@

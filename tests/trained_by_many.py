@@ -98,12 +98,13 @@ class Recorder(TailGRPOTrainer):
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
-def train(case: str, policy: str, folder: str) -> None:
+def train(case: str, policy: str, folder: str) -> TailGRPOTrainer:
     """Train a case and write down what this process saw."""
     trainer = make(case, policy, configured(case, Path(folder)), Recorder)
     trainer.train()
     Path(folder, f"{case}-{os.environ['RANK']}.json").write_text(json.dumps(trainer.batches))
     trainer.accelerator.wait_for_everyone()
+    return trainer
 
 
 def check(case: str, policy: str, folder: Path, processes: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tailgrad.models.devices import torch_device, torch_dtype
 from tailgrad.models.model_files import check_model_files, how_to_get_safetensors, weight_options
+from tailgrad.models.whole import whole
 
 
 def check_model_name(name: str, what: str) -> None:
@@ -150,7 +151,7 @@ def check_policy_weights(path: str, what: str, *, revision: str | None = None, t
     if others or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return
     options: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, "device_map": "meta"}
-    with model_errors(path, what):
+    with model_errors(path, what), whole():
         _, info = AutoModelForCausalLM.from_pretrained(path, revision=revision, **options, **weight_options())
     check_loaded(info, path, what, "causal language model")
 
@@ -251,7 +252,7 @@ def load_policy(
 
     load: Any = AutoModelForCausalLM.from_pretrained  # returns a pair with output_loading_info
 
-    with model_errors(name, what):
+    with model_errors(name, what), whole():
         how: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **weight_options()}
         model, info = load(path, dtype=resolved_dtype, **how, **options)
     tokenizer = load_tokenizer_of(name, revision, trust_remote_code, what)

@@ -21,6 +21,7 @@ from tailgrad.models.loading import (
     revision_of,
 )
 from tailgrad.models.model_files import weight_options
+from tailgrad.models.whole import whole
 from tailgrad.rewards.reading import RolloutReader, check_reading, load_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ def _load(name: str, dtype: torch.dtype | str, options: dict[str, Any]) -> tuple
     what = "reward model"
     check_model_name(name, what)
     path = model_path(name)
-    with model_errors(name, what):
+    with model_errors(name, what), whole():
         how: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **weight_options()}
         model, info = AutoModelForSequenceClassification.from_pretrained(path, dtype=dtype, **how, **options)
     tokenizer = load_tokenizer(name, **options)

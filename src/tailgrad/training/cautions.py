@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import torch
@@ -75,6 +76,23 @@ def rounded_by_merging(args: TailGRPOConfig, model: Any) -> str | None:
         f"use_vllm with an adapter on weights in {str(frozen).removeprefix('torch.')}: TRL merges the adapter at every "
         "step and takes it out again, which rounds these weights, and they drift away from the base model that the "
         "saved adapter is for. Give --dtype float32; --bf16 keeps the arithmetic in 16 bits."
+    )
+
+
+def not_sharded(trainer: Any) -> str | None:
+    """Say that the FSDP that accelerate was launched with does not act: on a CPU it does not.
+
+    Args:
+        trainer: With its accelerator.
+
+    Returns:
+        A warning; None where it acts, or was not asked for.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true" or trainer.is_fsdp_enabled:
+        return None
+    return (
+        "accelerate was launched with FSDP and does not use it, since it does so on GPUs alone: each of "
+        f"{trainer.accelerator.num_processes} processes holds the whole policy."
     )
 
 

@@ -27,6 +27,7 @@ from tailgrad.training.cautions import (
     check_generation,
     inert_options,
     masked_after_advantages,
+    not_sharded,
     rounded_by_merging,
 )
 from tailgrad.training.config import TailGRPOConfig, config_of
@@ -146,8 +147,9 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             turn_off_dropout(self.model)
         if self.corrects_old_rollouts:
             check_no_dropout(self.model)
-        if drift := rounded_by_merging(self.args, self.model):
-            logger.warning(drift)
+        for words in (rounded_by_merging(self.args, self.model), not_sharded(self)):
+            if words:
+                logger.warning(words)
         check_generation(self)
         self.name_on_cards(*card_of(self.args))
         self.generation = generation_of(self)
