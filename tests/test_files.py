@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tailgrad.files import claimed, replacing_folder, restore_folder
+from tailgrad.files import claimed, expanded, replacing_folder, restore_folder
 
 
 class Killed(BaseException):
@@ -151,3 +151,11 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FileExistsError), claimed(tmp_path / "dangling" / "lock"):
         pass
+
+
+def test_a_home_folder_is_filled_in_or_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded("~/a") == tmp_path / "a"
+    assert expanded(Path("a/~b")) == Path("a/~b")
+    with pytest.raises(ValueError, match=r"'~no-such-user/a' begins with ~no-such-user, a home folder that is not"):
+        expanded("~no-such-user/a")

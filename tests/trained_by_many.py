@@ -41,6 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
     "evaluation": EVALUATION,
     "weighted": {"reward_weights": [0.3, 1.7]},
     "unscored": {},
+    "long": {"max_completion_length": 40},  # ends at another token in each process
     "everything": SEVERAL | EVALUATION | {"reward_weights": [0.3, 1.7], "advantage_scaling": "batch", "beta": 0.05},
     **{f"loss-{name}": {"loss_type": name} for name in LOSSES},
 }

@@ -15,6 +15,25 @@ FOREVER: Final = -1.0
 """As long as it takes."""
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in the place of a `~` it begins with.
+
+    Args:
+        path: As it was given.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: It begins with the name of a user who is not there, or there is no home folder.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        first = Path(path).parts[0]
+        raise ValueError(f"{str(path)!r} begins with {first}, a home folder that is not there.") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a file beside `path` to write, and put it in its place at the end; an interruption leaves `path` as it was.

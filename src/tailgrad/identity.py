@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tailgrad.files import expanded
+
 _ADAPTER_CONFIG, _BASE = "adapter_config.json", "base_model_name_or_path"
 _DECIDE = (
     *("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json"),
@@ -58,7 +60,7 @@ def file_sha256(path: str | Path) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    resolved = Path(path).expanduser().resolve()
+    resolved = expanded(path).resolve()
     stat = resolved.stat()
     changed = (stat.st_mtime_ns, stat.st_ctime_ns)
     if time.time_ns() - max(changed) < _SETTLED:
@@ -85,14 +87,14 @@ def model_sha256(name: str | Path) -> str | None:
     Returns:
         64 hexadecimal digits, None for a hub name.
     """
-    folder = Path(name).expanduser()
+    folder = expanded(name)
     if not folder.is_dir():
         return None
     files = _files(folder)
     adapter = _json_of(folder / _ADAPTER_CONFIG) or {}
     base = adapter.get(_BASE)
-    if base and Path(base).expanduser().is_dir():
-        files[_ADAPTER_CONFIG] = sha256_of(adapter | {_BASE: _files(Path(base).expanduser())})
+    if base and expanded(base).is_dir():
+        files[_ADAPTER_CONFIG] = sha256_of(adapter | {_BASE: _files(expanded(base))})
     return sha256_of(files)
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from tailgrad._version import __version__
 from tailgrad.curves import write_report
 from tailgrad.display.page import Part, page
-from tailgrad.files import write_text
+from tailgrad.files import expanded, write_text
 from tailgrad.rollouts import read_rollouts
 from tailgrad.training.learning_curve import save_learning_curve
 from tailgrad.training.log import EVENTS_ENDING, STATE, log_file, read_log
@@ -42,11 +42,11 @@ def write_page(paths: Sequence[str | Path], out: str | Path) -> list[Part]:
         ValueError: A path is given twice or holds nothing to show, or `out` does not end in .html.
         ModuleNotFoundError: If matplotlib or markdown-it-py is missing.
     """
-    out = Path(out).expanduser()
+    out = expanded(out)
     if out.suffix.lower() not in (".html", ".htm") or out.is_dir():
         raise ValueError(f"--out {str(out)!r} is no name of a page: give a file that ends in .html.")
     found: dict[Path, Part] = {}
-    given = [Path(path).expanduser() for path in paths]
+    given = [expanded(path) for path in paths]
     for path in given:
         if sum(path.resolve() == other.resolve() for other in given) > 1:
             raise ValueError(f"{str(path)!r} is given twice: give each path once.")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tailgrad.cli import curve
@@ -105,6 +106,35 @@ def test_a_warning_for_the_user_is_one_line_and_those_of_old_names_in_transforme
     assert "warning: look here\n" in said.stderr.splitlines(keepends=True)
     assert "RuntimeWarning: from elsewhere" in said.stderr
     assert "old name" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "curve ~nobody-here/a.npy --out out",
+        "curve {table} --out ~nobody-here/out",
+        "tails {table} --out ~nobody-here/out",
+        "plan {table} --out ~nobody-here/out",
+        "fidelity {table} --model_name_or_path m --deploy_n 4 --out ~nobody-here/out",
+        "judge {table} ~nobody-here/a.npy --out out --base_url http://localhost:1 --judge_model m",
+        "report {table} --out ~nobody-here/out.html",
+        "score ~nobody-here/a.parquet --reward_funcs statistics.mean --out b.parquet",
+        "sample --model_name_or_path m --dataset_name ~nobody-here/d --reward_funcs statistics.mean --out b.parquet",
+        "train --model_name_or_path ~nobody-here/m --dataset_name d --reward_funcs statistics.mean --output_dir out",
+        "serve --model_name_or_path ~nobody-here/m --reward_funcs statistics.mean",
+        "quickstart --out ~nobody-here/out",
+    ],
+)
+def test_a_home_folder_that_is_not_there_is_an_error_of_one_line(
+    words: str, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("rewards.npy", np.linspace(0, 1, 64).reshape(4, 16))
+    assert main(words.format(table="rewards.npy").split()) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert len(said) == 1
+    assert "nobody-here" in said[0]
+    assert "did not foresee" not in said[0]
 
 
 @pytest.mark.parametrize("lines", [1, 100_000])

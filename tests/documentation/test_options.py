@@ -25,7 +25,8 @@ OTHERS = {
     *("--advantage", "--custom", "--n", "--normalize"),  # slime, whose words are joined by hyphens
     *("--algo", "--reward"),  # OpenRLHF, whose words are joined by points
     *("--external_plugins", "--extra", "--isolated", "--with"),  # ms-swift, uv
-    *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip", "--mixed_precision"),  # accelerate
+    *("--config_file", "--num_machines", "--machine_rank", "--main_process_ip"),  # accelerate
+    *("--mixed_precision", "--fsdp_cpu_ram_efficient_loading"),  # likewise
     # experiments, benchmarks
     *("--data", "--exclude", "--out", "--policies", "--reward", "--precision", "--prompts", "--responses", "--tables"),
     *("--variants", "--report_only", "--reward_columns", "--clients"),

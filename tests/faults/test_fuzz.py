@@ -159,7 +159,9 @@ def test_an_array_with_a_changed_header_is_an_array_or_refused(tmp_path: Path, e
 
 
 SCALARS: Final = st.one_of(
-    st.sampled_from(["no", "on", "~", "2024-01-01", "1e-3", "1_0", "0o7", ".inf", "{a: b}", "[1, 2]", "[[4, 8]]"]),
+    st.sampled_from(
+        ["no", "on", "~", "~0", "2024-01-01", "1e-3", "1_0", "0o7", ".inf", "{a: b}", "[1, 2]", "[[4, 8]]"]
+    ),
     st.sampled_from(
         ["!!python/object:os.system x", "&a *a", "&a [*a]", "<<: 1", "? x", "|", "!!binary aGk=", "'", "["]
     ),

@@ -117,6 +117,7 @@ def test_log_probabilities_that_are_not_wanted_are_not_asked_for(served: dict[st
     table, server = run(served, OpenAI(token_ids=True), logprobs=False)
     assert not any("logprobs" in body for _, body in server.seen)
     assert table.logprobs is None
+    assert table.metadata["logprobs"] is False
     assert table.num_tokens is not None, "the tokens' ids are counted"
 
 

@@ -39,19 +39,6 @@ def test_only_what_acts_otherwise_is_spoken_of(options) -> None:
     )
 
 
-def test_an_fsdp_that_does_not_act_is_said(policy, prompts, options, caplog, monkeypatch) -> None:
-    def reward(completions: list[str], **_: object) -> list[float]:
-        return [0.0] * len(completions)
-
-    args = TailGRPOConfig(**options())
-    with caplog.at_level(logging.WARNING, logger="tailgrad.training.trainer"):
-        TailGRPOTrainer(str(policy), reward, args, prompts)
-        assert "launched with" not in caplog.text
-        monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")  # as `accelerate launch` sets it
-        TailGRPOTrainer(str(policy), reward, args, prompts)
-    assert "launched with FSDP and does not use it" in caplog.text
-
-
 @pytest.mark.parametrize(("dtype", "drifts"), [(torch.bfloat16, True), (torch.float16, True), (torch.float32, False)])
 def test_an_adapter_that_is_merged_for_vllm_needs_weights_in_32_bits(policy, options, dtype, drifts) -> None:
     """The weights drift: merging and taking out again as TRL does is not the identity in 16 bits."""
@@ -69,6 +56,9 @@ def test_an_adapter_that_is_merged_for_vllm_needs_weights_in_32_bits(policy, opt
     args.use_vllm = True  # not in the call, which looks for vLLM
     said = rounded_by_merging(args, model)
     assert (said is not None) == drifts
+    args.bf16, args.deepspeed_plugin = True, object()
+    assert "train without DeepSpeed" in str(rounded_by_merging(args, model)), "it rounds weights of 32 bits too"
+    args.bf16, args.deepspeed_plugin = False, None
     assert rounded_by_merging(TailGRPOConfig(**options()), model) is None
     assert rounded_by_merging(args, model.get_base_model()) is None
 

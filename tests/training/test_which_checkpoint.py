@@ -29,6 +29,7 @@ def checkpoint(tmp_path: Path) -> Path:
         ({"sync_ref_model": True}, 6, "sync_ref_model"),
         ({"dataloader_persistent_workers": True, "eval_strategy": "steps"}, 6, "evaluation's prompts"),
         ({}, None, "dataset_streaming"),
+        ({"deepspeed_plugin": object()}, 6, "saved without DeepSpeed"),
     ],
 )
 def test_what_is_not_saved_is_why_a_checkpoint_is_not_resumed(checkpoint, changes, prompts, words) -> None:
@@ -37,6 +38,16 @@ def test_what_is_not_saved_is_why_a_checkpoint_is_not_resumed(checkpoint, change
     reason = why_not_exact(checkpoint, args, Schedule(prompts, 2, 1, 1, 9, 1.0))
     assert reason is None if words is None else re.search(words, str(reason))
     assert why_not_exact(checkpoint, args, Schedule(prompts, 2, 1, 1, 4, 1.0)) is None  # its last step
+
+
+def test_a_checkpoint_of_deepspeed_is_resumed_with_deepspeed_alone(checkpoint: Path) -> None:
+    (checkpoint / "optimizer.pt").unlink()
+    (checkpoint / "global_step4").mkdir()
+    others = {"ignore_data_skip": False, "sync_ref_model": False, "dataloader_persistent_workers": False}
+    schedule = Schedule(6, 2, 1, 1, 9, 1.0)
+    plain, deepspeed = (SimpleNamespace(world_size=1, deepspeed_plugin=one, **others) for one in (None, object()))
+    assert "saved with DeepSpeed" in str(why_not_exact(checkpoint, plain, schedule))
+    assert why_not_exact(checkpoint, deepspeed, schedule) is None
 
 
 def test_a_checkpoint_cut_off_while_it_was_written_is_passed_over(checkpoint: Path, tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tailgrad.cli.tables import open_tables
+from tailgrad.files import expanded
 from tailgrad.options import OptionParser, check_least, option
 
 HELP: Final = "draw best-of-N curves from rollouts, and compare policies on the same prompts"
@@ -66,7 +66,7 @@ def run(words: Sequence[str]) -> None:
     from tailgrad.curves import write_report
 
     rollouts = open_tables("curve", options)
-    out = Path(options.out).expanduser()
+    out = expanded(options.out)
     write_report(
         rollouts,
         out,

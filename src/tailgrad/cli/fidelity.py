@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tailgrad.cli.tables import open_of_one_reward
+from tailgrad.files import expanded
 from tailgrad.options import OptionParser, check_least, option
 
 HELP: Final = "measure, before training, how well each estimator's gradient points along that of V_N"
@@ -73,7 +73,7 @@ def run(words: Sequence[str]) -> None:
     from tailgrad.fidelity.gradient_config import GradientConfig, complete, described
     from tailgrad.fidelity.gradient_store import sketch_gradients
 
-    table, out = open_of_one_reward("fidelity", options.table), Path(options.out).expanduser()
+    table, out = open_of_one_reward("fidelity", options.table), expanded(options.out)
     estimators, m, deploy_n = options.estimators, options.num_generations, options.deploy_n
     check_fidelity(table.rewards, estimators=estimators, m=m, deploy_n=deploy_n)
     given = {name: value for name, value in vars(options).items() if name in GradientConfig.__dataclass_fields__}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tailgrad.cli.tables import open_tables
+from tailgrad.files import expanded
 from tailgrad.options import OptionParser
 
 if TYPE_CHECKING:
@@ -35,6 +35,6 @@ def run(words: Sequence[str]) -> None:
     from tailgrad.judging import judge
 
     if judge(config, open_tables("judge", config)) is not None:
-        out = Path(config.out).expanduser()
+        out = expanded(config.out)
         print((out / "judge.md").read_text(encoding="utf-8"), end="")
         print(f"\nFigure, table and JSON: {out / 'judge'}.{{png,svg,md,json}}")

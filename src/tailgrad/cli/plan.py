@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tailgrad.cli.curve import CurveOptions
 from tailgrad.cli.tables import open_of_one_reward
+from tailgrad.files import expanded
 from tailgrad.options import OptionParser, check_least, option, same_option
 
 HELP: Final = "say, before training, which estimator, m and prompts per step fit N"
@@ -61,7 +61,7 @@ def run(words: Sequence[str]) -> None:
     from tailgrad.planning import make_plan, read_fidelity_report, write_plan
 
     columns = {"prompt_column": options.prompt_column, "reward_column": options.reward_column}
-    table, out = open_of_one_reward("plan", options.table, **columns), Path(options.out).expanduser()
+    table, out = open_of_one_reward("plan", options.table, **columns), expanded(options.out)
     measured = None
     if options.fidelity is not None:
         measured = read_fidelity_report(options.fidelity, options.deploy_n, table=table.metadata)

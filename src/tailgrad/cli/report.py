@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from tailgrad.files import expanded
 from tailgrad.options import OptionParser, option
 
 HELP: Final = "gather reports, trainings and rollout tables in one HTML page"
@@ -43,5 +43,5 @@ def run(words: Sequence[str]) -> None:
     parts = write_page(options.paths, options.out)
     for part in parts:
         print(f"{part.title}: {part.source}")
-    size = Path(options.out).expanduser().stat().st_size / 1e6
+    size = expanded(options.out).stat().st_size / 1e6
     print(f"\nPage: {options.out} ({len(parts)} {'part' if len(parts) == 1 else 'parts'}, {size:.1f} MB)")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from tailgrad.cli.curve import CurveOptions
 from tailgrad.cli.tables import check_one_reward, open_tables
+from tailgrad.files import expanded
 from tailgrad.options import OptionParser, check_least, option, same_option
 
 HELP: Final = "say from rollouts whether, how far and with which tail V_N may be extrapolated"
@@ -56,7 +56,7 @@ def run(words: Sequence[str]) -> None:
         except ValueError as error:
             raise ValueError(f"{table.name}: {error}") from None
         diagnoses[table.name] = found
-    out = Path(options.out).expanduser()
+    out = expanded(options.out)
     prompts = {table.name: table.prompt_ids if table.prompts is None else table.prompts for table in tables}
     print(write_tails(diagnoses, out, prompts=prompts), end="")
     print(f"\nFigure, table and JSON: {out / 'tails'}.{{png,svg,md,json}}")

@@ -30,6 +30,7 @@ NOT_COMPARED = {
     "batch_size": "speed",
     "device": "speed",
     "logprobs_while_sampling": "rounding of the KL",
+    "logprobs": "whether a KL is known",
     "dtype": "the precision that a policy is sampled in belongs to the policy",
     "rescored": "which table was scored anew; a policy's own",
     "tailgrad_version": "no version changed what V_N is",

@@ -21,7 +21,7 @@ from tailgrad.fidelity.count_sketch import CountSketch, gradient_sketches
 from tailgrad.fidelity.gradient_config import GradientConfig, complete
 from tailgrad.fidelity.lora import fresh_adapter, lora_sketches
 from tailgrad.fidelity.parameters import ALL, LORA, parameter_names
-from tailgrad.files import locked, remove_unfinished, replacing, write_json
+from tailgrad.files import expanded, locked, remove_unfinished, replacing, write_json
 from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.models.loading import load_policy
 from tailgrad.models.token_ids import check_fit
@@ -127,7 +127,7 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     table = read_rollouts(config.table)
     _check_table(table, config)
     config = complete(config)
-    sketches = SketchedGradients(Path(config.out).expanduser(), *table.rewards.shape)
+    sketches = SketchedGradients(expanded(config.out), *table.rewards.shape)
     with locked(sketches.folder / _LOCK, repr(str(sketches.folder))):
         remove_unfinished(sketches.folder)
         settings = _settings(config)

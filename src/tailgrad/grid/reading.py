@@ -11,6 +11,7 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
+from tailgrad.files import expanded
 from tailgrad.grid.config import GridConfig
 from tailgrad.options import NOT_YAML
 
@@ -75,7 +76,7 @@ def read_grid(path: str | Path, **changes: Any) -> GridConfig:
     for name in ("results", "work"):
         if not isinstance(values[name], str) or not values[name].strip():
             raise ValueError(f"{name} is {values[name]!r}; it must name a file or folder.")
-        values[name] = path.parent / Path(values[name]).expanduser()
+        values[name] = path.parent / expanded(values[name])
     for name in ("learning_rates", "betas"):  # YAML reads 1e-3 as text
         if isinstance(values.get(name), tuple):
             values[name] = tuple(_number(value) for value in values[name])

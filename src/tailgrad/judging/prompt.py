@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+from tailgrad.files import expanded
+
 TEMPLATE: Final = """\
 Two assistants have answered the same request. Compare the answers, and say which one serves the person who asked \
 better: does it do what was asked, is it correct, clear and safe? Length is no merit of its own, and the order in \
@@ -49,7 +51,7 @@ def read_template(path: str | Path | None) -> str:
     """
     if path is None:
         return TEMPLATE
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_file():
         raise FileNotFoundError(f"judge_prompt {str(path)!r}: there is no such file.")
     try:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from tailgrad.curves import Rollouts
 from tailgrad.events import progress_bar
-from tailgrad.files import locked
+from tailgrad.files import expanded, locked
 from tailgrad.identity import sha256_of
 from tailgrad.judging.answers import Match, match_answers
 from tailgrad.judging.by_reward import RewardJudge
@@ -52,7 +52,7 @@ def judge(config: JudgeConfig, tables: Sequence[Rollouts]) -> Outcome | None:
     if not any(pair.is_there for pair in match.pairs):
         raise ValueError(f"no prompt has an answer in both tables: all responses to it are unscored in {match.names}.")
     by: Judge = RewardJudge(config, match) if config.judge_model is None else ModelJudge(config, match)
-    out = Path(config.out).expanduser()
+    out = expanded(config.out)
     if config.dry_run:
         path = out / JUDGEMENTS
         kept = read_judgements(path, _settings(match, by), match) if path.is_file() else {}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tailgrad.files import expanded
 from tailgrad.models.devices import torch_device, torch_dtype
 from tailgrad.models.model_files import check_model_files, how_to_get_safetensors, weight_options
 from tailgrad.models.whole import whole
@@ -24,7 +25,7 @@ def check_model_name(name: str, what: str) -> None:
         FileNotFoundError: The name is written as a path and there is no such folder, or no model in it.
         ValueError: A file of the model is a Git LFS pointer or broken.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         if not _holds_model(path):
             if newest := _newest_checkpoint(path):
@@ -63,7 +64,7 @@ def model_path(name: str) -> str:
     Returns:
         What `from_pretrained` takes.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     return str(path) if path.is_dir() else name
 
 
@@ -117,7 +118,7 @@ def _named(error: Exception, name: str, what: str) -> Exception:
     if "trust_remote_code=True" in str(error):
         reason = "it comes with code of its own, which runs only with trust_remote_code. Read that code first"
     if isinstance(error, OSError):
-        if Path(name).expanduser().is_dir():
+        if expanded(name).is_dir():
             return FileNotFoundError(f"{what} {name!r} could not be loaded from that folder: {reason}")
         return FileNotFoundError(f"{what} {name!r} is not a local folder and the hub did not give it: {reason}")
     kind = "" if isinstance(error, ValueError) and reason else f"{type(error).__name__}: "

@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 from typing import Any, Final
 
+from tailgrad.files import expanded
+
 _LFS: Final = b"version https://git-lfs.github.com/spec/"
 _READ: Final = ("*.safetensors", "*.bin", "*.json", "*.jinja", "*.model", "*.txt", "*.py")
 """Files that loading may read."""
@@ -113,7 +115,7 @@ def _check_base(folder: Path, name: str, what: str) -> None:
     base = _json_object(file, name, what).get("base_model_name_or_path")
     if not base:
         raise ValueError(f"{what} {name!r}: adapter_config.json names no base model (base_model_name_or_path).")
-    path = Path(base).expanduser()
+    path = expanded(base)
     if path.is_dir():
         check_model_files(path, str(base), f"base model of {what}")
     elif base.startswith((".", "/", "~")) or base.count("/") > 1:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tailgrad.curves.settings import differences, settings_of
 from tailgrad.estimators import parse_estimator, spell_estimator
+from tailgrad.files import expanded
 from tailgrad.planning.replay import Replay
 from tailgrad.planning.scoring import PolicyTraits, measures
 
@@ -49,7 +50,7 @@ def read_fidelity_report(
         FileNotFoundError: There is no such file.
         ValueError: It is no report of `tailgrad fidelity`, knows nothing at this N, or is of another policy or reward.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     path = path / "fidelity.json" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(

@@ -13,7 +13,7 @@ import numpy as np
 
 from tailgrad._version import __version__
 from tailgrad.curves import Comparison, Rollouts, write_report
-from tailgrad.files import locked, write_json, write_text
+from tailgrad.files import expanded, locked, write_json, write_text
 from tailgrad.grid.frontier import Points, equal_kl_table, save_frontier, without_start
 from tailgrad.identity import model_sha256
 from tailgrad.quickstart.config import QuickstartConfig
@@ -44,16 +44,16 @@ def quickstart(config: QuickstartConfig) -> Comparison:
             there, or the folder of the base policy holds something else.
         RuntimeError: A training or sampling command failed; the message shows the end of its log.
     """
-    with locked(Path(config.out).expanduser() / "quickstart.lock", f"the quickstart in {config.out!r}"):
+    with locked(expanded(config.out) / "quickstart.lock", f"the quickstart in {config.out!r}"):
         return _quickstart(config)
 
 
 def _quickstart(config: QuickstartConfig) -> Comparison:
-    out = Path(config.out).expanduser()
+    out = expanded(config.out)
     _claim(out, _settings(config))
     print("1/4  The task: prompts, verifier, and a base policy fitted to its reference corpus", flush=True)
     prompts = {split: _write_prompts(out, split) for split in ("train", config.dataset_split)}
-    base = Path(config.base).expanduser() if config.base else out / "base"
+    base = expanded(config.base) if config.base else out / "base"
     run_side_by_side(_fitting_jobs(out, base), processes=1)
     _claim(out, _settings(config) | {"base_sha256": model_sha256(base)})
     trained = [(estimator, seed) for seed in config.seeds for estimator in config.estimators]

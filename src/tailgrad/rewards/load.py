@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tailgrad.files import expanded
 from tailgrad.rewards.functions import import_reward
 from tailgrad.rewards.names import TRL_REWARDS, names_function, names_url
 from tailgrad.rewards.remote import HttpReward, ServedRewardModel
@@ -70,7 +71,7 @@ def _check_names_no_file(spec: str) -> None:
             f"reward {spec!r} names a file, not a module: write {module}:{function} or {module}.{function}, and run in "
             "the folder of the file."
         )
-    file = Path(spec if spec.endswith(".py") else f"{spec}.py").expanduser()
+    file = expanded(spec if spec.endswith(".py") else f"{spec}.py")
     if not file.is_file() or Path(spec).is_dir():
         return
     names = [f"{file.stem}.{name}" for name in re.findall(r"^(?:async )?def (\w+)", file.read_text(), re.MULTILINE)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
+
+from tailgrad.files import expanded
 
 TRL_REWARDS: Final[dict[str, dict[str, int]]] = {
     "accuracy_reward": {},
@@ -36,7 +37,7 @@ def names_function(spec: str) -> bool:
         >>> [names_function(name) for name in ("statistics.mean", "statistics:mean", "org/model-1.5", "judge")]
         [True, True, False, False]
     """
-    is_path = "/" in spec or spec.startswith((".", "~")) or Path(spec).expanduser().is_dir()
+    is_path = "/" in spec or spec.startswith((".", "~")) or expanded(spec).is_dir()
     return not is_path and (":" in spec or "." in spec)
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from tailgrad.files import expanded
 from tailgrad.rollouts.text_files import BATCH, read_text_files, without_cache_files
 
 FILE_FORMATS: Final = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
@@ -62,7 +63,7 @@ def local_path(dataset: str) -> Path | None:
     Raises:
         FileNotFoundError: The name is written as a path and nothing is there.
     """
-    path = Path(dataset).expanduser()
+    path = expanded(dataset)
     if path.exists():
         return path
     looks_local = dataset.startswith((".", "/", "~")) or dataset.count("/") > 1 or path.suffix in (*FILE_FORMATS, ".gz")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from tailgrad.curves.sampling import by_temperature_alone
+from tailgrad.files import expanded
 from tailgrad.models.engine import Engine, Response
 from tailgrad.models.loading import check_model_name, model_path
 from tailgrad.models.model_files import weight_options
@@ -126,7 +127,7 @@ def own_settings(config: SampleConfig) -> dict[str, Any]:
             own = GenerationConfig.from_pretrained(model_path(config.model_name_or_path), **options)
             return dict(own.to_dict())
         return {}
-    file = Path(config.model_name_or_path).expanduser() / "generation_config.json"
+    file = expanded(config.model_name_or_path) / "generation_config.json"
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tailgrad.files import expanded
 from tailgrad.rollouts.config import OPTION_OF, SampleConfig
 
 TRAINING_RECORD: Final = "tailgrad_training.json"
@@ -161,7 +162,7 @@ def is_known_here(model: str) -> bool:
         >>> [is_known_here(name) for name in ("org/model", "gpt-5", "llama:8b", "/not/here")]
         [True, False, False, False]
     """
-    return Path(model).expanduser().is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None
+    return expanded(model).is_dir() or re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None
 
 
 def read_record(model: str, revision: str | None = None, *, warn: bool = True) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def read_record(model: str, revision: str | None = None, *, warn: bool = True) -
     Raises:
         ValueError: The record cannot be read.
     """
-    folder = Path(model).expanduser()
+    folder = expanded(model)
     path = folder / TRAINING_RECORD if folder.is_dir() else _record_of_hub(model, revision, warn)
     if path is None or not path.is_file():
         return {}

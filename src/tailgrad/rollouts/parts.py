@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 
 from tailgrad.events import progress_bar
-from tailgrad.files import FOREVER, claimed, locked, remove_unfinished
+from tailgrad.files import FOREVER, claimed, expanded, locked, remove_unfinished
 from tailgrad.processes import num_processes, process_index
 from tailgrad.rollouts.parquet import naming
 from tailgrad.rollouts.table import COLUMNS, merge_tables, read_metadata, write_table
@@ -81,7 +81,7 @@ def make_table(out: Path, load: Callable[[], TableMaker], *, verb: str) -> Path:
         ValueError: `out` exists or is being written, or a part was made otherwise, is damaged or holds other rows than
             it says.
     """
-    out = out.expanduser()
+    out = expanded(out)
     parts = _folder_of(out)
     begun = parts.exists() or num_processes() > 1  # the others may have made it already
     with _joined(parts, out):
@@ -109,7 +109,7 @@ def num_finished(out: Path) -> int:
     Args:
         out: The table.
     """
-    return sum(path.name.startswith("part-") for path in _listed(_folder_of(out.expanduser())))
+    return sum(path.name.startswith("part-") for path in _listed(_folder_of(expanded(out))))
 
 
 def _folder_of(out: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from tailgrad.curves.rollouts import Rollouts
+from tailgrad.files import expanded
 from tailgrad.rollouts.groups import Groups, groups_of
 from tailgrad.rollouts.layout import COLUMNS, OPTIONAL, leave_out, roles_of, step_column
 from tailgrad.rollouts.parquet import ParquetColumns
@@ -67,7 +68,7 @@ def read_rollouts(
                [ 1., nan]])
     """
     name = str(path) if name is None else name
-    path = Path(path).expanduser()
+    path = expanded(path)
     source, ending = f"{ROLLOUT_TABLE} {str(path)!r}", _ending(path)
     if path.is_dir():
         raise ValueError(f"{source} is a folder; give one file of rollouts in it, those of one policy.")

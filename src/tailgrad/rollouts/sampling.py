@@ -78,6 +78,7 @@ def _engine_sampler(config: SampleConfig) -> EngineSampler:
         **_of_sampling(config, prompts, shaping, chat_template_kwargs, trained_with),
         "engine": config.engine,
         "engine_kwargs": config.engine_kwargs or None,
+        "logprobs": None if config.logprobs else False,
     }
     part_size = max(1, config.batch_size // config.n)
     return EngineSampler(engine, config.n, part_size, reward, prompts, metadata, tokenizer, token_ids)

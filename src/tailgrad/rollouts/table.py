@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tailgrad.files import replacing
+from tailgrad.files import expanded, replacing
 from tailgrad.rollouts.layout import COLUMNS
 from tailgrad.rollouts.parquet import ParquetColumns, arrow_schema, naming
 
@@ -81,7 +81,7 @@ def open_table(path: str | Path) -> ParquetColumns:
         ValueError: It is not a Parquet file.
     """
     try:
-        return ParquetColumns(Path(path).expanduser(), ROLLOUT_TABLE)
+        return ParquetColumns(expanded(path), ROLLOUT_TABLE)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{error} `tailgrad sample` writes one.") from None
 

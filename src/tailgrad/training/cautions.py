@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Any
 
 import torch
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from tailgrad.estimators import find_estimator
 from tailgrad.models.batching import MixedRowsError, check_batches, made_up_prompts
 from tailgrad.training.config import TailGRPOConfig
+from tailgrad.training.sharding import uses_deepspeed
 
 logger = logging.getLogger(__name__)
 
@@ -70,29 +71,15 @@ def rounded_by_merging(args: TailGRPOConfig, model: Any) -> str | None:
     if not (args.use_vllm and hasattr(model, "merge_adapter")):
         return None
     frozen = next((one.dtype for one in model.parameters() if not one.requires_grad), torch.float32)
+    instead = "Give --dtype float32; --bf16 keeps the arithmetic in 16 bits."
+    if uses_deepspeed(args) and args.bf16:  # it rounds all weights before the first step
+        frozen, instead = torch.bfloat16, "Give --bf16 false and --dtype float32, or train without DeepSpeed."
     if torch.finfo(frozen).bits > 16:
         return None
     return (
         f"use_vllm with an adapter on weights in {str(frozen).removeprefix('torch.')}: TRL merges the adapter at every "
         "step and takes it out again, which rounds these weights, and they drift away from the base model that the "
-        "saved adapter is for. Give --dtype float32; --bf16 keeps the arithmetic in 16 bits."
-    )
-
-
-def not_sharded(trainer: Any) -> str | None:
-    """Say that the FSDP that accelerate was launched with does not act: on a CPU it does not.
-
-    Args:
-        trainer: With its accelerator.
-
-    Returns:
-        A warning; None where it acts, or was not asked for.
-    """
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() != "true" or trainer.is_fsdp_enabled:
-        return None
-    return (
-        "accelerate was launched with FSDP and does not use it, since it does so on GPUs alone: each of "
-        f"{trainer.accelerator.num_processes} processes holds the whole policy."
+        f"saved adapter is for. {instead}"
     )
 
 
@@ -107,7 +94,7 @@ def check_generation(trainer: Any) -> None:
     """
     tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
     elsewhere = trainer.args.use_vllm or trainer.rollout_func is not None
-    if elsewhere or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+    if elsewhere or is_deepspeed_zero3_enabled():  # FSDP shards the policy later
         return
     model, was_training = trainer.model, trainer.model.training
     model.eval()

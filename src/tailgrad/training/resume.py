@@ -9,6 +9,7 @@ from typing import Any
 
 from tailgrad.training.log import STATE
 from tailgrad.training.schedule import Schedule
+from tailgrad.training.sharding import uses_deepspeed
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,11 @@ def why_not_exact(folder: Path, args: Any, schedule: Schedule) -> str | None:
     step = int(state["global_step"])
     if step >= schedule.total:
         return None
+    by_deepspeed = any(folder.glob("global_step*"))
+    if by_deepspeed != uses_deepspeed(args):  # transformers would begin the optimizer anew, without a word
+        return (
+            f"it was saved {'with' if by_deepspeed else 'without'} DeepSpeed, and this training is launched otherwise."
+        )
     if missing := _missing_state(folder, args.world_size):
         return f"it has no {missing} (--save_only_model leaves that out)."
     if args.ignore_data_skip:

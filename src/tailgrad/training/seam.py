@@ -36,6 +36,7 @@ from tailgrad.models.shared_prompts import once_per_prompt
 from tailgrad.models.tokens import quick_generate
 from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.training.dropout import dropout_of
+from tailgrad.training.sharding import in_parts
 
 if TYPE_CHECKING:
     from trl import GRPOTrainer as _Host
@@ -174,8 +175,11 @@ class AdvantageSeam(_Host):
             return super()._generate_single_turn(*args, **kwargs)
 
     def _rows_are_alike(self) -> bool:
-        """Whether one reading of a prompt serves all of its rollouts, as we do on a CPU: dropout differs by rollout."""
-        return self.accelerator.device.type == "cpu" and dropout_of(self.model) == 0
+        """Whether one reading of a prompt serves all of its rollouts, as we do on a CPU: dropout differs by rollout.
+
+        Processes that hold parts of the policy have to read as often as one another, and so read all.
+        """
+        return self.accelerator.device.type == "cpu" and dropout_of(self.model) == 0 and not in_parts(self)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any

@@ -27,7 +27,6 @@ from tailgrad.training.cautions import (
     check_generation,
     inert_options,
     masked_after_advantages,
-    not_sharded,
     rounded_by_merging,
 )
 from tailgrad.training.config import TailGRPOConfig, config_of
@@ -40,6 +39,7 @@ from tailgrad.training.same_run import RUN_RECORD, check_same_run, run_record
 from tailgrad.training.saving import SaveAtSteps
 from tailgrad.training.schedule import Schedule, check_schedule, unused_prompts
 from tailgrad.training.seam import AdvantageSeam, PromptSeam
+from tailgrad.training.sharding import check_sharding, not_sharded
 
 logger = logging.getLogger(__name__)
 
@@ -130,15 +130,14 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         _check_columns(rewards, train_dataset, "the training data")
         if config.eval_strategy != "no":
             _check_columns(rewards, eval_dataset, "the evaluation data")
-        for words in (
+        _warn(
+            config,
             inert_options(config),
             masked_after_advantages(config),
             unused_prompts(self.schedule, config),
             small_evaluation(config, self._smallest_group),
             counted_twice(config, eval_dataset, num_processes()),
-        ):
-            if words:
-                logger.warning(words)
+        )
 
     def _complete_setup(self) -> None:
         """What TRL's setup comes before: the loaded policy is looked at, cards and progress line are ours."""
@@ -147,9 +146,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             turn_off_dropout(self.model)
         if self.corrects_old_rollouts:
             check_no_dropout(self.model)
-        for words in (rounded_by_merging(self.args, self.model), not_sharded(self)):
-            if words:
-                logger.warning(words)
+        check_sharding(self)
+        _warn(self.args, rounded_by_merging(self.args, self.model), not_sharded(self))
         check_generation(self)
         self.name_on_cards(*card_of(self.args))
         self.generation = generation_of(self)
@@ -193,6 +191,8 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
                 check_same_run(Path(checkpoint), self._run)
         done = step_of(checkpoint)
         if checkpoint and done >= self.schedule.total:
+            if self.is_deepspeed_enabled:  # which saves nothing but what it has trained
+                raise ValueError(f"The training had reached its last step, {done}: {checkpoint} is the trained policy.")
             self.state = TrainerState.load_from_json(str(Path(checkpoint, STATE)))
             best = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
             self._load_from_checkpoint(best or checkpoint)  # resumed there, transformers would take one step more
@@ -259,6 +259,12 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
             write_json(folder / RUN_RECORD, self._run)
         if self.args.should_save:
             write_json(folder / TRAINING_RECORD, training_record(self.args, self.generation))
+
+
+def _warn(config: TailGRPOConfig, *warnings: str | None) -> None:
+    """Say what there is to say, by the first of the processes."""
+    for words in filter(None, warnings if config.process_index == 0 else ()):
+        logger.warning(words)
 
 
 def _name_of(model: Any) -> str:
