@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from experiment_scripts import EXPERIMENTS, importing_scripts
 from tailgrad.grid import read_grid
@@ -50,3 +51,21 @@ def test_a_line_has_the_means_of_its_row() -> None:
         assert cells[5].startswith(f"{np.mean(row['kl']):.1f} [")
         if estimator != "grpo":
             assert cells[4].startswith(f"{(values[estimator, rate] - values['grpo', rate]).mean():+.2f} [")
+
+
+def test_the_row_that_is_made_again_is_one_of_the_grid() -> None:
+    whole, row = (
+        yaml.safe_load((EXPERIMENTS / "smollm2" / f"{name}.yaml").read_text()) for name in ("ifeval", "one_row")
+    )
+    assert row["train"].pop("max_steps") == whole["checkpoints"][0]
+    del whole["train"]["max_steps"]
+    assert row["estimators"] == [row["reference"]]
+    assert row["test_n"] == whole["checkpoint_n"]
+    for name in ("results", "work", "estimators", "test_n"):
+        del row[name], whole[name]
+    for name in ("checkpoints", "checkpoint_n", "also_score"):
+        del whole[name]
+    assert row == whole
+    with importing_scripts() as load:
+        found = load("smollm2/one_row").rows_of("ifeval")
+    assert [(one["estimator"], one["step"]) for one in found] == [("base", 0), ("grpo", 30)]
