@@ -33,6 +33,8 @@ def tables(name: str) -> str:
     own = [row for row in rows if row["scored_by"] == reward]
     parts = [values_table(own), f"After {config.steps} steps, differences paired by prompt:"]
     parts.append(difference_table(own, config))
+    if same := same_kl_table(own, config):
+        parts += [f"Where a method is as far from the start as {config.reference} is, their KL not told apart:", same]
     for other in others:
         parts += [f"The response that `{reward}` picks, by `{other}`:"]
         seen = [row for row in rows if row["scored_by"] == other]
@@ -76,6 +78,21 @@ def difference_table(rows: list[Row], config: GridConfig) -> str:
         cells_of = [interval_cell(found, k, 3, sign="+") for k in range(len(BUDGETS))]
         lines.append([f"{name_of(row)} - {name_of(other)}", *cells_of])
     return aligned(lines)
+
+
+def same_kl_table(rows: list[Row], config: GridConfig) -> str | None:
+    """One line per method and step that is as far from the start as the reference is after some step; None of none."""
+    lines = [["difference", *(f"V_{n}" for n in BUDGETS), "KL, nats"]]
+    references = [row for row in rows if row["estimator"] == config.reference]
+    for row in rows:
+        for other in references if row["estimator"] not in ("base", config.reference) else []:
+            found = paired_difference(*(np.column_stack([at_budgets(one), one["kl"]])[None] for one in (row, other)))
+            cells_of = [interval_cell(found, k, 3, sign="+") for k in range(len(BUDGETS) + 1)]
+            if found.low[-1] <= 0 <= found.high[-1]:
+                lines.append(
+                    [f"{name_of(row)} after {row['step']} - {name_of(other)} after {other['step']}", *cells_of]
+                )
+    return aligned(lines) if len(lines) > 1 else None
 
 
 def name_of(row: Row) -> str:

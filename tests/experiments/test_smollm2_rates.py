@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from experiment_scripts import EXPERIMENTS, importing_scripts
@@ -15,20 +16,18 @@ def test_the_page_has_the_tables_of_the_rows() -> None:
         assert load("smollm2/rates").tables("graded") in (EXPERIMENTS / "smollm2" / "trainings.md").read_text()
 
 
-def test_the_page_has_the_tables_of_the_held_out_prompts_and_they_are_those_of_the_rows() -> None:
+@pytest.mark.parametrize(("name", "reward"), [("ifeval", "ifeval"), ("graded_kl", "graded")])
+def test_the_page_has_the_tables_of_the_held_out_prompts_and_they_are_those_of_the_rows(name: str, reward: str) -> None:
     with importing_scripts() as load:
-        script = load("smollm2/held_out")
-        text = script.tables("ifeval")
-    assert text in (EXPERIMENTS / "smollm2" / "ifeval.md").read_text()
-    rows = read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "ifeval.yaml").results))
+        text = load("smollm2/held_out").tables(name)
+    assert text in (EXPERIMENTS / "smollm2" / f"{name}.md").read_text()
+    rows = read_results(Path(read_grid(EXPERIMENTS / "smollm2" / f"{name}.yaml").results))
     first = text.split("\n\n")[0].splitlines()[2:]
-    assert len(first) == sum(row["scored_by"] == "ifeval" for row in rows)
+    assert len(first) == sum(row["scored_by"] == reward for row in rows)
     for line in first:
-        name, steps, v_1, v_8, *_ = (cell.strip() for cell in line.strip("|").split("|"))
-        wanted = "base" if name == "the start" else name
-        (row,) = [
-            one for one in rows if (one["estimator"], one["step"], one["scored_by"]) == (wanted, int(steps), "ifeval")
-        ]
+        method, steps, v_1, v_8, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        wanted = ("base" if method == "the start" else method, int(steps), reward)
+        (row,) = [one for one in rows if (one["estimator"], one["step"], one["scored_by"]) == wanted]
         values = dict(zip(row["budgets"], np.array(row["v_n"]).T, strict=True))
         assert v_1.startswith(f"{values[1].mean():.3f} [")
         assert v_8.startswith(f"{values[8].mean():.3f} [")
@@ -61,7 +60,8 @@ def test_the_row_that_is_made_again_is_one_of_the_grid() -> None:
     del whole["train"]["max_steps"]
     assert row["estimators"] == [row["reference"]]
     assert row["test_n"] == whole["checkpoint_n"]
-    for name in ("results", "work", "estimators", "test_n"):
+    assert row["m_and_n"] == [[whole["m_and_n"][0][0], row["test_n"]]]
+    for name in ("results", "work", "estimators", "test_n", "m_and_n"):
         del row[name], whole[name]
     for name in ("checkpoints", "checkpoint_n", "also_score"):
         del whole[name]
@@ -69,3 +69,19 @@ def test_the_row_that_is_made_again_is_one_of_the_grid() -> None:
     with importing_scripts() as load:
         found = load("smollm2/one_row").rows_of("ifeval")
     assert [(one["estimator"], one["step"]) for one in found] == [("base", 0), ("grpo", 30)]
+
+
+def test_methods_are_compared_where_their_kl_is_the_same() -> None:
+    with importing_scripts() as load:
+        table = load("smollm2/held_out").tables("graded_kl").split("their KL not told apart:")[1]
+    rows = {
+        (row["estimator"], row["step"]): row
+        for row in read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "graded_kl.yaml").results))
+    }
+    ours, theirs = rows["flat_tea", 60], rows["grpo", 30]
+    (line,) = [line for line in table.splitlines() if "flat_tea after 60 - grpo after 30" in line]
+    gain = np.mean(np.array(ours["v_n"])[:, ours["budgets"].index(32)])
+    gain -= np.mean(np.array(theirs["v_n"])[:, theirs["budgets"].index(32)])
+    assert f"| {gain:+.3f} [" in line
+    assert f"| {np.mean(ours['kl']) - np.mean(theirs['kl']):+.3f} [" in line
+    assert "flat_tea after 60 - grpo after 60" not in table

@@ -44,6 +44,7 @@ OF_TODAY = {
     "small-instruct/planned-reward-model.yaml": ("3de697fe7d02b27a", "1c65b46667292640"),
     "small-instruct/planned-reward-model-m32.yaml": ("b45490edf60b0b70",),
     "smollm2/graded.yaml": ("b66828f2fd82149f", "5c5353c8b1d912f4"),
+    "smollm2/graded_kl.yaml": ("b66828f2fd82149f", "0f41213b1fb9e7ea"),
     "smollm2/ifeval.yaml": ("16f43a1f8bb2dc88", "ae256edcbad735d1"),
 }
 

@@ -109,6 +109,7 @@ def whole(options: list[object], tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_command_shards_the_policy_alone_and_goes_on(
     kind: str, options: list[object], whole: Path, tmp_path: Path
