@@ -181,24 +181,29 @@ def _verl(version: str) -> Finding:
 
 def _skyrl(version: str) -> Finding:
     """Whether the adapter finds what it needs of SkyRL."""
-    return _registered_by_hand("SkyRL", "skyrl", version, "before initialize_ray")
+    return _registered_by_hand("SkyRL", "skyrl", version, "before initialize_ray", "skyrl")
 
 
 def _rllm(version: str) -> Finding:
     """Whether the adapter finds what it needs of rLLM."""
-    return _registered_by_hand("rLLM", "rllm", version, "before the trainer is made")
+    source = "git+https://github.com/rllm-org/rllm"  # which PyPI does not have
+    return _registered_by_hand("rLLM", "rllm", version, "before the trainer is made", source)
 
 
-def _registered_by_hand(name: str, module: str, version: str, when: str) -> Finding:
+def _registered_by_hand(name: str, module: str, version: str, when: str, source: str) -> Finding:
     runs, line = _run(f"import tailgrad.integrations.{module}")
     if not runs:
         return Finding(
-            "broken", f"{name} {version}: the adapter cannot be imported: {line}", f"pip install -U {module}"
+            "broken", f"{name} {version}: the adapter cannot be imported: {line}", f"pip install -U {source}"
         )
     return Finding("ok", f"{name} {version}: call tailgrad.integrations.{module}.register('tea', deploy_n=128) {when}")
 
 
 def _slime(version: str) -> Finding:
-    """What slime is to be told: its adapter imports nothing of it."""
+    """What slime is to be told: its adapter imports nothing of it. PyPI has another project of this name."""
+    runs, line = _run("from slime.utils.types import Sample")
+    if not runs:
+        mend = "pip install -U git+https://github.com/THUDM/slime"
+        return Finding("broken", f"slime {version} is not the trainer, or cannot be imported: {line}", mend)
     path = "tailgrad.integrations.slime.post_process_rewards"
     return Finding("ok", f"slime {version}: --custom-reward-post-process-path {path}")

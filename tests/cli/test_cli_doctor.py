@@ -129,8 +129,19 @@ def test_a_plugin_that_verl_does_not_load_is_broken_and_the_reason_is_said(
 def test_a_trainer_that_cannot_be_imported_is_broken(environment: Any) -> None:
     failing = (1, "ModuleNotFoundError: No module named 'ray'")
     versions = {"tailgrad": "0.2", "torch": "2.13", "verl": "0.9.1", "skyrl": "0.3", "slime": "0.3.1"}
-    environment(versions, {"json, verl": failing, "integrations.skyrl": failing})
+    runs = {"json, verl": failing, "integrations.skyrl": failing, "slime.utils.types": (0, "")}
+    environment(versions, runs)
     assert ["No module named 'ray'" in found for found in broken()] == [True, True]
+
+
+def test_a_package_that_only_has_the_name_of_a_trainer_is_broken(environment: Any) -> None:
+    failing = (1, "ModuleNotFoundError: No module named 'slime.utils'")
+    versions = {"tailgrad": "0.2", "torch": "2.13", "slime": "0.0.0", "rllm": "0.1"}
+    environment(versions, {"slime.utils.types": failing, "integrations.rllm": failing})
+    rllm, slime = broken()
+    assert "pip install -U git+https://github.com/rllm-org/rllm" in rllm
+    assert "is not the trainer" in slime
+    assert "pip install -U git+https://github.com/THUDM/slime" in slime
 
 
 def test_this_environment_is_fine() -> None:

@@ -85,6 +85,11 @@ def test_an_estimator_is_spelled_as_it_is_read(text: str) -> None:
     assert third == {"tail_fraction": 1 / 3, "deploy_n": 128}
 
 
+@pytest.mark.parametrize("levels", [[0.0, 1e6], [-1e22, 2.5e-7, 1e300], [1 / 3, 123456789.125]])
+def test_large_and_small_numbers_of_a_list_are_spelled_as_they_are_read(levels: list[float]) -> None:
+    assert parse_estimator(spell_estimator("pass_at_n", {"levels": levels})) == ("pass_at_n", {"levels": levels})
+
+
 def test_smallest_groups() -> None:
     """tail_fraction 0.25 puts two of five in the tail; prefixes of 8 and 12; `loo` needs one besides k."""
     assert smallest_group("tea", deploy_n=128) == 5

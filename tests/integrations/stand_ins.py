@@ -46,8 +46,10 @@ def modules(adapter: str, **contents: dict[str, Any]) -> Iterator[ModuleType]:
     try:
         yield importlib.import_module(f"tailgrad.integrations.{adapter}")
     finally:
-        for name in sys.modules.keys() - before.keys():
-            del sys.modules[name]
+        stood_in = {name.partition("__")[0] for name in contents}
+        for name in sys.modules.keys() - before.keys():  # a library that was loaded meanwhile stays
+            if name.partition(".")[0] in stood_in or name.startswith("tailgrad.integrations."):
+                del sys.modules[name]
         package = importlib.import_module("tailgrad.integrations")
         vars(package).pop(adapter, None)
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from stand_ins import rllm, skyrl
+from stand_ins import rllm, skyrl, verl
+from torch import Tensor
 
-from tailgrad.estimators import bind, tea
+from tailgrad.estimators import bind, parse_estimator, tea, with_budget
 from tailgrad.integrations.slime import post_process_rewards
 
 REWARDS = torch.arange(32.0, dtype=torch.float64).view(2, 16).square()
@@ -65,6 +66,49 @@ def test_rows_that_fill_up_a_batch_of_skyrl_change_nothing() -> None:
             )[0]
     assert torch.equal(filled, torch.cat([alone, torch.zeros(2, 1)]))
     assert alone.square().mean().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("host_name", ["verl", "skyrl", "slime"])
+@pytest.mark.parametrize("name", ["tea", "max_at_k:k=4", "grpo"])
+def test_shuffled_groups_of_any_size_get_what_each_would_get_alone(host_name: str, name: str) -> None:
+    """Groups of 6, 9 and 12, of which two have a row without a token to train on."""
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.repeat_interleave(torch.arange(3), torch.tensor([6, 9, 12]))
+    rewards = torch.rand(27, generator=generator, dtype=torch.float64)
+    trained = torch.ones(27, dtype=torch.bool)
+    trained[[3, 20]] = False
+    estimator, options = parse_estimator(name)
+    estimate = bind(estimator, **with_budget(estimator, options, 64))
+    expected = torch.zeros(27, dtype=torch.float64)
+    for group in range(3):
+        rows = (groups == group) & trained
+        expected[rows] = estimate(rewards[None, rows])[0]
+    order = torch.randperm(27, generator=generator)
+    found = advantages_of(host_name, name, rewards[order], groups[order], trained[order])
+    torch.testing.assert_close(found, expected[order], rtol=1e-5, atol=1e-6)
+
+
+def advantages_of(host_name: str, name: str, rewards: Tensor, groups: Tensor, trained: Tensor) -> Tensor:
+    """Advantages `[B]` as a trainer gets them, in responses of three tokens that are scored at the last one."""
+    if host_name == "slime":
+        args = SimpleNamespace(tailgrad={"estimator": name, "deploy_n": 64, "advantage_scaling": "none"})
+        rows = zip(rewards.tolist(), groups.tolist(), trained.tolist(), strict=True)
+        samples = [sample(reward, group, loss_mask=[int(kept)] * 3) for reward, group, kept in rows]
+        return torch.tensor(post_process_rewards(args, samples)[1], dtype=torch.float64)
+    mask = torch.ones(len(rewards), 3) * trained[:, None]
+    tokens = torch.zeros(len(rewards), 3, dtype=torch.float64)
+    tokens[:, 2] = rewards
+    ids = [f"prompt {group}" for group in groups.tolist()]
+    if host_name == "skyrl":
+        with skyrl() as host:
+            chosen = host.adapter.register(name, deploy_n=64, advantage_scaling="none")
+            return host.compute(tokens, mask, ids, chosen)[0][:, 0]
+    with verl() as host:
+        estimator, options = parse_estimator(name)
+        names = host.adapter.register()
+        options = with_budget(estimator, options, 64)
+        given = {"adv_estimator": names[estimator], "advantage_scaling": "none", **options}
+        return host.compute_advantage(tokens, mask, np.array(ids, dtype=object), **given)[0][:, 0].double()
 
 
 @pytest.mark.parametrize("host_name", ["rllm", "slime"])

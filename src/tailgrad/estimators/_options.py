@@ -20,7 +20,8 @@ def written(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, Iterable) and not isinstance(value, str):
         return "+".join(written(item) for item in value)
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    short = f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    return short.replace("e+", "e") if isinstance(value, float) else short  # a plus parts the items of a list
 
 
 def _as_number(value: Any) -> Any:
