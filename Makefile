@@ -9,6 +9,7 @@
 #   make mutate-core  break every line of the core (mutmut); survivors may only fall (tests/survivors.json): hours
 #   make lowest       run the tests against the declared lower bounds, in .venv-lowest and .venv-lowest-core
 #   make check-verl   run the adapter for verl against verl itself, in .venv-verl: minutes
+#   make check-skyrl  run the adapter for SkyRL against SkyRL itself, in .venv-skyrl: minutes
 #   make check-engines  run engines, remote rewards and serving against vLLM and transformers' server, in .venv-engines
 #   make check-sharded  train with FSDP and DeepSpeed itself, on a CPU, in .venv-sharded: minutes
 #   make check-ray    run the recipe for Ray with Ray itself, in .venv-ray: minutes
@@ -32,10 +33,10 @@ BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 # The models of the tests are tiny: one thread per operation is the fastest.
-test check-tests nightly-tests mutate mutate-core lowest check-verl check-ray check-sharded: export OMP_NUM_THREADS := 1
+test check-tests nightly-tests mutate mutate-core lowest check-verl check-skyrl check-ray check-sharded: export OMP_NUM_THREADS := 1
 
 .PHONY: quickstart docs test check nightly check-format check-lint check-types check-wheel check-tests \
-	nightly-tests format mutate mutate-core lowest check-verl check-engines check-ray check-sharded clean
+	nightly-tests format mutate mutate-core lowest check-verl check-skyrl check-engines check-ray check-sharded clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -96,6 +97,10 @@ lowest: .venv-lowest-core/.installed .venv-lowest/.installed
 check-verl: .venv-verl/.installed
 	.venv-verl/bin/pytest --quiet -W ignore tests/integrations/verl_itself
 
+# SkyRL's own requirements bring a build of torch for GPUs.
+check-skyrl: .venv-skyrl/.installed
+	.venv-skyrl/bin/pytest --quiet -W ignore tests/integrations/skyrl_itself
+
 # Servers and vLLM warn in places of their own.
 check-engines: .venv-engines/.installed
 	.venv-engines/bin/pytest --quiet -W ignore tests/engines_themselves
@@ -109,7 +114,7 @@ check-sharded: .venv-sharded/.installed
 	.venv-sharded/bin/pytest --quiet -W ignore tests/training/test_sharded.py
 
 clean:
-	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl .venv-engines .venv-ray .venv-sharded build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-lowest-core .venv-verl .venv-skyrl .venv-engines .venv-ray .venv-sharded build dist mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # Set-up. CPU torch goes in first, so that nothing later pulls in a GPU build; a stamp records what is installed.
 define make_environment
@@ -155,6 +160,15 @@ endef
 	rm -rf $(@D)
 	$(call make_environment,$(@D),$(TORCH_CPU))
 	$(@D)/bin/python $(PIP_INSTALL) --editable . 'verl>=0.9,<0.10' TransferQueue cachetools fastapi uvicorn $(TEST_TOOLS)
+	touch $@
+
+.venv-skyrl/.installed: pyproject.toml
+	rm -rf $(@D)
+	$(call make_environment,$(@D),$(TORCH_CPU))
+	$(@D)/bin/python $(PIP_INSTALL) --no-deps 'skyrl==0.3.0' 'skyrl-gym==0.4.0'
+	$(@D)/bin/python $(PIP_INSTALL) --editable . 'ray==2.56.0' 'transformers>=5.6.1,<=5.8.0' 'peft==0.18.1' \
+		'hydra-core==1.3.2' 'datasets>=4' accelerate cloudpathlib func_timeout hf_transfer loguru omegaconf pillow \
+		pydantic rich tensordict tqdm typer $(TEST_TOOLS)
 	touch $@
 
 # vLLM's build for CPUs does without what its requirements bring as builds for GPUs.

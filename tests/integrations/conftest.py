@@ -1,5 +1,5 @@
-"""The tests against verl itself are left out where verl is not installed: it has an environment, `make check-verl`."""
+"""The tests against verl and SkyRL themselves are left out where these are not installed: see `make check-verl`."""
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("verl") else ["verl_itself"]
+collect_ignore = [f"{host}_itself" for host in ("verl", "skyrl") if not find_spec(host)]

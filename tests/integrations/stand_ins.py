@@ -2,7 +2,8 @@
 
 Read in: verl 0.9.1, `verl/trainer/ppo/core_algos.py`, `verl/trainer/ppo/ray_trainer.py` (`compute_advantage`) and
 `verl/trainer/config/algorithm.py`; SkyRL at a956457, `skyrl/backends/skyrl_train/utils/ppo_utils.py`; rLLM at 9beb6e0,
-`rllm/trainer/algorithms/advantage.py` and `config.py`. verl itself is tried by `make check-verl`.
+`rllm/trainer/algorithms/advantage.py` and `config.py`. verl and SkyRL themselves are tried by `make check-verl` and
+`make check-skyrl`.
 """
 
 import importlib

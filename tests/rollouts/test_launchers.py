@@ -68,6 +68,23 @@ def test_torchrun_samples_the_table_of_one_process(options: dict[str, Any], tmp_
 
 
 @pytest.mark.nightly
+def test_accelerate_samples_the_table_of_one_process(options: dict[str, Any], tmp_path: Path) -> None:
+    options |= {"batch_size": 4}
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "accelerate" / "multi_gpu.yaml"
+    launcher = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file",
+        str(recipe),
+        "--num_processes",
+        "2",
+    ]
+    subprocess.run([*launcher, *sampled(options)], check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert options["out"].read_bytes() == sample_alone(options, tmp_path).read_bytes()
+
+
+@pytest.mark.nightly
 @pytest.mark.parametrize("processes", [3, 4])
 def test_torchrun_scores_the_table_of_one_process(options: dict[str, Any], tmp_path: Path, processes: int) -> None:
     table = sample_alone(options, tmp_path)
