@@ -287,3 +287,10 @@ def test_a_public_function_says_what_it_takes_returns_and_raises(room: str) -> N
             assert "Returns:" in said, f"{name} does not say what it returns"
         if any(isinstance(node, ast.Raise) for node in ast.walk(code)):
             assert "Raises:" in said, f"{name} does not say what it raises"
+
+
+def test_an_adapter_for_a_trainer_is_short() -> None:
+    """What they share is in `groups.py` and `token_level.py`."""
+    shared = {"groups", "token_level"}
+    lengths = {path.stem: len(path.read_text().splitlines()) for path in (PACKAGE / "integrations").glob("*.py")}
+    assert max(length for name, length in lengths.items() if name not in shared) <= 100
