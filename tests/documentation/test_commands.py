@@ -152,7 +152,15 @@ def names(page: str) -> dict[str, Any]:
     return given.get(page, {})
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=lambda page: page.name)
+LONG = ("evaluation.md", "fidelity.md", "grid.md")
+"""Pages whose commands take longest; what they run is tried in the gate by tests of its own."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.nightly) if page.name in LONG else page for page in PAGES if blocks_of(page)],
+    ids=lambda page: page.name,
+)
 def test_a_page_runs_as_printed(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Callable[[str], str]
 ) -> None:
