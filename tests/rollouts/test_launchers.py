@@ -71,15 +71,8 @@ def test_torchrun_samples_the_table_of_one_process(options: dict[str, Any], tmp_
 def test_accelerate_samples_the_table_of_one_process(options: dict[str, Any], tmp_path: Path) -> None:
     options |= {"batch_size": 4}
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "accelerate" / "multi_gpu.yaml"
-    launcher = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--config_file",
-        str(recipe),
-        "--num_processes",
-        "2",
-    ]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(recipe)]
+    launcher += ["--num_processes", "2", "--main_process_port", "0"]
     subprocess.run([*launcher, *sampled(options)], check=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert options["out"].read_bytes() == sample_alone(options, tmp_path).read_bytes()
 

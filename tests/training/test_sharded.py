@@ -37,7 +37,7 @@ def launch(kind: str | None, *words: object) -> None:
         torchrun(2, *words)
         return
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", "no", "--num_processes", "2"]
-    launcher += ["--config_file", str(RECIPES / f"{kind}.yaml")]
+    launcher += ["--config_file", str(RECIPES / f"{kind}.yaml"), "--main_process_port", "0"]  # one that is free
     environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), environment.get("PYTHONPATH", "")])
     subprocess.run([*launcher, *words], env=environment, check=True, timeout=600)
