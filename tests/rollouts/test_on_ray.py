@@ -41,6 +41,13 @@ def die(completions, **columns):
 """
 
 
+@pytest.fixture(autouse=True)
+def _rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ray_rewards.py").write_text(REWARDS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
 def on_ray(command: str, *words: str, **options: Any) -> subprocess.Popen[str]:
     given = [sys.executable, str(RECIPE), "--num_processes", "2", command, *words, *flags(options)]
     environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
@@ -53,12 +60,7 @@ def finish(process: subprocess.Popen[str]) -> str:
     return printed
 
 
-def test_one_of_two_processes_is_killed_and_the_table_is_that_of_one(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ray_rewards.py").write_text(REWARDS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_one_of_two_processes_is_killed_and_the_table_is_that_of_one(options: dict[str, Any], tmp_path: Path) -> None:
     options |= {"batch_size": 4, "reward_funcs": "ray_rewards.count"}
     process, note = on_ray("sample", **options), tmp_path / "process-1"
     while not (note.exists() and note.read_text().endswith("\n")):
@@ -75,12 +77,7 @@ def test_one_of_two_processes_is_killed_and_the_table_is_that_of_one(
     assert (tmp_path / "scored.parquet").read_bytes() == two.read_bytes()
 
 
-def test_a_process_that_dies_each_time_leaves_the_table_to_the_others(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ray_rewards.py").write_text(REWARDS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_process_that_dies_each_time_leaves_the_table_to_the_others(options: dict[str, Any], tmp_path: Path) -> None:
     options |= {"batch_size": 4, "reward_funcs": "ray_rewards.die"}
     process = on_ray("sample", **options)
     printed, _ = process.communicate(timeout=500)

@@ -1,9 +1,7 @@
 """Policies sharded by FSDP and, in `make check-sharded`, by DeepSpeed, with the files of the recipe."""
 
 import json
-import os
 import subprocess
-import sys
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +15,7 @@ import trained_sharded
 from tailgrad.quickstart.task import build_prompts
 from trained_by_many import CASES, check
 
-from .test_two_processes import torchrun
+from .test_two_processes import launched, torchrun
 
 TESTS = Path(__file__).resolve().parents[1]
 RECIPES = TESTS.parent / "recipes" / "accelerate"
@@ -36,11 +34,9 @@ def launch(kind: str | None, *words: object) -> None:
     if kind is None:
         torchrun(2, *words)
         return
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--mixed_precision", "no", "--num_processes", "2"]
+    launcher = ["accelerate.commands.launch", "--mixed_precision", "no", "--num_processes", "2"]
     launcher += ["--config_file", str(RECIPES / f"{kind}.yaml"), "--main_process_port", "0"]  # one that is free
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), environment.get("PYTHONPATH", "")])
-    subprocess.run([*launcher, *words], env=environment, check=True, timeout=600)
+    launched(*launcher, *words, DS_ACCELERATOR="cpu")
 
 
 @pytest.fixture(scope="module")

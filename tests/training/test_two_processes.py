@@ -79,10 +79,15 @@ os._exit(0)  # all is written; gloo's threads now and then abort a process that 
 
 
 def torchrun(processes: int, *words: str) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), environment.get("PYTHONPATH", "")])
-    subprocess.run([*launcher, *words], env=environment, check=True, timeout=600)
+    launcher = ["torch.distributed.run", "--nproc_per_node", str(processes), "--standalone"]
+    launched(*launcher, *words, ACCELERATE_USE_CPU="true")
+
+
+def launched(*words: str, **environment: str) -> None:
+    """Run a launcher of processes to its end, beside the tests' own modules."""
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path} | environment
+    subprocess.run([sys.executable, "-m", *words], env=environment, check=True, timeout=600)
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def _json_values(text: str) -> Iterator[Any]:
         return
     decode, blank = json.JSONDecoder().raw_decode, re.compile(r"[\s,]*")
     at = text.index("[") + 1
-    while not text.startswith("]", at := blank.match(text, at).end()):  # type: ignore[union-attr]  # matches always
+    while not text.startswith("]", at := next(blank.finditer(text, at)).end()):
         value, at = decode(text, at)
         yield value
     if text[at + 1 :].strip():
