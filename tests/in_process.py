@@ -1,4 +1,4 @@
-"""The jobs of a grid, run in this process."""
+"""The jobs of a grid or a quickstart, run in this process."""
 
 import contextlib
 import os
@@ -15,14 +15,20 @@ class InProcess:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.stop_after: int | None = None
+        self.keep_going = False
         self.after_job: Callable[[Job], None] = lambda job: None
 
     def __call__(
-        self, chains: Sequence[Iterable[Job]], *, processes: int, overall: str | None = None, keep_going: bool = False
+        self,
+        chains: Sequence[Job | Iterable[Job]],
+        *,
+        processes: int,
+        overall: str | None = None,
+        keep_going: bool = False,
     ) -> None:
-        assert keep_going
+        self.keep_going = keep_going
         for chain in chains:
-            for job in chain:
+            for job in [chain] if isinstance(chain, Job) else chain:
                 self.run(job)
 
     def run(self, job: Job) -> None:

@@ -152,7 +152,7 @@ def names(page: str) -> dict[str, Any]:
     return given.get(page, {})
 
 
-LONG = ("evaluation.md", "fidelity.md", "grid.md")
+LONG = ("evaluation.md", "fidelity.md", "grid.md", "plan.md", "rollouts.md", "trl.md")
 """Pages whose commands take longest; what they run is tried in the gate by tests of its own."""
 
 

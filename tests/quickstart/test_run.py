@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from in_process import InProcess
 from tailgrad import __version__
 from tailgrad.cli.main import main
 from tailgrad.curves import Rollouts
@@ -25,7 +26,12 @@ from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.runner import Job, run_side_by_side
 
 
-def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(policy: Path, tmp_path: Path, capsys) -> None:
+def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs run in this process; the README's page, which a test types, runs them as they are."""
+    monkeypatch.setattr("tailgrad.quickstart.run.run_side_by_side", InProcess())
+    monkeypatch.setenv("TAILGRAD_EVENTS", "")
     out = tmp_path / "quickstart"
     shutil.copytree(policy, out / "base")
     (out / "base" / _RECORD).write_text(json.dumps({"tailgrad_version": __version__, **FIT}))
