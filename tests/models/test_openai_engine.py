@@ -58,3 +58,27 @@ def test_token_ids_and_log_probabilities_that_contradict_each_other_are_not_kept
     choice = {"text": "a b", "finish_reason": "stop", "token_ids": ids, "logprobs": {"token_logprobs": logprobs}}
     (found,) = read_responses([choice], {"completion_tokens": counted}, is_chat=False)
     assert (found.num_tokens, found.logprob, found.token_ids) == expected
+
+
+def llama_cpp(**value: float) -> dict[str, object]:
+    """A token of three, as llama.cpp's server tells it (tools/server/server-task.cpp, probs_vector_to_json)."""
+    return {"id": 5, "token": "a", "bytes": [97], "top_logprobs": [], **value}
+
+
+@pytest.mark.parametrize(
+    ("logprobs", "end", "expected"),
+    [
+        ({"content": [llama_cpp(logprob=-1.0)] * 3}, "stop", (True, 2, -3.0)),  # llama.cpp before it took OpenAI's form
+        ({"content": [llama_cpp(prob=0.5)] * 3}, "stop", (True, 2, None)),  # of what was left after its samplers
+        ({"token_logprobs": [-1.0] * 3, "tokens": ["a"] * 3}, "length", (False, 3, -3.0)),  # vLLM, SGLang, llama.cpp since
+        (None, "eos_token", (True, 2, None)),  # text-generation-inference before 2.3 (router/src/lib.rs, FinishReason)
+        (None, "stop_sequence", (True, 2, None)),
+        (None, "length", (False, 3, None)),
+    ],
+)
+def test_what_each_kind_of_server_says_of_a_plain_response(
+    logprobs: object, end: str, expected: tuple[object, ...]
+) -> None:
+    choice = {"text": "a b", "finish_reason": end, "logprobs": logprobs}
+    (found,) = read_responses([choice], {"completion_tokens": 3}, is_chat=False)
+    assert (found.finished, found.num_tokens, found.logprob) == expected

@@ -250,7 +250,7 @@ def _fit(lists: list[Any], total: Any) -> bool:
 def _logprobs(choice: dict[str, Any]) -> list[float] | None:
     """The log-probability of each token of a response, None where one is missing."""
     given = choice.get("logprobs") or {}
-    found = [token["logprob"] for token in given.get("content") or []] or given.get("token_logprobs")
+    found = [token.get("logprob") for token in given.get("content") or []] or given.get("token_logprobs")
     return found if found and all(isinstance(one, float | int) and math.isfinite(one) for one in found) else None
 
 
