@@ -155,9 +155,7 @@ def test_a_real_server_and_its_deaths(model: str, folder: Path) -> None:
                 check(folder / "chats.parquet", model)
             running = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True)
             parts = folder / f"{out}.parts"
-            while len(list(parts.glob("part-*"))) < 3:
-                assert running.poll() is None, "it was done before it could be disturbed"
-                time.sleep(0.01)
+            until_parts(parts, running)
             fault(server, port, model)
             said = running.communicate(timeout=300)[1]
         assert running.returncode == 2, said
@@ -168,6 +166,31 @@ def test_a_real_server_and_its_deaths(model: str, folder: Path) -> None:
         with serving(vllm(model, port), port, log):
             call(words, folder)
         check(folder / out, model)
+
+
+def test_a_real_server_that_hangs_is_waited_for(model: str, folder: Path) -> None:
+    """It is stopped for longer than a request may take, and then goes on."""
+    port = free_port()
+    to = ["--engine", "openai", "--base_url", f"http://127.0.0.1:{port}", "--concurrency", "4"]
+    words = sampling(folder, model, *to, "--request_timeout", "5")
+    with serving(vllm(model, port), port, folder / "server.log") as server:
+        running = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True)
+        until_parts(folder / "t.parquet.parts", running)
+        os.killpg(server.pid, signal.SIGSTOP)
+        time.sleep(8)
+        os.killpg(server.pid, signal.SIGCONT)
+        said = running.communicate(timeout=300)[1]
+    assert running.returncode == 0, said
+    assert "no answer within 5 seconds" in said
+    assert "answers again" in said
+    check(folder / "t.parquet", model)
+
+
+def until_parts(parts: Path, running: subprocess.Popen[str]) -> None:
+    """Wait until three parts of a table are there."""
+    while len(list(parts.glob("part-*"))) < 3:
+        assert running.poll() is None, "it was done before it could be disturbed"
+        time.sleep(0.01)
 
 
 def kill(server: subprocess.Popen[bytes], port: int, model: str) -> None:
