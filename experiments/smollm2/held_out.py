@@ -1,4 +1,4 @@
-"""What each method reached on the test prompts, with the first seed, beside the starting policy.
+"""What each method reached on the test prompts, beside the starting policy; over the seeds that are there.
 
 Usage: python experiments/smollm2/held_out.py ifeval
 
@@ -7,6 +7,8 @@ markers of NAME.md.
 """
 
 import sys
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from rates import HERE, write_tables
@@ -14,11 +16,14 @@ from rates import HERE, write_tables
 from tailgrad.display.cells import aligned, interval_cell
 from tailgrad.grid import GridConfig, read_grid
 from tailgrad.grid.results import Row, read_results
-from tailgrad.grid.trainings import bases, candidates, cells, key_of, testing
-from tailgrad.statistics.intervals import mean_interval
+from tailgrad.grid.trainings import BASE, bases, candidates, cells, key_of, testing
+from tailgrad.statistics.intervals import Interval, mean_interval
 from tailgrad.statistics.paired import paired_difference
 
 BUDGETS = (1, 8, 32, 128)
+
+Runs: TypeAlias = dict[tuple[str, int], dict[int, np.ndarray]]
+"""By method and step, and then by seed: V_N at `BUDGETS`, KL and tokens of each prompt."""
 
 
 def main(name: str) -> None:
@@ -30,73 +35,94 @@ def tables(name: str) -> str:
     config = read_grid(HERE / f"{name}.yaml")
     rows = measured(config)
     (reward, *others) = dict.fromkeys(row["scored_by"] for row in rows)
-    own = [row for row in rows if row["scored_by"] == reward]
+    own = runs_of(rows, reward)
     parts = [values_table(own), f"After {config.steps} steps, differences paired by prompt:"]
     parts.append(difference_table(own, config))
     if same := same_kl_table(own, config):
         parts += [f"Where a method is as far from the start as {config.reference} is, their KL not told apart:", same]
     for other in others:
+        seen = runs_of(rows, other)
         parts += [f"The response that `{reward}` picks, by `{other}`:"]
-        seen = [row for row in rows if row["scored_by"] == other]
         parts += [values_table(seen), difference_table(seen, config)]
     return "\n\n".join(parts)
 
 
 def measured(config: GridConfig) -> list[Row]:
-    """The rows that are there: the start, then each method at each step."""
+    """The rows that are there: the start, then each method at each step, by seed."""
     rows = {row["key"]: row for row in read_results(config.results)}
-    trainings = [*bases(config), *(candidates(config, cell)[0] for cell in cells(config))]
+    firsts = [candidates(config, cell)[0] for cell in cells(config)]
+    trainings = [*bases(config), *(replace(one, seed=seed) for one in firsts for seed in config.seeds)]
     keys = [key_of(config, training, one) for training in trainings for one in testing(config, training)]
     return [rows[key] for key in keys if key in rows]
 
 
-def at_budgets(row: Row) -> np.ndarray:
-    """V_N `[P, K]` at `BUDGETS`; NaN where fewer responses were sampled."""
-    known = dict(zip(row["budgets"], np.array(row["v_n"], dtype=float).T, strict=True))
-    return np.stack([known.get(n, np.full(len(row["prompt_ids"]), np.nan)) for n in BUDGETS], axis=1)
+def runs_of(rows: list[Row], reward: str) -> Runs:
+    """What was measured with a reward `[P, 6]`; NaN where fewer responses were sampled."""
+    found: Runs = {}
+    for row in rows:
+        if row["scored_by"] == reward:
+            known = dict(zip(row["budgets"], np.array(row["v_n"], dtype=float).T, strict=True))
+            values = [known.get(n, np.full(len(row["prompt_ids"]), np.nan)) for n in BUDGETS]
+            of_method = found.setdefault((row["estimator"], row["step"]), {})
+            of_method[row["seed"]] = np.column_stack([*values, row["kl"], row["response_length"]])
+    return found
 
 
-def values_table(rows: list[Row]) -> str:
+def values_table(runs: Runs) -> str:
     """One line per method and step."""
-    lines = [["method", "steps", *(f"V_{n}" for n in BUDGETS), "KL, nats", "tokens"]]
-    for row in rows:
-        found = mean_interval(np.column_stack([at_budgets(row), row["kl"], row["response_length"]])[None])
+    lines = [["method", "steps", "seeds", *(f"V_{n}" for n in BUDGETS), "KL, nats", "tokens"]]
+    for (method, step), of_seeds in runs.items():
+        found = mean_interval(np.stack([*of_seeds.values()]))
         cells_of = ["" if np.isnan(found.mean[k]) else interval_cell(found, k, (3, 3, 3, 3, 2, 1)[k]) for k in range(6)]
-        lines.append([name_of(row), str(row["step"]), *cells_of])
+        lines.append([name_of(method), str(step), "" if method == BASE else str(len(of_seeds)), *cells_of])
     return aligned(lines)
 
 
-def difference_table(rows: list[Row], config: GridConfig) -> str:
+def difference_table(runs: Runs, config: GridConfig) -> str:
     """One line per method after the last step: against the start, and against the reference."""
-    (start,) = [row for row in rows if row["estimator"] == "base"]
-    last = {row["estimator"]: row for row in rows if row["step"] == config.steps}
-    lines = [["difference", *(f"V_{n}" for n in BUDGETS)]]
-    pairs = [(row, start) for row in last.values()]
-    pairs += [(row, last[config.reference]) for name, row in last.items() if name != config.reference]
-    for row, other in pairs:
-        found = paired_difference(*(at_budgets(one)[None] for one in (row, other)))
+    last = {method: of_seeds for (method, step), of_seeds in runs.items() if step == config.steps}
+    (start,) = runs[BASE, 0].values()
+    pairs = [(method, BASE, dict.fromkeys(last[method], start)) for method in last]
+    pairs += [(method, config.reference, last[config.reference]) for method in last if method != config.reference]
+    lines = [["difference", "seeds", *(f"V_{n}" for n in BUDGETS)]]
+    for method, other, of_other in pairs:
+        found, seeds = difference(last[method], of_other)
         cells_of = [interval_cell(found, k, 3, sign="+") for k in range(len(BUDGETS))]
-        lines.append([f"{name_of(row)} - {name_of(other)}", *cells_of])
+        lines.append([f"{name_of(method)} - {name_of(other)}", str(seeds), *cells_of])
     return aligned(lines)
 
 
-def same_kl_table(rows: list[Row], config: GridConfig) -> str | None:
-    """One line per method and step that is as far from the start as the reference is after some step; None of none."""
-    lines = [["difference", *(f"V_{n}" for n in BUDGETS), "KL, nats"]]
-    references = [row for row in rows if row["estimator"] == config.reference]
-    for row in rows:
-        for other in references if row["estimator"] not in ("base", config.reference) else []:
-            found = paired_difference(*(np.column_stack([at_budgets(one), one["kl"]])[None] for one in (row, other)))
-            cells_of = [interval_cell(found, k, 3, sign="+") for k in range(len(BUDGETS) + 1)]
-            if found.low[-1] <= 0 <= found.high[-1]:
-                lines.append(
-                    [f"{name_of(row)} after {row['step']} - {name_of(other)} after {other['step']}", *cells_of]
-                )
+def same_kl_table(runs: Runs, config: GridConfig) -> str | None:
+    """Where a method is as far from the start as the reference after some step: a line per seed, and one over all.
+
+    They are as far if the interval over prompts of their KL's difference, the mean over seeds, holds zero. None if none
+    are.
+    """
+    kl = len(BUDGETS)
+    lines = [["difference", "seeds", *(f"V_{n}" for n in BUDGETS), "KL, nats"]]
+    references = {step: of_seeds for (method, step), of_seeds in runs.items() if method == config.reference}
+    for (method, step), of_seeds in runs.items():
+        for other, of_reference in references.items() if method not in (BASE, config.reference) else []:
+            shared = sorted(of_seeds.keys() & of_reference.keys())
+            apart = np.mean([of_seeds[seed] - of_reference[seed] for seed in shared], axis=0)
+            over_prompts = mean_interval(apart[None])
+            if over_prompts.low[kl] <= 0 <= over_prompts.high[kl]:
+                title = f"{method} after {step} - {config.reference} after {other}"
+                groups = {f"seed {seed}": [seed] for seed in shared if len(shared) > 1} | {str(len(shared)): shared}
+                for name, seeds in groups.items():
+                    found, _ = difference({seed: of_seeds[seed] for seed in seeds}, of_reference)
+                    lines.append([title, name, *(interval_cell(found, k, 3, sign="+") for k in range(kl + 1))])
     return aligned(lines) if len(lines) > 1 else None
 
 
-def name_of(row: Row) -> str:
-    return "the start" if row["estimator"] == "base" else row["estimator"]
+def difference(of_seeds: dict[int, np.ndarray], reference: dict[int, np.ndarray]) -> tuple[Interval, int]:
+    """The difference of two methods, paired by prompt and by the seeds that both have, and how many these are."""
+    shared = sorted(of_seeds.keys() & reference.keys())
+    return paired_difference(*(np.stack([one[seed] for seed in shared]) for one in (of_seeds, reference))), len(shared)
+
+
+def name_of(method: str) -> str:
+    return "the start" if method == BASE else method
 
 
 if __name__ == "__main__":

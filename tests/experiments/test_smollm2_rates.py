@@ -22,15 +22,19 @@ def test_the_page_has_the_tables_of_the_held_out_prompts_and_they_are_those_of_t
         text = load("smollm2/held_out").tables(name)
     assert text in (EXPERIMENTS / "smollm2" / f"{name}.md").read_text()
     rows = read_results(Path(read_grid(EXPERIMENTS / "smollm2" / f"{name}.yaml").results))
+    measured: dict[tuple[str, str], list[np.ndarray]] = {}
+    for row in rows:
+        if row["scored_by"] == reward:
+            values = dict(zip(row["budgets"], np.array(row["v_n"]).T, strict=True))
+            measured.setdefault((row["estimator"], str(row["step"])), []).append([values[1].mean(), values[8].mean()])
     first = text.split("\n\n")[0].splitlines()[2:]
-    assert len(first) == sum(row["scored_by"] == reward for row in rows)
+    assert len(first) == len(measured)
     for line in first:
-        method, steps, v_1, v_8, *_ = (cell.strip() for cell in line.strip("|").split("|"))
-        wanted = ("base" if method == "the start" else method, int(steps), reward)
-        (row,) = [one for one in rows if (one["estimator"], one["step"], one["scored_by"]) == wanted]
-        values = dict(zip(row["budgets"], np.array(row["v_n"]).T, strict=True))
-        assert v_1.startswith(f"{values[1].mean():.3f} [")
-        assert v_8.startswith(f"{values[8].mean():.3f} [")
+        method, steps, seeds, v_1, v_8, *_ = (cell.strip() for cell in line.strip("|").split("|"))
+        of_seeds = measured["base" if method == "the start" else method, steps]
+        assert seeds == ("" if method == "the start" else str(len(of_seeds)))
+        assert v_1.startswith(f"{np.mean(of_seeds, axis=0)[0]:.3f} [")
+        assert v_8.startswith(f"{np.mean(of_seeds, axis=0)[1]:.3f} [")
 
 
 def test_a_line_has_the_means_of_its_row() -> None:
@@ -75,13 +79,17 @@ def test_methods_are_compared_where_their_kl_is_the_same() -> None:
     with importing_scripts() as load:
         table = load("smollm2/held_out").tables("graded_kl").split("their KL not told apart:")[1]
     rows = {
-        (row["estimator"], row["step"]): row
+        (row["estimator"], row["step"], row["seed"]): row
         for row in read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "graded_kl.yaml").results))
     }
-    ours, theirs = rows["flat_tea", 60], rows["grpo", 30]
-    (line,) = [line for line in table.splitlines() if "flat_tea after 60 - grpo after 30" in line]
-    gain = np.mean(np.array(ours["v_n"])[:, ours["budgets"].index(32)])
-    gain -= np.mean(np.array(theirs["v_n"])[:, theirs["budgets"].index(32)])
-    assert f"| {gain:+.3f} [" in line
-    assert f"| {np.mean(ours['kl']) - np.mean(theirs['kl']):+.3f} [" in line
+    lines = [line for line in table.splitlines() if "flat_tea after 60 - grpo after 30" in line]
+    seeds = sorted(seed for method, step, seed in rows if (method, step) == ("flat_tea", 60))
+    gains = []
+    for seed in seeds:
+        ours, theirs = rows["flat_tea", 60, seed], rows["grpo", 30, seed]
+        at_32 = [np.mean(np.array(one["v_n"])[:, one["budgets"].index(32)]) for one in (ours, theirs)]
+        gains.append([at_32[0] - at_32[1], np.mean(ours["kl"]) - np.mean(theirs["kl"])])
+    assert len(lines) == (len(seeds) + 1 if len(seeds) > 1 else 1)
+    for line, values in zip(lines, [*gains, np.mean(gains, axis=0)] if len(seeds) > 1 else gains, strict=True):
+        assert all(f"| {value:+.3f} [" in line for value in values)
     assert "flat_tea after 60 - grpo after 60" not in table
