@@ -4,9 +4,9 @@ Usage: python benchmarks/server_throughput.py http://localhost:8000 MODEL [promp
            [rounds, default 8]
 
 Run it where vLLM is installed (make check-engines makes such an environment), with a server of MODEL running. All send
-64 requests at once, one response each, and take turns: the engine with log-probabilities, as it asks for them at
-temperature 1, and without, and the server's own benchmark, which asks for none. Printed are the rates and the mean
-ratios of a round to the benchmark's (geometric), with their 95% intervals over rounds.
+64 requests at once, one response each, and take turns: the engine and the server's own benchmark, both with
+log-probabilities, as the engine asks for them at temperature 1, and without. Printed are the rates and the mean ratios
+of a round of the engine to the benchmark (geometric), with their 95% intervals over rounds.
 """
 
 import json
@@ -29,7 +29,7 @@ CONCURRENCY = 64
 WORDS = ["one", "two", "three", "four", "five", "six", "seven"]
 
 
-def theirs(url: str, model: str, prompts: list[str], tokens: int) -> float:
+def theirs(url: str, model: str, prompts: list[str], tokens: int, *, logprobs: bool) -> float:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "prompts.jsonl")
         data.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
@@ -37,6 +37,7 @@ def theirs(url: str, model: str, prompts: list[str], tokens: int) -> float:
         command += ["--dataset-name", "custom", "--dataset-path", str(data), "--custom-output-len", str(tokens)]
         command += ["--skip-chat-template", "--num-prompts", str(len(prompts)), "--temperature", "1"]
         command += ["--max-concurrency", str(CONCURRENCY), "--disable-tqdm"]
+        command += ["--logprobs", "1"] if logprobs else []
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"Output token throughput \(tok/s\):\s+([\d.]+)", said)
     assert found, said
@@ -54,10 +55,11 @@ def ours(url: str, model: str, prompts: list[str], tokens: int, *, logprobs: boo
 
 
 RUNS = {
-    "with log-probabilities": partial(ours, logprobs=True),
-    "without": partial(ours, logprobs=False),
-    "vllm bench serve": theirs,
+    (who, logprobs): partial(run, logprobs=logprobs)
+    for who, run in (("the engine", ours), ("vllm bench serve", theirs))
+    for logprobs in (True, False)
 }
+HOW = {True: "with log-probabilities", False: "without"}
 
 
 def main(url: str, model: str, count: str = "512", tokens: str = "64", rounds: str = "8") -> None:
@@ -65,15 +67,18 @@ def main(url: str, model: str, count: str = "512", tokens: str = "64", rounds: s
     ours(url, model, prompts[:CONCURRENCY], 2, logprobs=True)  # warms the server up
     found = []
     for number in range(int(rounds)):
-        order = [*RUNS][number % 3 :] + [*RUNS][: number % 3]
+        order = [*RUNS][number % 4 :] + [*RUNS][: number % 4]
         rates = {name: RUNS[name](url, model, prompts, int(tokens)) for name in order}
-        found.append([rates[name] for name in RUNS])
-        print(", ".join(f"{name} {rate:.0f}" for name, rate in rates.items()), "tokens per second", flush=True)
-    logs = np.log(found)
-    for place, name in enumerate([*RUNS][:2]):
-        ratios = logs[:, place] - logs[:, 2]
+        found.append(rates)
+        told = (f"{who} {HOW[logprobs]} {rate:.0f}" for (who, logprobs), rate in rates.items())
+        print(", ".join(told), "tokens per second", flush=True)
+    for logprobs, how in HOW.items():
+        engine, benchmark = (
+            np.log([rates[who, logprobs] for rates in found]) for who in ("the engine", "vllm bench serve")
+        )
+        ratios = engine - benchmark
         ends = np.exp([ratios.mean(), *t.interval(0.95, len(ratios) - 1, ratios.mean(), sem(ratios))])
-        print(f"{name}: {ends[0]:.3f} [{ends[1]:.3f}, {ends[2]:.3f}] of vllm bench serve")
+        print(f"{how}: {ends[0]:.3f} [{ends[1]:.3f}, {ends[2]:.3f}] of vllm bench serve")
 
 
 if __name__ == "__main__":
