@@ -38,8 +38,9 @@ def tables(name: str) -> str:
     own = runs_of(rows, reward)
     parts = [values_table(own), f"After {config.steps} steps, differences paired by prompt:"]
     parts.append(difference_table(own, config))
-    if same := same_kl_table(own, config):
-        parts += [f"Where a method is as far from the start as {config.reference} is, their KL not told apart:", same]
+    if len(config.seeds) > 1:
+        parts += [f"Seed by seed, after {config.steps} steps against {config.reference} after each:"]
+        parts += [by_seed_table(own, config)]
     for other in others:
         seen = runs_of(rows, other)
         parts += [f"The response that `{reward}` picks, by `{other}`:"]
@@ -92,27 +93,19 @@ def difference_table(runs: Runs, config: GridConfig) -> str:
     return aligned(lines)
 
 
-def same_kl_table(runs: Runs, config: GridConfig) -> str | None:
-    """Where a method is as far from the start as the reference after some step: a line per seed, and one over all.
-
-    They are as far if the interval over prompts of their KL's difference, the mean over seeds, holds zero. None if none
-    are.
-    """
-    kl = len(BUDGETS)
-    lines = [["difference", "seeds", *(f"V_{n}" for n in BUDGETS), "KL, nats"]]
+def by_seed_table(runs: Runs, config: GridConfig) -> str:
+    """Each method after the last step against the reference after each, by seed, and how their KL differs."""
+    lines = [["seed", "difference", *(f"V_{n}" for n in BUDGETS), "KL, nats"]]
+    last = {method: of_seeds for (method, step), of_seeds in runs.items() if step == config.steps}
     references = {step: of_seeds for (method, step), of_seeds in runs.items() if method == config.reference}
-    for (method, step), of_seeds in runs.items():
-        for other, of_reference in references.items() if method not in (BASE, config.reference) else []:
-            shared = sorted(of_seeds.keys() & of_reference.keys())
-            apart = np.mean([of_seeds[seed] - of_reference[seed] for seed in shared], axis=0)
-            over_prompts = mean_interval(apart[None])
-            if over_prompts.low[kl] <= 0 <= over_prompts.high[kl]:
-                title = f"{method} after {step} - {config.reference} after {other}"
-                groups = {f"seed {seed}": [seed] for seed in shared if len(shared) > 1} | {str(len(shared)): shared}
-                for name, seeds in groups.items():
-                    found, _ = difference({seed: of_seeds[seed] for seed in seeds}, of_reference)
-                    lines.append([title, name, *(interval_cell(found, k, 3, sign="+") for k in range(kl + 1))])
-    return aligned(lines) if len(lines) > 1 else None
+    for method, of_seeds in last.items():
+        for seed in of_seeds if method != config.reference else []:
+            for step, of_reference in references.items():
+                found = paired_difference(of_seeds[seed][None], of_reference[seed][None])
+                title = f"{method} - {config.reference} after {step}"
+                cells_of = [interval_cell(found, k, 2, sign="+") for k in range(len(BUDGETS) + 1)]
+                lines.append([str(seed), title, *cells_of])
+    return aligned(lines)
 
 
 def difference(of_seeds: dict[int, np.ndarray], reference: dict[int, np.ndarray]) -> tuple[Interval, int]:

@@ -75,21 +75,19 @@ def test_the_row_that_is_made_again_is_one_of_the_grid() -> None:
     assert [(one["estimator"], one["step"]) for one in found] == [("base", 0), ("grpo", 30)]
 
 
-def test_methods_are_compared_where_their_kl_is_the_same() -> None:
+def test_seed_by_seed_a_method_is_compared_with_the_reference_after_each_step() -> None:
     with importing_scripts() as load:
-        table = load("smollm2/held_out").tables("graded_kl").split("their KL not told apart:")[1]
+        table = load("smollm2/held_out").tables("graded_kl").split("Seed by seed")[1]
     rows = {
         (row["estimator"], row["step"], row["seed"]): row
         for row in read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "graded_kl.yaml").results))
     }
-    lines = [line for line in table.splitlines() if "flat_tea after 60 - grpo after 30" in line]
-    seeds = sorted(seed for method, step, seed in rows if (method, step) == ("flat_tea", 60))
-    gains = []
-    for seed in seeds:
-        ours, theirs = rows["flat_tea", 60, seed], rows["grpo", 30, seed]
-        at_32 = [np.mean(np.array(one["v_n"])[:, one["budgets"].index(32)]) for one in (ours, theirs)]
-        gains.append([at_32[0] - at_32[1], np.mean(ours["kl"]) - np.mean(theirs["kl"])])
-    assert len(lines) == (len(seeds) + 1 if len(seeds) > 1 else 1)
-    for line, values in zip(lines, [*gains, np.mean(gains, axis=0)] if len(seeds) > 1 else gains, strict=True):
-        assert all(f"| {value:+.3f} [" in line for value in values)
-    assert "flat_tea after 60 - grpo after 60" not in table
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "flat_tea" in line]
+    assert len(lines) == 2 * sum((method, step) == ("flat_tea", 60) for method, step, _ in rows)
+    for seed, title, _, _, at_32, at_128, kl in lines:
+        step = int(title.removeprefix("flat_tea - grpo after "))
+        ours, theirs = rows["flat_tea", 60, int(seed)], rows["grpo", step, int(seed)]
+        means = [np.mean(np.array(one["v_n"])[:, one["budgets"].index(32)]) for one in (ours, theirs)]
+        assert at_32.startswith(f"{means[0] - means[1]:+.2f} [")
+        assert (at_128 == "unknown") == (step == 30)
+        assert kl.startswith(f"{np.mean(ours['kl']) - np.mean(theirs['kl']):+.2f} [")
