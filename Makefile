@@ -24,6 +24,8 @@ TORCH_CPU := torch==2.13.0 $(INDEX)
 TORCH_LOWEST := torch==2.9.0 $(INDEX)
 PAGES := README.md CHANGELOG.md CONTRIBUTING.md docs experiments benchmarks recipes 'tests/estimators/*.py'
 TEST_TOOLS := pytest pytest-xdist hypothesis beartype
+# Two files of tests at a time, in their order: what the tests of a file share is made once.
+PYTEST := pytest --quiet -n 2 --dist loadfile --no-loadscope-reorder
 
 USABLE := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -47,7 +49,7 @@ quickstart: .venv/.installed-quickstart
 check: check-format check-lint check-types docs check-wheel check-tests
 
 test: check-format check-lint
-	$(BIN)/pytest --quiet -n 2 -m "not slow and not nightly"
+	$(BIN)/$(PYTEST) -m "not slow and not nightly"
 
 nightly: check nightly-tests lowest mutate mutate-core
 
@@ -71,10 +73,10 @@ check-wheel: .venv/.installed-dev
 	$(BIN)/python tools/check_wheel.py $(TORCH_CPU)
 
 check-tests: .venv/.installed-dev
-	$(BIN)/pytest --quiet -n 2 -m "not nightly"
+	$(BIN)/$(PYTEST) -m "not nightly"
 
 nightly-tests: .venv/.installed-dev
-	$(BIN)/pytest --quiet -n 2 -m nightly
+	$(BIN)/$(PYTEST) -m nightly
 
 format: .venv/.installed-dev
 	$(BIN)/ruff format .
@@ -89,9 +91,9 @@ mutate-core: .venv/.installed-mutmut
 
 # The core with no other package there, then everything.
 lowest: .venv-lowest-core/.installed .venv-lowest/.installed
-	.venv-lowest-core/bin/pytest --quiet -n 2 -m "not nightly" --ignore tests/fidelity/gradients \
+	.venv-lowest-core/bin/$(PYTEST) -m "not nightly" --ignore tests/fidelity/gradients \
 		tests/statistics tests/tails tests/estimators tests/curves tests/fidelity
-	.venv-lowest/bin/pytest --quiet -n 2 -m "not nightly"
+	.venv-lowest/bin/$(PYTEST) -m "not nightly"
 
 # verl holds transformers below 5.11, and warns in places of its own.
 check-verl: .venv-verl/.installed

@@ -15,7 +15,7 @@ class InProcess:
     def __init__(self) -> None:
         self.jobs: list[Job] = []
         self.stop_after: int | None = None
-        self.keep_going = False
+        self.kept_going: list[bool] = []
         self.after_job: Callable[[Job], None] = lambda job: None
 
     def __call__(
@@ -26,7 +26,7 @@ class InProcess:
         overall: str | None = None,
         keep_going: bool = False,
     ) -> None:
-        self.keep_going = keep_going
+        self.kept_going.append(keep_going)
         for chain in chains:
             for job in [chain] if isinstance(chain, Job) else chain:
                 self.run(job)

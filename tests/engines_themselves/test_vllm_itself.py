@@ -52,14 +52,20 @@ def save(folder: Path, kind: Any) -> Path:
     return folder
 
 
+def given(name: str) -> str | None:
+    """The folder or hub name that the environment has; commands work elsewhere, so a folder is spelled in full."""
+    value = os.environ.get(name)
+    return str(Path(value).resolve()) if value and Path(value).is_dir() else value
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return os.environ.get("POLICY") or str(save(tmp_path_factory.mktemp("policy"), LlamaForCausalLM))
+    return given("POLICY") or str(save(tmp_path_factory.mktemp("policy"), LlamaForCausalLM))
 
 
 @pytest.fixture(scope="session")
 def reward_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return os.environ.get("REWARD_MODEL") or str(save(tmp_path_factory.mktemp("rm"), LlamaForSequenceClassification))
+    return given("REWARD_MODEL") or str(save(tmp_path_factory.mktemp("rm"), LlamaForSequenceClassification))
 
 
 @pytest.fixture

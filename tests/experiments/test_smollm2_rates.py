@@ -75,6 +75,22 @@ def test_the_row_that_is_made_again_is_one_of_the_grid() -> None:
     assert [(one["estimator"], one["step"]) for one in found] == [("base", 0), ("grpo", 30)]
 
 
+def test_differences_are_of_the_seeds_that_both_methods_have() -> None:
+    with importing_scripts() as load:
+        table = load("smollm2/held_out").tables("graded_kl").split("differences paired by prompt:")[1]
+    rows = {
+        (row["estimator"], row["seed"]): np.mean(np.array(row["v_n"])[:, -1])
+        for row in read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "graded_kl.yaml").results))
+        if row["step"] == 60
+    }
+    for method in ("flat_tea", "tea"):
+        (line,) = [line for line in table.splitlines() if line.startswith(f"| {method} - grpo ")]
+        seeds = sorted(seed for name, seed in rows if name == method)
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert cells[1] == str(len(seeds))
+        assert cells[-1].startswith(f"{np.mean([rows[method, seed] - rows['grpo', seed] for seed in seeds]):+.3f} [")
+
+
 def test_seed_by_seed_a_method_is_compared_with_the_reference_after_each_step() -> None:
     with importing_scripts() as load:
         table = load("smollm2/held_out").tables("graded_kl").split("Seed by seed")[1]

@@ -14,8 +14,15 @@ from tailgrad.cli.main import main
 from .conftest import Workshop
 from .test_kills import left
 
-ROOM = {"train": 150_000, "sample": 24_000, "score": 24_000, "curve": 24_000, "plan": 24_000, "fidelity": 24_000}
-ROOM["grid"] = 200_000
+ROOM = {
+    "train": 150_000,
+    "sample": 24_000,
+    "score": 24_000,
+    "curve": 24_000,
+    "plan": 24_000,
+    "fidelity": 24_000,
+    "grid": 200_000,
+}
 """Bytes of a disk that is full amid the command."""
 
 

@@ -26,12 +26,13 @@ from tailgrad.rollouts.generation import TRAINING_RECORD
 from tailgrad.runner import Job, run_side_by_side
 
 
+@pytest.mark.parametrize("jobs", ["in this process", pytest.param("as processes", marks=pytest.mark.nightly)])
 def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(
-    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, jobs: str
 ) -> None:
-    """Its jobs run in this process; the README's page, which a test types, runs them as they are."""
-    monkeypatch.setattr("tailgrad.quickstart.run.run_side_by_side", InProcess())
-    monkeypatch.setenv("TAILGRAD_EVENTS", "")
+    if jobs == "in this process":
+        monkeypatch.setattr("tailgrad.quickstart.run.run_side_by_side", InProcess())
+        monkeypatch.setenv("TAILGRAD_EVENTS", "")
     out = tmp_path / "quickstart"
     shutil.copytree(policy, out / "base")
     (out / "base" / _RECORD).write_text(json.dumps({"tailgrad_version": __version__, **FIT}))
