@@ -84,7 +84,12 @@ def difference_table(runs: Runs, config: GridConfig) -> str:
     last = {method: of_seeds for (method, step), of_seeds in runs.items() if step == config.steps}
     (start,) = runs[BASE, 0].values()
     pairs = [(method, BASE, dict.fromkeys(last[method], start)) for method in last]
-    pairs += [(method, config.reference, last[config.reference]) for method in last if method != config.reference]
+    of_reference = last.get(config.reference, {})
+    pairs += [
+        (method, config.reference, of_reference)
+        for method in last
+        if method != config.reference and last[method].keys() & of_reference.keys()
+    ]
     lines = [["difference", "seeds", *(f"V_{n}" for n in BUDGETS)]]
     for method, other, of_other in pairs:
         found, seeds = difference(last[method], of_other)
@@ -100,8 +105,8 @@ def by_seed_table(runs: Runs, config: GridConfig) -> str:
     references = {step: of_seeds for (method, step), of_seeds in runs.items() if method == config.reference}
     for method, of_seeds in last.items():
         for seed in of_seeds if method != config.reference else []:
-            for step, of_reference in references.items():
-                found = paired_difference(of_seeds[seed][None], of_reference[seed][None])
+            for step in [step for step, of_reference in references.items() if seed in of_reference]:
+                found = paired_difference(of_seeds[seed][None], references[step][seed][None])
                 title = f"{method} - {config.reference} after {step}"
                 cells_of = [interval_cell(found, k, 2, sign="+") for k in range(len(BUDGETS) + 1)]
                 lines.append([str(seed), title, *cells_of])
