@@ -8,6 +8,7 @@ markers of NAME.md.
 
 import sys
 from dataclasses import replace
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -99,17 +100,17 @@ def difference_table(runs: Runs, config: GridConfig) -> str:
 
 
 def by_seed_table(runs: Runs, config: GridConfig) -> str:
-    """Each method after the last step against the reference after each, by seed, and how their KL differs."""
-    lines = [["seed", "difference", *(f"V_{n}" for n in BUDGETS), "KL, nats"]]
+    """Each method after the last step against the reference after each: a line per seed, and one over all of them."""
+    lines = [["difference", "seed", *(f"V_{n}" for n in BUDGETS), "KL, nats"]]
     last = {method: of_seeds for (method, step), of_seeds in runs.items() if step == config.steps}
     references = {step: of_seeds for (method, step), of_seeds in runs.items() if method == config.reference}
-    for method, of_seeds in last.items():
-        for seed in of_seeds if method != config.reference else []:
-            for step in [step for step, of_reference in references.items() if seed in of_reference]:
-                found = paired_difference(of_seeds[seed][None], references[step][seed][None])
-                title = f"{method} - {config.reference} after {step}"
-                cells_of = [interval_cell(found, k, 2, sign="+") for k in range(len(BUDGETS) + 1)]
-                lines.append([str(seed), title, *cells_of])
+    for method, (step, of_reference) in product(last, references.items()):
+        shared = sorted(last[method].keys() & of_reference.keys()) if method != config.reference else []
+        groups = {str(seed): [seed] for seed in shared} | ({f"all {len(shared)}": shared} if len(shared) > 1 else {})
+        for name, seeds in groups.items():
+            found, _ = difference({seed: last[method][seed] for seed in seeds}, of_reference)
+            cells_of = [interval_cell(found, k, 2, sign="+") for k in range(len(BUDGETS) + 1)]
+            lines.append([f"{method} - {config.reference} after {step}", name, *cells_of])
     return aligned(lines)
 
 

@@ -77,7 +77,12 @@ def test_the_row_that_is_made_again_is_one_of_the_grid() -> None:
 
 def test_differences_are_of_the_seeds_that_both_methods_have() -> None:
     with importing_scripts() as load:
-        table = load("smollm2/held_out").tables("graded_kl").split("differences paired by prompt:")[1]
+        table = (
+            load("smollm2/held_out")
+            .tables("graded_kl")
+            .split("differences paired by prompt:")[1]
+            .split("Seed by seed")[0]
+        )
     rows = {
         (row["estimator"], row["seed"]): np.mean(np.array(row["v_n"])[:, -1])
         for row in read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "graded_kl.yaml").results))
@@ -99,11 +104,15 @@ def test_seed_by_seed_a_method_is_compared_with_the_reference_after_each_step() 
         for row in read_results(Path(read_grid(EXPERIMENTS / "smollm2" / "graded_kl.yaml").results))
     }
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "flat_tea" in line]
-    assert len(lines) == 2 * sum((method, step) == ("flat_tea", 60) for method, step, _ in rows)
-    for seed, title, _, _, at_32, at_128, kl in lines:
+    seeds = [seed for method, step, seed in rows if (method, step) == ("flat_tea", 60)]
+    assert [seed for _, seed, *_ in lines] == [*map(str, seeds), f"all {len(seeds)}"] * 2
+    for title, seed, _, _, at_32, at_128, kl in lines:
         step = int(title.removeprefix("flat_tea - grpo after "))
-        ours, theirs = rows["flat_tea", 60, int(seed)], rows["grpo", step, int(seed)]
-        means = [np.mean(np.array(one["v_n"])[:, one["budgets"].index(32)]) for one in (ours, theirs)]
-        assert at_32.startswith(f"{means[0] - means[1]:+.2f} [")
+        of = seeds if seed.startswith("all") else [int(seed)]
+        pairs = [(rows["flat_tea", 60, one], rows["grpo", step, one]) for one in of]
+        gains = [[np.mean(np.array(row["v_n"])[:, row["budgets"].index(32)]) for row in pair] for pair in pairs]
+        assert at_32.startswith(f"{np.mean([ours - theirs for ours, theirs in gains]):+.2f} [")
         assert (at_128 == "unknown") == (step == 30)
-        assert kl.startswith(f"{np.mean(ours['kl']) - np.mean(theirs['kl']):+.2f} [")
+        assert kl.startswith(
+            f"{np.mean([np.mean(ours['kl']) - np.mean(theirs['kl']) for ours, theirs in pairs]):+.2f} ["
+        )
