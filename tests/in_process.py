@@ -10,12 +10,12 @@ from tailgrad.runner import Job
 
 
 class InProcess:
-    """Stands in for `run_side_by_side`: one job after the other, in this process."""
+    """Stands in for `run_side_by_side`, which has to be asked for this `keep_going`: one job after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_going: bool = True) -> None:
         self.jobs: list[Job] = []
         self.stop_after: int | None = None
-        self.kept_going: list[bool] = []
+        self.keep_going = keep_going
         self.after_job: Callable[[Job], None] = lambda job: None
 
     def __call__(
@@ -26,7 +26,7 @@ class InProcess:
         overall: str | None = None,
         keep_going: bool = False,
     ) -> None:
-        self.kept_going.append(keep_going)
+        assert keep_going == self.keep_going
         for chain in chains:
             for job in [chain] if isinstance(chain, Job) else chain:
                 self.run(job)

@@ -53,9 +53,8 @@ def without_times(rows: Sequence[Row]) -> dict[str, Row]:
     return {row["key"]: {name: value for name, value in row.items() if name not in TIMES} for row in rows}
 
 
-def test_everything_is_trained_and_measured_once(finished, runner: InProcess) -> None:
+def test_everything_is_trained_and_measured_once(finished) -> None:
     config, rows, jobs = finished
-    assert set(runner.kept_going) == {True}, "a job that fails ends its own chain alone"
     trainings = [job for job in jobs if job.argv[0] == "train"]
     # two estimators: two learning rates with the first seed, then the better one with the second
     assert len(trainings) == len({tuple(job.argv) for job in jobs if job.argv[0] == "train"}) == 2 * 2 + 2

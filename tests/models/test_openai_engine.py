@@ -70,11 +70,7 @@ def llama_cpp(**value: float) -> dict[str, object]:
     [
         ({"content": [llama_cpp(logprob=-1.0)] * 3}, "stop", (True, 2, -3.0)),  # llama.cpp before it took OpenAI's form
         ({"content": [llama_cpp(prob=0.5)] * 3}, "stop", (True, 2, None)),  # of what was left after its samplers
-        (
-            {"token_logprobs": [-1.0] * 3, "tokens": ["a"] * 3},
-            "length",
-            (False, 3, -3.0),
-        ),  # vLLM, SGLang, llama.cpp since
+        ({"token_logprobs": [-1.0] * 3}, "length", (False, 3, -3.0)),  # vLLM, SGLang, llama.cpp since
         (None, "eos_token", (True, 2, None)),  # text-generation-inference before 2.3 (router's FinishReason)
         (None, "stop_sequence", (True, 2, None)),
         (None, "length", (False, 3, None)),

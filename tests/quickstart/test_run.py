@@ -31,7 +31,7 @@ def test_quickstart_draws_the_curves_and_goes_on_where_it_stopped(
     policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, jobs: str
 ) -> None:
     if jobs == "in this process":
-        monkeypatch.setattr("tailgrad.quickstart.run.run_side_by_side", InProcess())
+        monkeypatch.setattr("tailgrad.quickstart.run.run_side_by_side", InProcess(keep_going=False))
         monkeypatch.setenv("TAILGRAD_EVENTS", "")
     out = tmp_path / "quickstart"
     shutil.copytree(policy, out / "base")

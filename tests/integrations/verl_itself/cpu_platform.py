@@ -1,16 +1,16 @@
-"""A platform and an engine by which verl's own workers train on a CPU, which verl 0.9.1 has none for."""
+"""A platform by which verl's own workers train on a CPU, which verl 0.9.1 has none for."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import torch
-import verl  # noqa: F401 - what loads the plugin
 from verl.plugin.platform.platform_cuda import PlatformCUDA
-from verl.plugin.platform.platform_manager import set_platform
+from verl.plugin.platform.platform_manager import PlatformRegistry
 
 NOTHING = ("memory_reserved", "memory_allocated", "max_memory_allocated", "max_memory_reserved")
 
 
+@PlatformRegistry.register(platform="cpu")
 class CPU(PlatformCUDA):
     """What verl asks of a device, answered for a CPU."""
 
@@ -43,11 +43,3 @@ class CPU(PlatformCUDA):
 
     def empty_cache(self) -> None:
         """There is none."""
-
-
-set_platform(CPU())  # before the modules are imported that ask for it as they are loaded
-
-from verl.workers.engine import EngineRegistry  # noqa: E402
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead  # noqa: E402
-
-EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device=["cpu"])(FSDPEngineWithLMHead)
