@@ -1,5 +1,6 @@
 """What every test shares: a quiet, offline environment, shape annotations that are enforced, a tiny policy."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.nodeid.removeprefix("tests/").startswith(slow):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: every training ends with a full garbage collection, which need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
