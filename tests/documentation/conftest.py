@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import warm
+
+Shell = Callable[[str], str]
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Callable[[str], str]:
+def shell(tmp_path: Path) -> Shell:
     """Run a block with bash as it is printed; `pip` and `make` only say what they were asked for."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name in ("pip", "make"):
-        (commands / name).write_text(f'#!/bin/sh\necho "{name}: $*"\n')
-        (commands / name).chmod(0o755)
+        write_program(commands / name, f'#!/bin/sh\necho "{name}: $*"\n')
     path = os.pathsep.join([str(commands), str(Path(sys.executable).parent), os.environ["PATH"]])
 
     def run(text: str) -> str:
@@ -34,3 +37,28 @@ def shell(tmp_path: Path) -> Callable[[str], str]:
         return result.stdout
 
     return run
+
+
+@pytest.fixture
+def warm_shell(shell: Shell, tmp_path: Path, warm_process: str) -> Shell:
+    """The same, with commands that are forks of a process which has loaded what they import."""
+    write_program(
+        tmp_path / "bin" / "tailgrad", f'#!/bin/sh\nexec {sys.executable} -IS {warm.__file__} {warm_process} "$@"\n'
+    )
+    return shell
+
+
+@pytest.fixture(scope="module")
+def warm_process() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path is at most 108 characters long
+        command = [sys.executable, warm.__file__, path := os.path.join(folder, "socket")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield path
+            process.terminate()
+
+
+def write_program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)

@@ -121,7 +121,7 @@ def save_results(folder: Path) -> None:
 
 
 def small_grid(page: str) -> dict[str, Any]:
-    """The page's grid with fewer trainings, each of two steps; of the README, whose grid is not printed, a like one."""
+    """The page's grid with fewer trainings, each of two steps; for the README, which prints none, a single training."""
     (printed,) = [block for block in blocks_of(ROOT / "docs" / "grid.md") if block.language == "yaml"]
     grid = yaml.safe_load(printed.text)
     grid |= {"estimators": ["grpo", "tea"], "learning_rates": ["1e-3"], "seeds": [0], "checkpoints": [1], "test_n": 16}
@@ -130,6 +130,7 @@ def small_grid(page: str) -> dict[str, Any]:
     grid["rewards"] = {"length": REWARD_MODELS[0] if page == "README.md" else "org/reward-model"}
     if page == "README.md":
         grid["policies"] = {"small": "Qwen/Qwen3-0.6B"}
+        grid |= {"estimators": ["grpo"], "checkpoints": []}
         grid["prompts"] = {"tasks": {"train": "prompts.jsonl", "choose": "prompts.jsonl", "test": "held_out.jsonl"}}
     return grid
 
@@ -152,21 +153,31 @@ def names(page: str) -> dict[str, Any]:
     return given.get(page, {})
 
 
-LONG = ("evaluation.md", "fidelity.md", "grid.md", "plan.md", "rollouts.md", "trl.md")
+LONG = ("fidelity.md", "grid.md")
 """Pages whose commands take longest; what they run is tried in the gate by tests of its own."""
 
+TRIED = [page for page in PAGES if blocks_of(page)]
 
-@pytest.mark.parametrize(
-    "page",
-    [pytest.param(page, marks=pytest.mark.nightly) if page.name in LONG else page for page in PAGES if blocks_of(page)],
-    ids=lambda page: page.name,
-)
+
+@pytest.mark.parametrize("page", [page for page in TRIED if page.name not in LONG], ids=lambda page: page.name)
 def test_a_page_runs_as_printed(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_shell: Callable[[str], str]
+) -> None:
+    try_page(page, tmp_path, monkeypatch, warm_shell)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("page", TRIED, ids=lambda page: page.name)
+def test_a_page_runs_as_printed_in_processes_of_its_own(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: Callable[[str], str]
 ) -> None:
+    try_page(page, tmp_path, monkeypatch, shell)
+
+
+def try_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, shell: Callable[[str], str]) -> None:
     name = str(page.relative_to(ROOT))
-    build(tmp_path, name)
-    monkeypatch.chdir(tmp_path)
+    build(folder, name)
+    monkeypatch.chdir(folder)
     for block in blocks_of(page):
         if block.name in ELSEWHERE:
             continue

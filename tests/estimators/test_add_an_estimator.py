@@ -59,6 +59,7 @@ def test_it_is_known_everywhere(copy: Path) -> None:
     run_in(copy, "-c", PROGRAM)
 
 
+@pytest.mark.nightly
 def test_the_tests_of_every_estimator_take_it(copy: Path) -> None:
     """Contract, bias and imports of the new one, and the tests that look at the whole table."""
     chosen = "median_baseline or every_estimator or over_batch or test_bind or (test_front_door and not training)"

@@ -62,6 +62,7 @@ def test_by_name_and_over_prefixes() -> None:
     torch.testing.assert_close(whole, tea(rewards, deploy_n=128, tail="uniform"))
 
 
+@pytest.mark.nightly
 def test_in_the_library_the_tests_of_every_shape_take_it(tmp_path: Path) -> None:
     copy_package(tmp_path, ["tails"])
     shapes, tests = (
