@@ -174,6 +174,13 @@ def test_a_page_runs_as_printed_in_processes_of_its_own(
     try_page(page, tmp_path, monkeypatch, shell)
 
 
+def test_a_command_that_fails_fails_its_page(warm_shell: Callable[[str], str], tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="--such_an_option is no option"):
+        warm_shell("for number in 1; do\n    tailgrad tails --such_an_option\ndone")
+    assert warm_shell('tailgrad --version | cut -d" " -f1 > found; cat found') == "tailgrad\n"
+    assert (tmp_path / "found").exists()
+
+
 def try_page(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, shell: Callable[[str], str]) -> None:
     name = str(page.relative_to(ROOT))
     build(folder, name)
