@@ -121,7 +121,7 @@ def save_results(folder: Path) -> None:
 
 
 def small_grid(page: str) -> dict[str, Any]:
-    """The page's grid with fewer trainings, each of two steps; for the README, which prints none, a single training."""
+    """The page's grid with fewer trainings, each of two steps; of the README, whose grid is not printed, a like one."""
     (printed,) = [block for block in blocks_of(ROOT / "docs" / "grid.md") if block.language == "yaml"]
     grid = yaml.safe_load(printed.text)
     grid |= {"estimators": ["grpo", "tea"], "learning_rates": ["1e-3"], "seeds": [0], "checkpoints": [1], "test_n": 16}
@@ -130,7 +130,6 @@ def small_grid(page: str) -> dict[str, Any]:
     grid["rewards"] = {"length": REWARD_MODELS[0] if page == "README.md" else "org/reward-model"}
     if page == "README.md":
         grid["policies"] = {"small": "Qwen/Qwen3-0.6B"}
-        grid |= {"estimators": ["grpo"], "checkpoints": []}
         grid["prompts"] = {"tasks": {"train": "prompts.jsonl", "choose": "prompts.jsonl", "test": "held_out.jsonl"}}
     return grid
 
