@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tailgrad import identity
 from tailgrad.identity import file_sha256, model_sha256, sha256_of
 
 CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": 12}
+TOKENIZER = {"pad_token": "[PAD]"}
 
 
 def save_model(folder: Path, **files: str | bytes) -> Path:
@@ -23,7 +26,7 @@ def save_model(folder: Path, **files: str | bytes) -> Path:
         "config.json": json.dumps(CONFIG),
         "generation_config.json": '{"eos_token_id": 2}',
         "tokenizer.json": '{"model": 1}',
-        "tokenizer_config.json": '{"pad_token": "[PAD]"}',
+        "tokenizer_config.json": json.dumps(TOKENIZER),
         "chat_template.jinja": "{{ messages }}",
         **named,
     }
@@ -65,6 +68,7 @@ def write(file: str, content: str) -> Callable[[Path], Any]:
         write("checkpoint-7/model.safetensors", "weights of another step"),
         write("config.json", json.dumps({"vocab_size": 12, "architectures": ["LlamaForCausalLM"]}, indent=1)),
         write("config.json", json.dumps(CONFIG | {"_name_or_path": "runs/a", "transformers_version": "5"})),
+        write("tokenizer_config.json", json.dumps(TOKENIZER | {"is_local": True, "local_files_only": False})),
     ],
 )
 def test_what_decides_no_number_is_not_part_of_a_model(model: Path, change: Callable[[Path], Any]) -> None:
@@ -129,6 +133,8 @@ def test_a_hub_name_has_no_content_here() -> None:
 def test_an_adapter_is_its_own_files_and_its_base(adapter: Path, model: Path, tmp_path: Path) -> None:
     before = model_sha256(adapter)
     write("README.md", "a model")(model)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    write("adapter_config.json", json.dumps(config | {"peft_version": "0.21.2"}))(adapter)
     assert model_sha256(adapter) == before != model_sha256(model)
     write("model.safetensors", "weightz")(model)
     other_base = model_sha256(adapter)
@@ -180,3 +186,15 @@ def test_a_file_that_has_just_been_written_is_read_again(tmp_path: Path) -> None
 def test_values_are_told_apart() -> None:
     values = [None, 0, 0.5, "0", [], {}, [1, 2], [2, 1], {"a": 1}, {"a": [1]}, float("nan")]
     assert len({sha256_of(value) for value in values}) == len(values)
+
+
+def test_a_model_that_was_loaded_and_saved_again_is_the_same_online_or_offline(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for offline in (False, True):
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", offline)
+        for loaded in (AutoModelForCausalLM.from_pretrained(policy), AutoTokenizer.from_pretrained(policy)):
+            loaded.save_pretrained(tmp_path / str(offline))
+    written = [json.loads((tmp_path / name / "tokenizer_config.json").read_text()) for name in ("False", "True")]
+    assert [one["local_files_only"] for one in written] == [False, True]
+    assert model_sha256(tmp_path / "False") == model_sha256(tmp_path / "True") == model_sha256(policy)

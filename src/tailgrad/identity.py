@@ -28,8 +28,11 @@ _DECIDE = (
 _TRAINER_STATE = ("training_args.bin", "optimizer*.bin", "scheduler*.bin")
 """What a trainer keeps beside the weights under names that look like them."""
 
-_SAVED_BY = ("_name_or_path", "name_or_path", "transformers_version")
-"""Keys of a config that say from where and by what it was saved."""
+_SAVED_BY = (
+    *("_name_or_path", "name_or_path", "is_local", "local_files_only"),
+    *("transformers_version", "peft_version"),
+)
+"""Keys of a config that say from where, whether offline, and by what it was saved."""
 
 _SETTLED = 2e9
 """Nanoseconds after which a file's time of change tells the next change from this one."""

@@ -198,3 +198,23 @@ def test_a_table_whose_best_is_picked_by_another_reward_is_refused(
         judged = rescore(ScoreConfig(pool / "pool.parquet", out, selection, reward_funcs=reward))
         assert main(command(pool, tmp_path / "out", table=str(judged))) == code
     assert "the best of N is picked by 'reward'; `tailgrad fidelity` takes one reward" in capsys.readouterr().err
+
+
+def test_tables_that_differ_in_rewards_alone_share_gradients(
+    pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, other = tmp_path / "gradients", tmp_path / "other.parquet"
+    rescore(ScoreConfig(pool / "pool.parquet", other, "reward", reward_funcs=negated))
+    assert main(command(pool, tmp_path / "alone", table=str(other))) == 0
+    assert main(command(pool, tmp_path / "first", gradients=str(shared))) == 0
+    assert not (tmp_path / "first" / "gradients").exists()
+    monkeypatch.setattr("tailgrad.fidelity.gradient_store.gradient_sketches", None)  # none is computed
+    assert main(command(pool, tmp_path / "second", table=str(other), gradients=str(shared))) == 0
+    alone, first, second = (
+        json.loads((tmp_path / name / "fidelity.json").read_text())["points"] for name in ("alone", "first", "second")
+    )
+    assert second == alone != first
+
+
+def negated(completion_ids: list[list[int]], **columns: object) -> list[float]:
+    return [-float(REWARDS[ids[0]]) for ids in completion_ids]

@@ -24,7 +24,13 @@ class FidelityOptions:
         metavar="TABLE",
     )
     model_name_or_path: str = option(text="the policy that sampled the table: hub name or local folder")
-    out: str = option(text="folder for the report and the gradients")
+    out: str = option(text="folder for the report, and for the gradients where --gradients names none")
+    gradients: str | None = option(
+        None,
+        "folder of the gradients; tables with the same responses and other rewards may share it (default: "
+        "OUT/gradients)",
+        metavar="DIR",
+    )
     estimators: tuple[str, ...] = option(
         ("flat_tea", "tea", "prefix_tea", "cvar", "dr_grpo", "grpo"),
         "estimators, with their options after a colon: max_at_k:k=4",
@@ -59,8 +65,8 @@ def make_parser() -> OptionParser[FidelityOptions]:
     description = (
         "Compare each estimator's gradient from m rollouts per prompt with the gradient of V_N, the expected reward of "
         "the best of N. Both come from one large pool of responses of the same policy. Reports direction, norm and "
-        "signal to noise. Writes fidelity.png, fidelity.svg, fidelity.md and fidelity.json, and keeps the gradients in "
-        "OUT/gradients. If it is interrupted, the same command goes on."
+        "signal to noise. Writes fidelity.png, fidelity.svg, fidelity.md and fidelity.json, and keeps the gradients. "
+        "If it is interrupted, the same command goes on."
     )
     return OptionParser("fidelity", description, FidelityOptions)
 
@@ -77,7 +83,7 @@ def run(words: Sequence[str]) -> None:
     estimators, m, deploy_n = options.estimators, options.num_generations, options.deploy_n
     check_fidelity(table.rewards, estimators=estimators, m=m, deploy_n=deploy_n)
     given = {name: value for name, value in vars(options).items() if name in GradientConfig.__dataclass_fields__}
-    asked = GradientConfig(**given | {"out": out / "gradients"})
+    asked = GradientConfig(**given | {"out": options.gradients or out / "gradients"})
     config = complete(asked)
     note = described(config, asked)
     print(note, end="\n\n", flush=True)

@@ -22,7 +22,7 @@ from tailgrad.fidelity.gradient_config import GradientConfig, complete
 from tailgrad.fidelity.lora import fresh_adapter, lora_sketches
 from tailgrad.fidelity.parameters import ALL, LORA, parameter_names
 from tailgrad.files import expanded, locked, remove_unfinished, replacing, write_json
-from tailgrad.identity import file_sha256, model_sha256
+from tailgrad.identity import model_sha256
 from tailgrad.models.loading import load_policy
 from tailgrad.models.token_ids import check_fit
 from tailgrad.rollouts.chats import prompts_of_texts
@@ -109,8 +109,9 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     """Differentiate the log-probability of every response of a table, and keep sketches of the gradients.
 
     Shards appear complete or not at all; an interrupted run goes on from them, and a finished one is not repeated. A
-    shard that is damaged is made anew. Log-probabilities are compared with those in the table, of a few responses to
-    all prompts at first and then of every one, so that the gradients are those of the policy that sampled it.
+    shard that is damaged is made anew. Tables that differ in their rewards alone may share a folder. Log-probabilities
+    are compared with those in the table, of a few responses to all prompts at first and then of every one, so that the
+    gradients are those of the policy that sampled it.
 
     Args:
         config: What to differentiate.
@@ -121,8 +122,8 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     Raises:
         FileNotFoundError: The table or the policy does not exist.
         ValueError: The table has no token ids or its sampling was shaped by more than a temperature, another policy
-            sampled it, the policy has no such layers or blocks, or the folder holds gradients made with other settings
-            or is being written.
+            sampled it, the policy has no such layers or blocks, or the folder holds gradients of other responses or
+            made with other settings, or is being written.
     """
     table = read_rollouts(config.table)
     _check_table(table, config)
@@ -130,7 +131,7 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
     sketches = SketchedGradients(expanded(config.out), *table.rewards.shape)
     with locked(sketches.folder / _LOCK, repr(str(sketches.folder))):
         remove_unfinished(sketches.folder)
-        settings = _settings(config)
+        settings = _settings(config, table)
         record = sketches.folder / _SETTINGS
         if record.exists():
             check_same_settings(sketches.folder, _BEFORE | _written(record), settings)
@@ -235,10 +236,10 @@ def _check_table(table: Rollouts, config: GradientConfig) -> None:
         )
 
 
-def _settings(config: GradientConfig) -> dict[str, Any]:
-    """What the gradients are made from."""
+def _settings(config: GradientConfig, table: Rollouts) -> dict[str, Any]:
+    """What the gradients are made from; rewards have no part in it."""
     return {
-        "table": file_sha256(config.table),
+        "responses": _responses_sha256(table),
         "model": config.model_name_or_path,
         "model_files": model_sha256(config.model_name_or_path),
         "revision": config.model_revision,
@@ -247,6 +248,22 @@ def _settings(config: GradientConfig) -> dict[str, Any]:
         **config.settings,
         "tailgrad_version": __version__,
     }
+
+
+def _responses_sha256(table: Rollouts) -> str:
+    """A hash of the responses of a table and of what they answer: the same for tables that differ in rewards alone."""
+    token_ids = table.known("token_ids")
+    asked = [
+        table.known("prompts"),
+        table.metadata.get("chat_template_kwargs"),
+        table.metadata["sampling"]["temperature"],
+        token_ids.shape,
+    ]
+    content = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+    content.update(np.array([len(ids) for ids in token_ids.flat], dtype=np.int64).tobytes())
+    content.update(np.concatenate([*token_ids.flat]).astype(np.int64).tobytes())
+    content.update(np.asarray(table.known("logprobs"), dtype=np.float64).tobytes())
+    return content.hexdigest()
 
 
 def _written(path: Path) -> dict[str, Any]:

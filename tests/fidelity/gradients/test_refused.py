@@ -167,3 +167,50 @@ def test_tables_that_cannot_be_differentiated(
 def test_options_out_of_range(option: str, least: int) -> None:
     with pytest.raises(ValueError, match=f"{option} is {least - 1}; it must be at least {least}"):
         GradientConfig(table="t", model_name_or_path="m", out="o", **{option: least - 1})
+
+
+def first_token_changed(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+    columns["token_ids"][7] = [columns["token_ids"][7][0] + 1, *columns["token_ids"][7][1:]]
+
+
+def end_of_a_response_moved(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """To the beginning of the next one, so that all tokens in a row are the same."""
+    columns["token_ids"][7], last = columns["token_ids"][7][:-1], columns["token_ids"][7][-1:]
+    columns["token_ids"][8] = last + columns["token_ids"][8]
+
+
+def logprob_changed(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+    columns["logprob"][7] += 1e-3
+
+
+def prompt_changed(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+    first = columns["prompt"][0]
+    columns["prompt"] = [f"{text}." if text == first else text for text in columns["prompt"]]
+
+
+def temperature_changed(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+    metadata["sampling"]["temperature"] *= 1.01
+
+
+def template_changed(columns: dict[str, Any], metadata: dict[str, Any]) -> None:
+    metadata["chat_template_kwargs"] = {"enable_thinking": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        first_token_changed,
+        end_of_a_response_moved,
+        logprob_changed,
+        prompt_changed,
+        temperature_changed,
+        template_changed,
+    ],
+)
+def test_gradients_of_other_responses_are_not_taken(
+    pool: dict[str, Any], change: Callable[[dict[str, Any], dict[str, Any]], Any]
+) -> None:
+    sketch_gradients(GradientConfig(**pool))
+    change_table(pool["table"], change)
+    with pytest.raises(ValueError, match="another responses"):
+        sketch_gradients(GradientConfig(**pool))
