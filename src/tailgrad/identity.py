@@ -97,7 +97,7 @@ def model_sha256(name: str | Path) -> str | None:
     adapter = _json_of(folder / _ADAPTER_CONFIG) or {}
     base = adapter.get(_BASE)
     if base and expanded(base).is_dir():
-        files[_ADAPTER_CONFIG] = sha256_of(adapter | {_BASE: _files(expanded(base))})
+        files[_ADAPTER_CONFIG] = _config_sha256(adapter | {_BASE: _files(expanded(base))})
     return sha256_of(files)
 
 
@@ -112,6 +112,10 @@ def _file_of_model_sha256(path: Path) -> str:
     config = _json_of(path) if path.name.endswith("config.json") else None
     if config is None:
         return file_sha256(path)
+    return _config_sha256(config)
+
+
+def _config_sha256(config: dict[str, Any]) -> str:
     return sha256_of({name: value for name, value in config.items() if name not in _SAVED_BY})
 
 
