@@ -2,13 +2,18 @@
 
 import functools
 import importlib.util
+import os
+import re
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from tailgrad.identity import function_sha256
 from tailgrad.rewards import WeightedSum, checked
@@ -83,7 +88,103 @@ def test_what_a_function_carries_counts(module_with: Callable[..., Any]) -> None
     assert function_sha256(circle) not in hashes
 
 
+HELD = """
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+class Color(Enum):
+    RED, BLUE = 1, 2
+
+@dataclass
+class Rule:
+    words: frozenset = frozenset()
+    weight: float = 1.0
+
+class Judge:
+    def __init__(self, held):
+        self.held = held
+    def __call__(self, completions, **columns):
+        return [0.0 for _ in completions]
+
+class Slotted:
+    __slots__ = ("held", "unset")
+    def __init__(self, held):
+        self.held = held
+    def __call__(self, completions, **columns):
+        return [0.0 for _ in completions]
+
+class Below(Slotted):
+    pass
+
+@dataclass(slots=True)
+class Data:
+    held: object
+    def __call__(self, completions, **columns):
+        return [0.0 for _ in completions]
+"""
+PAIRS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
+    "set": lambda m: ({"a", "b", "c"}, {"a", "b"}),
+    "frozenset": lambda m: (frozenset("abc"), frozenset("ab")),
+    "nested set": lambda m: ({"of": [{(1, 2)}]}, {"of": [{(1, 3)}]}),
+    "bytes": lambda m: (b"a", b"b"),
+    "path": lambda m: (Path("a"), Path("b")),
+    "pattern": lambda m: (re.compile("a"), re.compile("a", re.IGNORECASE)),
+    "enum": lambda m: (m.Color.RED, m.Color.BLUE),
+    "array": lambda m: (np.arange(3), np.arange(3) + 1),
+    "array of another type": lambda m: (np.zeros(2, np.float32), np.zeros(1, np.float64)),
+    "number of numpy": lambda m: (np.float32(1), np.float32(2)),
+    "tensor": lambda m: (torch.ones(2), torch.ones(1, 2)),
+    "doubles": lambda m: (torch.ones(1).double(), torch.ones(1).double() + 1e-12),
+    "bfloat16": lambda m: (torch.ones(2).bfloat16(), torch.zeros(2).bfloat16()),
+    "dataclass": lambda m: (m.Rule(frozenset("a")), m.Rule(frozenset("b"))),
+    "list of dataclasses": lambda m: ([m.Rule(weight=1.0)], [m.Rule(weight=2.0)]),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("kind", ["Judge", "Slotted", "Below", "Data"])
+def test_what_an_object_holds_counts(module_with: Callable[..., Any], kind: str, pair: str) -> None:
+    module = module_with(HELD)
+    one, other = PAIRS[pair](module)
+    (again, _), holder = PAIRS[pair](module), getattr(module, kind)
+    assert function_sha256(holder(one)) == function_sha256(holder(again)) != function_sha256(holder(other))
+
+
+def test_sets_are_the_same_in_every_process() -> None:
+    source = "import functools\nfrom tailgrad.identity import function_sha256, model_sha256\n"
+    source += "print(function_sha256(functools.partial(model_sha256, {str(i) for i in range(20)})))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", source], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in "123"
+    }
+    assert len(found) == 1
+
+
+def test_weights_that_are_trained_and_what_cannot_be_read_count_by_their_type(
+    module_with: Callable[..., Any],
+) -> None:
+    judge = module_with(HELD).Judge
+    for one, other in (
+        (torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True)),
+        (torch.ones(2, device="meta"), torch.zeros(2, device="meta")),
+        (np.array([object()]), np.array([object()])),
+    ):
+        assert function_sha256(judge(one)) == function_sha256(judge(other))
+
+
 MADE = """
+import functools
+
+def named_as(score, factor):
+    @functools.wraps(score)
+    def reward(completions, **columns):
+        return [factor * score(text) for text in completions]
+    return reward
+
 def make(sign=1, scale=None, inner=None, *, bound=0):
     seen, calls = [], 0
     def count():
@@ -124,6 +225,9 @@ def test_functions_that_another_makes_are_told_apart_and_their_state_does_not_co
         make(bound=3),
         module.longer,
         module.shorter,
+        module.named_as(Path.exists, 1.0),
+        module.named_as(Path.exists, -2.0),
+        module.named_as(Path.is_dir, 1.0),
     ]
     hashes = [function_sha256(one) for one in different]
     assert None not in hashes

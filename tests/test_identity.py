@@ -152,6 +152,19 @@ def test_an_adapter_and_its_base_may_be_moved(adapter: Path, model: Path, tmp_pa
     assert model_sha256(adapter) != before
 
 
+@pytest.mark.parametrize("base", ["org/model", None])
+def test_an_adapter_is_the_same_in_whatever_order_peft_writes_a_set(
+    adapter: Path, model: Path, base: str | None
+) -> None:
+    """In another one in every process."""
+    hashes = []
+    for names in (["q_proj", "v_proj", "o_proj"], ["o_proj", "q_proj", "v_proj"], ["o_proj", "q_proj"]):
+        config = {"base_model_name_or_path": base or str(model), "target_modules": names, "modules_to_save": None}
+        write("adapter_config.json", json.dumps(config))(adapter)
+        hashes.append(model_sha256(adapter))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_an_adapter_of_a_hub_model_is_told_by_the_name(adapter: Path) -> None:
     hashes = set()
     for base in ("org/model", "org/other"):

@@ -7,12 +7,18 @@ import functools
 import hashlib
 import inspect
 import json
+import re
+import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from enum import Enum
 from fnmatch import fnmatch
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+
+import numpy as np
 
 from tailgrad.files import expanded
 
@@ -33,6 +39,9 @@ _SAVED_BY = (
     *("transformers_version", "peft_version"),
 )
 """Keys of a config that say from where, whether offline, and by what it was saved."""
+
+_FIXED = (bool, int, float, str, bytes, frozenset, PurePath, re.Pattern, Enum, functools.partial)
+"""Types of values that cannot be state."""
 
 _SETTLED = 2e9
 """Nanoseconds after which a file's time of change tells the next change from this one."""
@@ -94,7 +103,7 @@ def model_sha256(name: str | Path) -> str | None:
     if not folder.is_dir():
         return None
     files = _files(folder)
-    adapter = _json_of(folder / _ADAPTER_CONFIG) or {}
+    adapter = _as_peft_means(_json_of(folder / _ADAPTER_CONFIG) or {})
     base = adapter.get(_BASE)
     if base and expanded(base).is_dir():
         files[_ADAPTER_CONFIG] = _config_sha256(adapter | {_BASE: _files(expanded(base))})
@@ -112,7 +121,17 @@ def _file_of_model_sha256(path: Path) -> str:
     config = _json_of(path) if path.name.endswith("config.json") else None
     if config is None:
         return file_sha256(path)
-    return _config_sha256(config)
+    return _config_sha256(_as_peft_means(config) if path.name == _ADAPTER_CONFIG else config)
+
+
+def _as_peft_means(adapter: dict[str, Any]) -> dict[str, Any]:
+    """An adapter's config with its lists of names sorted: for PEFT they are sets, written in any order."""
+    lists = {
+        name: sorted(value)
+        for name, value in adapter.items()
+        if isinstance(value, list) and all(isinstance(one, str) for one in value)
+    }
+    return adapter | lists
 
 
 def _config_sha256(config: dict[str, Any]) -> str:
@@ -131,11 +150,12 @@ def _json_of(path: Path) -> dict[str, Any] | None:
 def function_sha256(function: Callable[..., Any]) -> str | None:
     """Return the hash of a function: its name, the source of its module and the values that it carries.
 
-    Those values are the arguments of a `functools.partial` and the attributes of an object, as far as they are of JSON
-    types or functions themselves. A function that was made by another one, and a lambda, are also known by their line,
-    their defaults, and what they have from around them: numbers, strings and functions, but not what they count up
-    there, nor lists and the like, which may be state. What the module imports is not looked at. An object that knows
-    better has an attribute `content_sha256`, which is None where nobody can know.
+    Those values are the arguments of a `functools.partial` and the attributes of an object: of JSON types, sets, bytes,
+    paths, patterns, arrays, tensors, dataclasses and functions; of all else the type. A function that was made by
+    another one, and a lambda, are also known by their line, their defaults, and what they have from around them:
+    numbers, strings, functions and others that cannot change, but not what they count up there, nor lists and the like,
+    which may be state. What the module imports is not looked at. An object that knows better has an attribute
+    `content_sha256`, which is None where nobody can know.
 
     Args:
         function: A function, a method, a partial or an object that can be called.
@@ -158,9 +178,17 @@ def _described(value: Any, around: tuple[int, ...]) -> Any:
     around = (*around, id(value))
     if isinstance(value, list | tuple):
         return [_described(one, around) for one in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_described(one, around) for one in value), key=sha256_of)
     if isinstance(value, Mapping):
         return {str(key): _described(one, around) for key, one in value.items()}
+    if isinstance(value, bytes | PurePath | re.Pattern | Enum):
+        return repr(value)
+    if (numbers := _numbers(value)) is not None:
+        return [str(value.dtype), list(value.shape), hashlib.sha256(numbers.tobytes()).hexdigest()]
     code = _code_of(value)
+    if is_dataclass(value) and not callable(value):
+        return {"name": f"{code.__module__}.{code.__qualname__}", "values": _described(_values(value), around)}
     if not callable(value) or inspect.isclass(value):
         return f"{code.__module__}.{code.__qualname__}"
     own = getattr(value, "content_sha256", None)
@@ -172,9 +200,22 @@ def _described(value: Any, around: tuple[int, ...]) -> Any:
     }
 
 
+def _numbers(value: Any) -> np.ndarray | None:
+    """An array, or the bytes of a tensor that is not trained: a model's weights are too many to look at. Else None."""
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        plain = value.layout is torch.strided and not (value.requires_grad or value.is_meta)
+        return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy() if plain else None
+    is_array = isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject
+    return np.asarray(value) if is_array else None
+
+
 def _is_made(code: Any) -> bool:
-    """Whether several functions may have this name in one file: lambdas, and what a function makes."""
-    return inspect.isfunction(code) and "<" in code.__qualname__
+    """Whether several functions may have this name in one file: lambdas, and what a function makes.
+
+    The code knows where it stands also where `functools.wraps` has given the function another name.
+    """
+    return inspect.isfunction(code) and "<" in code.__code__.co_qualname
 
 
 def _made_with(function: Any) -> list[Any]:
@@ -206,7 +247,7 @@ def _content(cell: Any) -> Any:
 def _fixed(value: Any) -> Any:
     """A value that cannot be state; of all else its type."""
     value = value.__func__ if inspect.ismethod(value) else value  # what its object holds may be state
-    known = isinstance(value, bool | int | float | str | functools.partial) or inspect.isroutine(value)
+    known = isinstance(value, _FIXED) or inspect.isroutine(value)
     return value if known else type(value).__qualname__
 
 
@@ -215,7 +256,13 @@ def _values(function: Any) -> Any:
     if isinstance(function, functools.partial):
         return [function.func, function.args, function.keywords]
     carrier = function.__self__ if inspect.ismethod(function) else function
-    return getattr(carrier, "__dict__", {})
+    slots = [name for kind in type(carrier).__mro__ for name in _names(kind.__dict__.get("__slots__", ()))]
+    own = {name: getattr(carrier, name) for name in slots if name != "__dict__" and hasattr(carrier, name)}
+    return own | dict(getattr(carrier, "__dict__", {}))
+
+
+def _names(slots: Any) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
 def _code_of(value: Any) -> Any:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -18,13 +19,14 @@ from in_process import InProcess
 from tailgrad.curves import best_of_n
 from tailgrad.events import VARIABLE
 from tailgrad.grid import GridConfig, run_grid
-from tailgrad.grid.contents import check_contents, check_reward, check_table, prompts_of
-from tailgrad.grid.results import Row, read_results
+from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of
+from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, bases
 from tailgrad.identity import file_sha256, function_sha256, model_sha256
 from tailgrad.quickstart.task import verifier
 from tailgrad.rollouts import read_metadata, read_rollouts
 from tailgrad.rollouts.generation import TRAINING_RECORD
+from tailgrad.rollouts.table import write_table
 from tailgrad.runner import Job
 
 TIMES = ("train_seconds", "sample_seconds", "finished_at")
@@ -164,16 +166,63 @@ def test_a_rollout_table_of_other_contents_is_not_taken(finished) -> None:
         check_table(table, prompts_sha256=now, policy=str(config.folder))
 
 
-def test_a_policy_that_was_trained_on_another_reward_of_that_name_is_refused(finished, tmp_path: Path) -> None:
-    config, _, _ = finished
-    table, model = next(config.work.glob("rollouts/*base*.parquet")), tmp_path / "checkpoint-2"
-    model.mkdir()
+def test_policies_of_the_hub_are_known_by_their_names(finished, tmp_path: Path) -> None:
+    config, rows, _ = finished
+    hub = replace(config, policies={"tiny": "org/small"})
+    of_hub = [row | {"policy_sha256": policy_sha256(hub, "tiny")} for row in rows]
+    check_contents(hub, of_hub)
+    check_contents(hub, [row | {"policy_sha256": None} for row in rows])  # of an older version
+    for given, found, message in (
+        (replace(config, policies={"tiny": "org/large"}), of_hub, "'org/small' there, 'org/large' now"),
+        (hub, rows, f"sha256 {rows[0]['policy_sha256'][:12]} there, 'org/small' now"),
+        (config, of_hub, "'org/small' there, sha256"),
+    ):
+        with pytest.raises(ValueError, match=f"made with another policy 'tiny' of that name .{message}"):
+            check_contents(given, found)
+    source, table = next(config.work.glob("rollouts/*base*.parquet")), tmp_path / "table.parquet"
+    sampled = read_metadata(source) | {"reference": "org/small", "reference_files": None}
+    write_table(table, pq.read_table(source).to_pydict(), sampled)
+    now = sampled["dataset"]["sha256"]
+    check_table(table, prompts_sha256=now, policy="org/small")
+    for other in ("org/large", str(config.folder / "policy")):
+        with pytest.raises(ValueError, match=r"sampled with another starting policy .org/small there"):
+            check_table(table, prompts_sha256=now, policy=other)
+
+
+OTHERS = {
+    "model": "from another starting policy",
+    "data": "on other prompts",
+    "rewards": "on another reward",
+}
+
+
+@pytest.mark.parametrize("key", OTHERS)
+def test_a_policy_that_was_trained_on_something_else_of_that_name_is_refused(
+    finished, runner: InProcess, tmp_path: Path, key: str
+) -> None:
+    """Its row is asked for anew; nothing is sampled where the training alone tells."""
+    config, rows, _ = finished
+    lost = next(row for row in rows if row["estimator"] == "tea" and row["step"] == 2 and row["split"] == "test")
+    results = tmp_path / "rows.parquet"
+    for row in rows:
+        if row != lost:
+            append_result(results, row)
+    again, before = replace(config, results=results), len(runner.jobs)
+    (path,) = config.work.glob(f"rollouts/*-{lost['key']}.parquet")
+    (model,) = (Path(read_metadata(path)["model"]),)
     record = model / "tailgrad_run.json"
-    record.write_text(json.dumps({"rewards": [function_sha256(verifier)]}))
-    check_reward(str(model), table)
-    record.write_text(json.dumps({"rewards": ["a" * 64]}))
-    with pytest.raises(ValueError, match=r"trained on another reward of that name .sha256 a+ there"):
-        check_reward(str(model), table)
+    content = record.read_text()
+    other = ["a" * 64] if key == "rewards" else "a" * 64
+    record.write_text(json.dumps(json.loads(content) | {key: other}))
+    try:
+        with pytest.raises(
+            ValueError, match=rf"trained {OTHERS[key]} of that name .sha256 a+ there, sha256 [0-9a-f]+ now"
+        ):
+            run_grid(again)
+    finally:
+        record.write_text(content)
+    assert len(runner.jobs) == before
+    assert without_times(run_grid(again)) == without_times(rows)
 
 
 def test_an_interrupted_grid_ends_as_one_that_was_not(new_grid, finished, runner: InProcess) -> None:

@@ -15,10 +15,12 @@ from tailgrad.models.breaker import ServerDownError
 from tailgrad.models.server import RefusedError
 from tailgrad.rewards import HttpReward, RewardModel, ServedRewardModel, checked, load_reward
 from tailgrad.rollouts import SampleConfig, ScoreConfig, read_rollouts, rescore, sample
+from tailgrad.training.same_run import run_record
 from tiny_policies import PROMPTS, dataset, options, policy
 
 __all__ = ["dataset", "options", "policy", "quick"]
 
+ARGS = SimpleNamespace(world_size=1, train_batch_size=1, gradient_accumulation_steps=1, estimator="tea", to_dict=dict)
 RESPONSES = [" one", " two three </s>", " four five six seven one", " one", " six </s> </s>"]
 CHATS = [[{"role": "user", "content": prompt}] for prompt in PROMPTS]
 ANSWERS = [[{"role": "assistant", "content": response.strip()}] for response in RESPONSES]
@@ -211,3 +213,19 @@ def test_what_is_sent_is_plain_json() -> None:
     with running(lengths) as server:
         HttpReward(server.url)(prompts=CHATS, completions=ANSWERS, answer=[1, None, 2.5, "x", {"a": [1]}])
     assert json.loads(json.dumps(server.seen[0][1]["answer"])) == [1, None, 2.5, "x", {"a": [1]}]
+
+
+def test_a_served_reward_model_is_known_by_what_it_is_sent(policy: Path) -> None:
+    """Not by the server, which may move."""
+    known = {}
+    with running(lengths) as server, running(lengths) as moved:
+        for name, url, options in (
+            ("first", server.url, {}),
+            ("moved", moved.url, {"batch_size": 2}),
+            ("shorter", server.url, {"max_length": 7}),
+            ("other format", server.url, {"input_format": "text"}),
+        ):
+            reward = checked(ServedRewardModel(str(policy), url=url, **options))
+            (known[name],) = run_record(ARGS, model="", rewards=[reward], dataset=None, adapter=None)["rewards"]
+    assert known["first"] == known["moved"]
+    assert len(set(known.values())) == 3

@@ -20,6 +20,13 @@ def other(*, completions: list[str], **_: Any) -> list[float]:
     return [-1.0 for _ in completions]
 
 
+class Environment:
+    """What a rollout acts in."""
+
+
+CALLED = {"rollout_func": None, "tools": [reward, other], "environment_factory": None}
+
+
 def record(**changes: Any) -> dict[str, Any]:
     options = changes.pop("options", {})
     args = SimpleNamespace(
@@ -29,7 +36,7 @@ def record(**changes: Any) -> dict[str, Any]:
         estimator=options.get("estimator", "tea"),
         to_dict=lambda: {"seed": 1, "output_dir": "a"} | options,
     )
-    given = {"model": "some/model", "rewards": [checked(reward)], "dataset": DATA, "adapter": None}
+    given = {"model": "some/model", "rewards": [checked(reward)], "dataset": DATA, "adapter": None, "called": CALLED}
     return run_record(args, **given | changes)
 
 
@@ -55,6 +62,10 @@ def test_each_thing_that_decides_a_run_makes_another() -> None:
         ({"rewards": [checked(partial(reward, scale=2.0))]}, "other rewards"),
         ({"rewards": [checked(reward), checked(other)]}, "other rewards"),
         ({"adapter": {"r": 8}}, "adapter was None, is {'r': 8}"),
+        ({"quantization": {"load_in_4bit": True}}, "quantization was None, is {'load_in_4bit': True}"),
+        ({"called": CALLED | {"rollout_func": other}}, "another rollout_func"),
+        ({"called": CALLED | {"tools": [other, reward]}}, "another tools"),
+        ({"called": CALLED | {"environment_factory": Environment}}, "another environment_factory"),
         ({"world_size": 2, "train_batch_size": 8}, "processes was 1, is 2"),
         ({"train_batch_size": 32}, "rollouts_per_step was 16, is 32"),
         ({"options": {"seed": 2}}, "seed was 1, is 2"),
@@ -71,6 +82,22 @@ def test_an_adapter_is_the_same_wherever_its_base_lies() -> None:
     adapter = {"target_modules": {"q", "k", "v", "o"}, "base_model_name_or_path": "a"}
     assert record(adapter=adapter) == record(adapter=adapter | {"base_model_name_or_path": "b"})
     assert record(adapter=adapter)["adapter"] == {"target_modules": ["k", "o", "q", "v"]}
+
+
+def test_what_is_in_an_adapter_is_compared_part_by_part() -> None:
+    """A newer PEFT writes its version, and options that an older one does not know."""
+    adapter = {"r": 8, "target_modules": {"q", "v"}, "lora_bias": False}
+    then = record(adapter=adapter)
+    assert differences(then, record(adapter=adapter | {"peft_version": "0.22", "new_option": 1})) == ([], [])
+    then["adapter"]["peft_version"] = "0.21"
+    assert differences(then, record(adapter=adapter | {"peft_version": "0.22"})) == ([], [])
+    said = ["adapter had r 8, has 16", "adapter had target_modules ['q', 'v'], has ['q']"]
+    assert differences(then, record(adapter=adapter | {"r": 16, "target_modules": {"q"}})) == (said, [])
+    four, eight = ({"load_in_4bit": bits == 4, "load_in_8bit": bits == 8} for bits in (4, 8))
+    said = ["quantization had load_in_4bit True, has False", "quantization had load_in_8bit False, has True"]
+    assert differences(record(quantization=four), record(quantization=eight)) == (said, [])
+    old = {name: value for name, value in then.items() if name not in ("quantization", "called")}
+    assert differences(old, record(adapter=adapter, quantization=four)) == ([], [])  # of an older version
 
 
 def test_a_model_is_its_content_and_one_that_was_never_saved_is_nothing(policy, tmp_path, monkeypatch) -> None:

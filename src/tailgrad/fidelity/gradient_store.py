@@ -39,8 +39,11 @@ _SHARD = 256
 _SETTINGS, _LOCK = "gradients.json", "lock"
 
 _MARK = hashlib.sha256().digest_size  # bytes
-_NAMES = ("model", "revision", "tailgrad_version")
+_NAMES = ("model", "revision")
 """Settings that are but names where a hash stands beside them."""
+
+_VERSION = "tailgrad_version"
+"""Recorded for a reader; no version changed what a gradient is."""
 
 _BEFORE = {"parameters": ALL, "dtype": "float32"}
 """What gradients were before these could be chosen."""
@@ -134,7 +137,7 @@ def sketch_gradients(config: GradientConfig) -> SketchedGradients:
         settings = _settings(config, table)
         record = sketches.folder / _SETTINGS
         if record.exists():
-            check_same_settings(sketches.folder, _BEFORE | _written(record), settings)
+            check_same_settings(sketches.folder, *(_decisive(made) for made in (_written(record), settings)))
         _make_missing(sketches, config, table, settings)
     return sketches
 
@@ -143,7 +146,7 @@ def _make_missing(
     sketches: SketchedGradients, config: GradientConfig, table: Rollouts, settings: dict[str, Any]
 ) -> None:
     parts = [(prompt, start) for prompt in range(sketches.prompts) for start in sketches.starts]
-    made_from = json.dumps({name: value for name, value in settings.items() if name not in _NAMES}).encode()
+    made_from = json.dumps({name: value for name, value in _decisive(settings).items() if name not in _NAMES}).encode()
     missing = [part for part in parts if not sketches.has(*part, config.dim, made_from)]
     if not missing:
         return
@@ -246,8 +249,16 @@ def _settings(config: GradientConfig, table: Rollouts) -> dict[str, Any]:
         "dim": config.dim,
         "seed": config.seed,
         **config.settings,
-        "tailgrad_version": __version__,
+        _VERSION: __version__,
     }
+
+
+def _decisive(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that gradients depend on; layers are taken in the model's order, however they were named."""
+    found = {name: value for name, value in (_BEFORE | settings).items() if name != _VERSION}
+    if layers := found.get("lora_target_modules"):
+        found["lora_target_modules"] = sorted(layers)
+    return found
 
 
 def _responses_sha256(table: Rollouts) -> str:

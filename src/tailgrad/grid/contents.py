@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.results import Row
+from tailgrad.grid.trainings import Training
 from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.rollouts.prompts import Prompts, load_prompts
 from tailgrad.rollouts.table import read_metadata
@@ -29,16 +32,19 @@ def train_sha256(config: GridConfig, name: str) -> str:
     return load_prompts(config.locate(config.prompts[name]["train"]), **({"split": "train"} | named)).sha256
 
 
-def policy_sha256(config: GridConfig, name: str) -> str | None:
-    """Hash of a starting policy; None for one of the hub."""
-    return model_sha256(config.locate(config.policies[name]))
+def policy_sha256(config: GridConfig, name: str) -> str:
+    """Hash of a starting policy; of one of the hub its name there."""
+    return _identity(config.locate(config.policies[name]))
+
+
+def _identity(model: str) -> str:
+    return model_sha256(model) or model
 
 
 def _policy_hashes(config: GridConfig, name: str) -> set[str]:
-    """What a row may call a starting policy: its hash, or in rows of old that of its weights' only file."""
+    """What a row may call a starting policy: its identity, or in rows of old the hash of its weights' only file."""
     weights = Path(config.locate(config.policies[name])) / "model.safetensors"
-    hashes = (policy_sha256(config, name), file_sha256(weights) if weights.is_file() else None)
-    return {value for value in hashes if value is not None}
+    return {policy_sha256(config, name), *([file_sha256(weights)] if weights.is_file() else [])}
 
 
 def check_contents(config: GridConfig, rows: Iterable[Row]) -> None:
@@ -79,11 +85,12 @@ def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
         policy: The starting policy, which `tailgrad sample` takes as the reference policy.
 
     Raises:
-        ValueError: The table was sampled with other prompts, or before the starting policy's files changed.
+        ValueError: The table was sampled with other prompts, or with another starting policy.
     """
     metadata = read_metadata(table)
-    found = {"other prompts": metadata["dataset"]["sha256"], "another starting policy": metadata["reference_files"]}
-    now = {"other prompts": prompts_sha256, "another starting policy": model_sha256(policy)}
+    start = metadata["reference_files"] or metadata["reference"]
+    found = {"other prompts": metadata["dataset"]["sha256"], "another starting policy": start}
+    now = {"other prompts": prompts_sha256, "another starting policy": _identity(policy)}
     for name, value in now.items():
         if found[name] != value:
             raise ValueError(
@@ -92,30 +99,45 @@ def check_table(table: Path, *, prompts_sha256: str, policy: str) -> None:
             )
 
 
-def check_reward(model: str, table: Path) -> None:
-    """Refuse a policy in `work` that was trained on another function than the one of that name that scored its table.
+def check_trained(config: GridConfig, training: Training, model: str, reward: str | None = None) -> None:
+    """Refuse a policy in `work` that was trained from, or on, something else than what has its name now.
 
     Args:
-        model: A checkpoint of the training.
-        table: The rollout table of its responses, scored by the reward trained on.
+        config: The grid.
+        training: The training.
+        model: One of its checkpoints.
+        reward: Hash of the reward of today; None where it is not known, or not looked at.
 
     Raises:
-        ValueError: The function's source was another one when the policy was trained.
+        ValueError: It began from another policy, or saw other prompts or another reward.
     """
     from tailgrad.training.same_run import RUN_RECORD
 
-    record, ours = Path(model) / RUN_RECORD, reward_sha256(table)
-    trained_on = json.loads(record.read_text())["rewards"][0] if record.is_file() else None
-    if ours is not None and trained_on is not None and trained_on != ours:
-        raise ValueError(
-            f"the policy in {model!r} was trained on another reward of that name (sha256 {trained_on[:12]} there, "
-            f"{ours[:12]} in {str(table)!r}). Delete the folder above it and the table, and start the grid again."
-        )
+    record = Path(model) / RUN_RECORD
+    then: dict[str, Any] = json.loads(record.read_text()) if record.is_file() else {}
+    held_out = config.train.get("test_split_size") is not None  # what is left to train on has another hash
+    of: dict[str, tuple[Any, Callable[[], str | None]]] = {
+        "from another starting policy": (then.get("model"), lambda: policy_sha256(config, training.policy)),
+        "on other prompts": (None if held_out else then.get("data"), lambda: train_sha256(config, training.prompts)),
+        "on another reward": ((then.get("rewards") or [None])[0], lambda: reward),
+    }
+    for what, (theirs, now) in of.items():
+        ours = None if theirs is None else now()
+        if ours is not None and theirs != ours:
+            raise ValueError(
+                f"the policy in {model!r} was trained {what} of that name ({shown(theirs)} there, {shown(ours)} now). "
+                "Delete the folder above it and the tables of its responses, and start the grid again."
+            )
+
+
+def shown(identity: str) -> str:
+    """A hash as far as a person compares it; a name as it is."""
+    return f"sha256 {identity[:12]}" if re.fullmatch("[0-9a-f]{64}", identity) else repr(identity)
 
 
 def _same(config: GridConfig, what: str, theirs: str | None, ours: set[str]) -> None:
-    if theirs is not None and ours and theirs not in ours:
+    if theirs is not None and theirs not in ours:
         raise ValueError(
-            f"results {str(config.results)!r} were made with another {what} of that name (sha256 {theirs[:12]} there, "
-            f"{min(ours)[:12]} now). Give the new one another name, or start another results table."
+            f"results {str(config.results)!r} were made with another {what} of that name ({shown(theirs)} there, "
+            f"{shown(min(ours))} now). Give the new one another name, or start another results table."
         )

@@ -23,8 +23,8 @@ from tailgrad.grid.commands import model_folder, model_of, sampling_job, scoring
 from tailgrad.grid.config import GridConfig
 from tailgrad.grid.contents import (
     check_contents,
-    check_reward,
     check_table,
+    check_trained,
     policy_sha256,
     prompts_of,
     reward_sha256,
@@ -97,6 +97,8 @@ def _chain(config: GridConfig, training: Training, measurements: list[Measuremen
     if not _is_trained(config, training, measurements):
         _forget_if_past(config, training, measurements)
         yield training_job(config, training)
+    elif training.estimator != BASE:  # by an earlier run of the grid
+        check_trained(config, training, model_of(config, training, measurements[0]))
     for measurement in measurements:
         table, seconds = table_of(config, training, measurement), None
         if not table.is_file():
@@ -137,11 +139,13 @@ def _forget_if_past(config: GridConfig, training: Training, measurements: list[M
 
 def _row(config: GridConfig, training: Training, measurement: Measurement, table: Path) -> Row:
     """The measurement as a row of the results table."""
-    _check_trained(config, training, measurement)
+    _check_prompts_per_step(config, training, measurement)
     prompts_sha256 = prompts_of(config, training.prompts, measurement.split, measurement.limit).sha256
     check_table(table, prompts_sha256=prompts_sha256, policy=config.locate(config.policies[training.policy]))
-    if training.estimator != BASE and measurement.scored_by == training.reward and _is_function(config, training):
-        check_reward(model_of(config, training, measurement), table)
+    if training.estimator != BASE:
+        scored_by_own = measurement.scored_by == training.reward and _is_function(config, training)
+        reward = reward_sha256(table) if scored_by_own else None
+        check_trained(config, training, model_of(config, training, measurement), reward)
     run = read_rollouts(table, name=training.estimator)
     known = {name: values.tolist() for name, values in run.measures().items()}
     budgets = sorted({*budgets_up_to(run.n), *(deploy_n for _, deploy_n in config.m_and_n if deploy_n <= run.n)})
@@ -169,7 +173,7 @@ def _is_function(config: GridConfig, training: Training) -> bool:
     return names_function(config.locate(config.rewards[training.reward]))
 
 
-def _check_trained(config: GridConfig, training: Training, measurement: Measurement) -> None:
+def _check_prompts_per_step(config: GridConfig, training: Training, measurement: Measurement) -> None:
     """Refuse a policy that was trained with another number of prompts per step than the table would say."""
     if training.estimator == BASE:
         return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from tailgrad.identity import model_sha256, sha256_of
 from tailgrad.models.in_flight import InFlight
 from tailgrad.models.loading import check_model_name, model_errors, model_path
 from tailgrad.models.server import RefusedError, Server, check_url
@@ -159,6 +160,12 @@ class ServedRewardModel(RolloutReader, RemoteReward):
         RemoteReward.__init__(self, address, batch_size=batch_size, timeout=timeout)
         self.revision = revision
         self._forms = [_pooled] if address.endswith(_POOLING) else [_classified_by_vllm, _classified_by_sglang]
+
+    @property
+    def reading_sha256(self) -> str:
+        """Hash of what is known of a score without the server: which model, and the tokens that it is sent."""
+        content = model_sha256(self.name) or [self.name, self.revision]
+        return sha256_of([content, self.max_length, self.input_format])
 
     def _rewards(self, token_ids: list[list[int]]) -> list[float]:
         return self._in_batches(len(token_ids), lambda batch: self._score(batch, token_ids[batch]))

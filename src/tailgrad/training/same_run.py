@@ -71,12 +71,22 @@ _GONE: Final[dict[str, dict[str, Any]]] = {
     "cat_bon": {"normalize": True},
 }
 """Options that estimators had in 0.1, with their defaults: a training with any other value is none of today's."""
+_OF_ANY_ADAPTER: Final = ("base_model_name_or_path", "peft_version")
+"""What an adapter's options say of its surroundings; the policy is compared by its content."""
+
 _OF_OLD: Final = {"rollouts_a_step": "rollouts_per_step"}
 """What the record's keys were called in 0.1."""
 
 
 def run_record(
-    args: Any, *, model: str, rewards: list[Any], dataset: Any, adapter: Mapping[str, Any] | None
+    args: Any,
+    *,
+    model: str,
+    rewards: list[Any],
+    dataset: Any,
+    adapter: Mapping[str, Any] | None,
+    quantization: Mapping[str, Any] | None = None,
+    called: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return all that decides a training.
 
@@ -86,10 +96,12 @@ def run_record(
         rewards: The reward functions, models or names of models.
         dataset: The prompts.
         adapter: The options of a PEFT adapter, None without one.
+        quantization: The options of the policy's quantization, None without one.
+        called: By name what a training calls beside its rewards: a function, a list of functions or None.
 
     Returns:
-        A dictionary of JSON types: "data", "model" and "rewards" by content, "adapter", "processes",
-        "rollouts_per_step" and "options".
+        A dictionary of JSON types: "data", "model", "rewards" and "called" by content, "adapter", "quantization",
+        "processes", "rollouts_per_step" and "options".
     """
     options = {
         name: value
@@ -101,8 +113,9 @@ def run_record(
         "data": content_sha256(dataset) if is_table else None,
         "model": _model(model),
         "rewards": [_identity_of(reward) for reward in rewards],
-        "adapter": {name: value for name, value in (adapter or {}).items() if name != "base_model_name_or_path"}
-        or None,
+        "called": {name: _identities_of(value) for name, value in (called or {}).items()},
+        "adapter": _without(adapter, *_OF_ANY_ADAPTER),
+        "quantization": _without(quantization),
         "processes": args.world_size,
         "rollouts_per_step": rollouts_per_step(args),
         "options": options | {"estimator": spell_estimator(*parse_estimator(args.estimator))},
@@ -156,7 +169,9 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[s
     then = {_OF_OLD.get(key, key): value for key, value in then.items()}
     named = {"data": "other data", "model": "another policy to start from", "rewards": "other rewards"}
     another = [words for key, words in named.items() if _differ(then, now, key)]
-    plain = [key for key in ("adapter", "processes", "rollouts_per_step") if _differ(then, now, key)]
+    for key in ("called", "adapter", "quantization"):
+        another += _parts_that_differ(key, then, now)
+    plain = [key for key in ("processes", "rollouts_per_step") if _differ(then, now, key)]
     another += [f"{key} was {then[key]}, is {now[key]}" for key in plain]
     old, new = _spelled(then.get("options", {})), now.get("options", {})
     changed = {name: f"{name} was {old[name]}, is {new[name]}" for name in new if _differ(old, new, name)}
@@ -186,6 +201,31 @@ def _differ(then: Mapping[str, Any], now: Mapping[str, Any], key: str) -> bool:
     return known and bool(then[key] != now[key])
 
 
+def _parts_that_differ(key: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs of a thing that has parts; a part that one of the two does not know says nothing."""
+    if not _differ(then, now, key):
+        return []
+    old, new = then[key], now[key]
+    if key == "called":
+        return [f"another {name}" for name in new if _differ(old, new, name)]
+    if old is None or new is None:
+        return [f"{key} was {old}, is {new}"]
+    old = _without(old, *_OF_ANY_ADAPTER) or {}  # before these were left out
+    return [f"{key} had {name} {old[name]}, has {new[name]}" for name in new if _differ(old, new, name)]
+
+
+def _without(options: Mapping[str, Any] | None, *names: str) -> dict[str, Any] | None:
+    """Options but for some; None where there are none."""
+    return {name: value for name, value in (options or {}).items() if name not in names} or None
+
+
+def _identities_of(called: Any) -> Any:
+    """What is called, by content; None for nothing."""
+    if isinstance(called, list | tuple):
+        return [_identities_of(one) for one in called]
+    return None if called is None else _identity_of(called)
+
+
 def _identity_of(reward: Any) -> str:
     if isinstance(reward, CheckedReward | AsyncCheckedReward):
         reward = reward.reward
@@ -193,7 +233,7 @@ def _identity_of(reward: Any) -> str:
         return _model(reward)
     if isinstance(reward, torch.nn.Module):
         return _model(str(getattr(getattr(reward, "config", None), "_name_or_path", type(reward).__name__)))
-    return function_sha256(reward) or reward_name(reward)
+    return function_sha256(reward) or getattr(reward, "reading_sha256", None) or reward_name(reward)
 
 
 def _model(name: str) -> str:

@@ -96,7 +96,11 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         self.started_from = model if isinstance(model, str) else _name_of(model)
         config = config_of(args, self.started_from)
         self._bind_estimator(config)
-        self._adapter = peft_config.to_dict() if peft_config is not None else None  # before peft fills it in
+        self._decided = {
+            "adapter": peft_config.to_dict() if peft_config is not None else None,  # before peft fills it in
+            "quantization": quantization_config.to_dict() if quantization_config is not None else None,
+            "called": {"rollout_func": rollout_func, "tools": tools, "environment_factory": environment_factory},
+        }
         self._plan_steps(config, reward_funcs, train_dataset, eval_dataset)
         super().__init__(
             model=model,
@@ -185,7 +189,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
                 model=self.started_from,
                 rewards=self.reward_funcs,
                 dataset=self.train_dataset,
-                adapter=self._adapter,
+                **self._decided,
             )
             if checkpoint:  # the first process answers for all
                 check_same_run(Path(checkpoint), self._run)

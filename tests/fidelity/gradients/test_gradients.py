@@ -172,6 +172,19 @@ def test_a_damaged_shard_is_made_anew(
     assert not list(pool["out"].glob(".*"))
 
 
+def test_another_version_and_another_order_of_layers_are_the_same_gradients(
+    pool: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = {"parameters": "lora", "lora_target_modules": ("q_proj", "down_proj")}
+    sketch_gradients(GradientConfig(**pool | layers))
+    monkeypatch.setattr(gradient_store, "lora_sketches", None)  # none is computed
+    monkeypatch.setattr(gradient_store, "__version__", "9.9")
+    sketch_gradients(GradientConfig(**pool | layers))
+    sketch_gradients(GradientConfig(**pool | layers | {"lora_target_modules": ("down_proj", "q_proj")}))
+    with pytest.raises(ValueError, match="another lora_target_modules"):
+        sketch_gradients(GradientConfig(**pool | layers | {"lora_target_modules": ("down_proj",)}))
+
+
 def test_damaged_settings_are_named(pool: dict[str, Any]) -> None:
     sketch_gradients(GradientConfig(**pool))
     for content in ("", "[1]", "{"):
