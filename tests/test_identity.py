@@ -89,6 +89,7 @@ def test_what_decides_no_number_is_not_part_of_a_model(model: Path, change: Call
         write("tokenizer_config.json", "{}"),
         write("vocab.txt", "one"),
         write("spiece.model", "one"),
+        write("tekken.json", "{}"),
         write("chat_template.jinja", "{{ messages[1:] }}"),
         write("additional_chat_templates/tool_use.jinja", "{{ tools }}"),
         write("modeling_own.py", "import torch"),
