@@ -26,16 +26,8 @@ _ADAPTER_CONFIG, _BASE = "adapter_config.json", "base_model_name_or_path"
 _DECIDE = (
     *("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json"),
     *("config.json", "generation_config.json", _ADAPTER_CONFIG, "*processor_config.json", "*.py"),
-    *(
-        "tokenizer*",
-        "vocab*",
-        "merges*",
-        "*.model",
-        "*.tiktoken",
-        "tekken*.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-    ),
+    *("tokenizer*", "vocab*", "merges*", "*.model", "*.tiktoken", "tekken*.json"),
+    *("special_tokens_map.json", "added_tokens.json"),
     *("chat_template*", "additional_chat_templates/*.jinja"),
 )
 """Files of a saved model that decide a number: weights, configs, code, tokenizer and chat templates."""

@@ -125,12 +125,12 @@ def check_trained(config: GridConfig, training: Training, model: str, reward: st
         ours = None if theirs is None else now()
         if ours is not None and theirs != ours:
             raise ValueError(
-                f"the policy in {model!r} was trained {what} of that name ({shown(theirs)} there, {shown(ours)} now). "
+                f"the policy in {model!r} was trained {what} of that name ({_shown(theirs)} there, {_shown(ours)} now). "
                 "Delete the folder above it and the tables of its responses, and start the grid again."
             )
 
 
-def shown(identity: str) -> str:
+def _shown(identity: str) -> str:
     """A hash as far as a person compares it; a name as it is."""
     return f"sha256 {identity[:12]}" if re.fullmatch("[0-9a-f]{64}", identity) else repr(identity)
 
@@ -138,6 +138,6 @@ def shown(identity: str) -> str:
 def _same(config: GridConfig, what: str, theirs: str | None, ours: set[str]) -> None:
     if theirs is not None and theirs not in ours:
         raise ValueError(
-            f"results {str(config.results)!r} were made with another {what} of that name ({shown(theirs)} there, "
-            f"{shown(min(ours))} now). Give the new one another name, or start another results table."
+            f"results {str(config.results)!r} were made with another {what} of that name ({_shown(theirs)} there, "
+            f"{_shown(min(ours))} now). Give the new one another name, or start another results table."
         )
