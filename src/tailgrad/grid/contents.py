@@ -125,8 +125,8 @@ def check_trained(config: GridConfig, training: Training, model: str, reward: st
         ours = None if theirs is None else now()
         if ours is not None and theirs != ours:
             raise ValueError(
-                f"the policy in {model!r} was trained {what} of that name ({_shown(theirs)} there, {_shown(ours)} now). "
-                "Delete the folder above it and the tables of its responses, and start the grid again."
+                f"the policy in {model!r} was trained {what} of that name ({_shown(theirs)} there, {_shown(ours)} "
+                "now). Delete the folder above it and the tables of its responses, and start the grid again."
             )
 
 
