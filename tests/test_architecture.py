@@ -43,8 +43,9 @@ CORE = set(ROOMS)
 ROOMS["files"] = ROOMS["option_names"] = ROOMS["lazy"] = ROOMS["processes"] = set()
 ROOMS["options"] = {"option_names"}
 ROOMS["identity"] = {"files"}
+ROOMS["function_identity"] = {"identity"}
 ROOMS["events"] = {"files", "processes"}
-BASE = {"files", "identity", "events", "option_names", "options", "lazy", "processes"}
+BASE = {"files", "identity", "function_identity", "events", "option_names", "options", "lazy", "processes"}
 ROOMS["models"] = BASE
 ROOMS["rewards"] = CORE | BASE | {"models"}
 ROOMS["rollouts"] = ROOMS["rewards"] | {"rewards"}

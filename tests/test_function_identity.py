@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from tailgrad.identity import function_sha256
+from tailgrad.function_identity import function_sha256
 from tailgrad.rewards import WeightedSum, checked
 
 
@@ -118,6 +118,13 @@ class Slotted:
 class Below(Slotted):
     pass
 
+class Private:
+    __slots__ = ("__held", "__dict__", "__weakref__")
+    def __init__(self, held):
+        self.__held = held
+    def __call__(self, completions, **columns):
+        return [0.0 for _ in completions]
+
 @dataclass(slots=True)
 class Data:
     held: object
@@ -131,7 +138,13 @@ PAIRS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
     "bytes": lambda m: (b"a", b"b"),
     "path": lambda m: (Path("a"), Path("b")),
     "pattern": lambda m: (re.compile("a"), re.compile("a", re.IGNORECASE)),
+    "long pattern": lambda m: (re.compile("x|" * 150 + "y"), re.compile("x|" * 150 + "z")),
     "enum": lambda m: (m.Color.RED, m.Color.BLUE),
+    "masked array": lambda m: (np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0])),
+    "array of texts": lambda m: (np.array(["a", "b"]), np.array(["a", "c"])),
+    "part of an array": lambda m: (np.arange(9)[::2], np.arange(9)[::4]),
+    "empty array": lambda m: (np.zeros((0, 2)), np.zeros((2, 0))),
+    "conjugate": lambda m: (torch.tensor([1 + 2j]).conj(), torch.tensor([1 + 2j])),
     "array": lambda m: (np.arange(3), np.arange(3) + 1),
     "array of another type": lambda m: (np.zeros(2, np.float32), np.zeros(1, np.float64)),
     "number of numpy": lambda m: (np.float32(1), np.float32(2)),
@@ -144,7 +157,7 @@ PAIRS: dict[str, Callable[[Any], tuple[Any, Any]]] = {
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("kind", ["Judge", "Slotted", "Below", "Data"])
+@pytest.mark.parametrize("kind", ["Judge", "Slotted", "Below", "Private", "Data"])
 def test_what_an_object_holds_counts(module_with: Callable[..., Any], kind: str, pair: str) -> None:
     module = module_with(HELD)
     one, other = PAIRS[pair](module)
@@ -153,8 +166,9 @@ def test_what_an_object_holds_counts(module_with: Callable[..., Any], kind: str,
 
 
 def test_sets_are_the_same_in_every_process() -> None:
-    source = "import functools\nfrom tailgrad.identity import function_sha256, model_sha256\n"
-    source += "print(function_sha256(functools.partial(model_sha256, {str(i) for i in range(20)})))"
+    source = "import enum, functools\nfrom tailgrad.function_identity import function_sha256\n"
+    source += "words = {str(i) for i in range(20)}\nkind = enum.Enum('Kind', {'WORDS': frozenset(words)})\n"
+    source += "print(function_sha256(functools.partial(function_sha256, words, kind.WORDS)))"
     found = {
         subprocess.run(
             [sys.executable, "-c", source], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -164,7 +178,14 @@ def test_sets_are_the_same_in_every_process() -> None:
     assert len(found) == 1
 
 
-def test_weights_that_are_trained_and_what_cannot_be_read_count_by_their_type(
+def frozen(weight: float) -> torch.nn.Module:
+    """The model of a judge."""
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1)).requires_grad_(False)
+    model[0].weight.fill_(weight)
+    return model
+
+
+def test_weights_and_what_cannot_be_read_count_by_their_type(
     module_with: Callable[..., Any],
 ) -> None:
     judge = module_with(HELD).Judge
@@ -172,6 +193,9 @@ def test_weights_that_are_trained_and_what_cannot_be_read_count_by_their_type(
         (torch.ones(2, requires_grad=True), torch.zeros(2, requires_grad=True)),
         (torch.ones(2, device="meta"), torch.zeros(2, device="meta")),
         (np.array([object()]), np.array([object()])),
+        tuple(torch.nested.nested_tensor([part], layout=torch.jagged) for part in (torch.ones(1), torch.zeros(1))),
+        (torch.ones(2).to_sparse(), torch.zeros(2).to_sparse()),
+        (frozen(1.0), frozen(2.0)),
     ):
         assert function_sha256(judge(one)) == function_sha256(judge(other))
 
@@ -190,7 +214,9 @@ def make(sign=1, scale=None, inner=None, *, bound=0):
     def count():
         nonlocal calls
         calls += 1
-    def reward(completions, offset=bound, **columns):
+    words = bound if isinstance(bound, tuple) else ()
+    def reward(completions, offset=0 if words else bound, **columns):
+        assert isinstance(words, tuple)
         seen.append(len(completions))
         count()
         return [sign * (scale or 1) * len(text) + offset + calls * 0 for text in completions]
@@ -223,6 +249,8 @@ def test_functions_that_another_makes_are_told_apart_and_their_state_does_not_co
         make(scale=2.0),
         make(inner=len),  # reward does not use it, so that it is the first one again
         make(bound=3),
+        make(bound=("a", "b")),
+        make(bound=("a", ("c",))),
         module.longer,
         module.shorter,
         module.named_as(Path.exists, 1.0),
@@ -260,3 +288,19 @@ def test_without_source_nothing_is_claimed() -> None:
     exec("def reward(completions): return completions", typed_in)
     assert function_sha256(typed_in["reward"]) is None
     assert function_sha256(statistics.mean) is not None
+
+
+def test_members_of_an_enum_that_are_called_are_their_source_too(module_with: Callable[..., Any]) -> None:
+    source = "from enum import Enum\nclass Kind(Enum):\n    STRICT = 1\n    LAX = 2\n"
+    source += "    def __call__(self, completions, **columns):\n        return [1.0 for _ in completions]\n"
+    hashes = []
+    for written in (source, source.replace("1.0", "2.0")):
+        hashes += map(function_sha256, module_with(written).Kind)
+    assert None not in hashes
+    assert len(set(hashes)) == 4
+
+
+def test_a_class_is_its_source(module_with: Callable[..., Any]) -> None:
+    before = function_sha256(module_with(SOURCE).Judge)
+    assert function_sha256(module_with(SOURCE).Judge) == before
+    assert function_sha256(module_with(SOURCE.replace("> self", ">= self")).Judge) != before

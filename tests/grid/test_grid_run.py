@@ -18,11 +18,12 @@ from filelock import FileLock
 from in_process import InProcess
 from tailgrad.curves import best_of_n
 from tailgrad.events import VARIABLE
+from tailgrad.function_identity import function_sha256
 from tailgrad.grid import GridConfig, run_grid
-from tailgrad.grid.contents import check_contents, check_table, policy_sha256, prompts_of
+from tailgrad.grid.contents import check_contents, check_table, check_trained, policy_sha256, prompts_of
 from tailgrad.grid.results import Row, append_result, read_results
 from tailgrad.grid.trainings import BASE, bases
-from tailgrad.identity import file_sha256, function_sha256, model_sha256
+from tailgrad.identity import file_sha256, model_sha256
 from tailgrad.quickstart.task import verifier
 from tailgrad.rollouts import read_metadata, read_rollouts
 from tailgrad.rollouts.generation import TRAINING_RECORD
@@ -209,11 +210,13 @@ def test_a_policy_that_was_trained_on_something_else_of_that_name_is_refused(
             append_result(results, row)
     again, before = replace(config, results=results), len(runner.jobs)
     (path,) = config.work.glob(f"rollouts/*-{lost['key']}.parquet")
-    (model,) = (Path(read_metadata(path)["model"]),)
-    record = model / "tailgrad_run.json"
+    record = Path(read_metadata(path)["model"]) / "tailgrad_run.json"
     content = record.read_text()
     other = ["a" * 64] if key == "rewards" else "a" * 64
     record.write_text(json.dumps(json.loads(content) | {key: other}))
+    aside = tmp_path / path.name
+    if key != "rewards":  # of which the table tells
+        path.rename(aside)
     try:
         with pytest.raises(
             ValueError, match=rf"trained {OTHERS[key]} of that name .sha256 a+ there, sha256 [0-9a-f]+ now"
@@ -221,8 +224,20 @@ def test_a_policy_that_was_trained_on_something_else_of_that_name_is_refused(
             run_grid(again)
     finally:
         record.write_text(content)
+        if aside.exists():
+            aside.rename(path)
     assert len(runner.jobs) == before
     assert without_times(run_grid(again)) == without_times(rows)
+
+
+def test_prompts_that_are_left_of_those_held_out_are_not_compared(finished, tmp_path: Path) -> None:
+    config = finished[0]
+    (base,) = bases(config)
+    (tmp_path / "tailgrad_run.json").write_text(json.dumps({"data": "a" * 64}))
+    held_out = replace(config, train={**config.train, "test_split_size": 2})
+    check_trained(held_out, base, str(tmp_path))
+    with pytest.raises(ValueError, match="trained on other prompts"):
+        check_trained(config, base, str(tmp_path))
 
 
 def test_an_interrupted_grid_ends_as_one_that_was_not(new_grid, finished, runner: InProcess) -> None:

@@ -13,7 +13,7 @@ from tailgrad.cli.main import main
 from tailgrad.curves import Rollouts, compare
 from tailgrad.curves.settings import COMPARED, NOT_COMPARED
 from tailgrad.curves.tables import markdown_text
-from tailgrad.identity import function_sha256
+from tailgrad.function_identity import function_sha256
 from tailgrad.rollouts import SampleConfig, ScoreConfig, read_rollouts, rescore, sample, write_table
 from tailgrad.rollouts.table import COLUMNS
 

@@ -24,7 +24,7 @@ class Environment:
     """What a rollout acts in."""
 
 
-CALLED = {"rollout_func": None, "tools": [reward, other], "environment_factory": None}
+CALLED = {"rollout_func": None, "tools": [reward, other], "environment_factory": {"a": Environment}}
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -65,6 +65,8 @@ def test_each_thing_that_decides_a_run_makes_another() -> None:
         ({"quantization": {"load_in_4bit": True}}, "quantization was None, is {'load_in_4bit': True}"),
         ({"called": CALLED | {"rollout_func": other}}, "another rollout_func"),
         ({"called": CALLED | {"tools": [other, reward]}}, "another tools"),
+        ({"called": CALLED | {"environment_factory": {"b": Environment}}}, "another environment_factory"),
+        ({"called": CALLED | {"environment_factory": {"a": SimpleNamespace}}}, "another environment_factory"),
         ({"called": CALLED | {"environment_factory": Environment}}, "another environment_factory"),
         ({"world_size": 2, "train_batch_size": 8}, "processes was 1, is 2"),
         ({"train_batch_size": 32}, "rollouts_per_step was 16, is 32"),

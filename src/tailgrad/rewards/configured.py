@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tailgrad.identity import function_sha256
+from tailgrad.function_identity import function_sha256
 from tailgrad.rewards.checks import CheckedReward, checked
 from tailgrad.rewards.functions import WeightedSum
 from tailgrad.rewards.load import load_reward

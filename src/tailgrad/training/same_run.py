@@ -14,7 +14,8 @@ import torch
 from datasets import Dataset
 
 from tailgrad.estimators import ESTIMATORS, parse_estimator, spell_estimator
-from tailgrad.identity import function_sha256, model_sha256
+from tailgrad.function_identity import function_sha256
+from tailgrad.identity import model_sha256
 from tailgrad.rewards.checks import AsyncCheckedReward, CheckedReward
 from tailgrad.rewards.reward import reward_name
 from tailgrad.rollouts.data_sets import content_sha256
@@ -97,7 +98,8 @@ def run_record(
         dataset: The prompts.
         adapter: The options of a PEFT adapter, None without one.
         quantization: The options of the policy's quantization, None without one.
-        called: By name what a training calls beside its rewards: a function, a list of functions or None.
+        called: By name what a training calls beside its rewards: a function or a class, several in a list or by name,
+            or None.
 
     Returns:
         A dictionary of JSON types: "data", "model", "rewards" and "called" by content, "adapter", "quantization",
@@ -223,6 +225,8 @@ def _identities_of(called: Any) -> Any:
     """What is called, by content; None for nothing."""
     if isinstance(called, list | tuple):
         return [_identities_of(one) for one in called]
+    if isinstance(called, Mapping):
+        return {str(name): _identities_of(one) for name, one in called.items()}
     return None if called is None else _identity_of(called)
 
 

@@ -98,7 +98,7 @@ class TailGRPOTrainer(AdvantageSeam, PromptSeam, GRPOTrainer):
         self._bind_estimator(config)
         self._decided = {
             "adapter": peft_config.to_dict() if peft_config is not None else None,  # before peft fills it in
-            "quantization": quantization_config.to_dict() if quantization_config is not None else None,
+            "quantization": getattr(quantization_config, "to_dict", lambda: quantization_config)(),
             "called": {"rollout_func": rollout_func, "tools": tools, "environment_factory": environment_factory},
         }
         self._plan_steps(config, reward_funcs, train_dataset, eval_dataset)
