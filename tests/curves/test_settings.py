@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tailgrad.curves import Rollouts, comparable_rollouts
-from tailgrad.curves.settings import COMPARED, NOT_COMPARED, REWARD_OPTIONS, differences
+from tailgrad.curves.pairing import unchecked
+from tailgrad.curves.settings import COMPARED, NOT_COMPARED, REWARD_OPTIONS, differences, edited_rewards
 from tailgrad.rewards import RewardModel
 
 METADATA = {
@@ -95,6 +96,36 @@ def test_without_a_hash_of_the_data_its_name_must_agree():
 def test_rewards_of_unknown_contents_are_known_by_their_names():
     unknown = {"reward_files": [None], "reward_weights": None}
     assert differences({"reward": "a", **unknown}, {"reward": "b", **unknown}) == [("reward", "a", "b")]
+
+
+def test_a_reward_that_picks_is_known_by_its_contents_as_the_other_one_is():
+    judge, copy, edited, unknown = (
+        {"selection_reward": name, "selection_reward_files": files}
+        for name, files in (("judge", ["1f"]), ("./judge", ["1f"]), ("judge", ["2e"]), ("./judge", None))
+    )
+    assert differences(judge, copy) == differences(judge, edited) == []
+    assert differences(judge, unknown) == [("selection_reward", "judge", "./judge")]
+    assert edited_rewards(judge, edited) == ["judge"]
+    assert edited_rewards(judge, copy) == edited_rewards(judge, unknown) == []
+    both = judge | {"reward": "rm", "reward_files": ["3d"]}
+    assert edited_rewards(both, edited | {"reward": "rm", "reward_files": ["4c"]}) == ["rm", "judge"]
+
+
+def test_each_reward_that_was_edited_is_said_with_the_tables_it_is_another_one_in():
+    contents = {"base": ("1f", "2e"), "a": ("9a", "2e"), "b": ("9a", "8b")}
+    runs = [
+        Rollouts(
+            np.zeros((1, 2)),
+            name=name,
+            metadata=METADATA
+            | {"reward_files": [reward], "selection_reward": "judge", "selection_reward_files": [selection]},
+        )
+        for name, (reward, selection) in contents.items()
+    ]
+    assert [note.partition(": its files")[0] for note in unchecked(runs)] == [
+        "The reward 'org/rm@1f' is not the same in base and a, b",
+        "The reward 'judge' is not the same in base and b",
+    ]
 
 
 def test_every_field_is_compared_or_not_for_a_reason():

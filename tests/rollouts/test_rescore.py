@@ -42,7 +42,8 @@ def test_the_new_reward_stands_beside_the_old_one(scored: dict[str, Any]) -> Non
     np.testing.assert_array_equal(after.selection_rewards, before.rewards)
     for name in ("prompt_ids", "prompts", "responses", "num_tokens", "finished", "logprobs"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-    changed = {"reward": "fewest_tokens", "selection_reward": "word_count"}
+    picked_by = {"selection_reward": "word_count", "selection_reward_files": before.metadata["reward_files"]}
+    changed = {"reward": "fewest_tokens"} | picked_by
     ours = {name: value for name, value in after.metadata.items() if name != "rescored"}
     files = {"reward_files": [function_sha256(fewest_tokens)]}
     assert ours == before.metadata | changed | files
@@ -75,6 +76,7 @@ def test_scoring_twice_keeps_what_picks_the_best(scored: dict[str, Any], tmp_pat
     again = read_rollouts(rescore(ScoreConfig(once, tmp_path / "again.parquet", reward_funcs=scored["reward_funcs"])))
     np.testing.assert_array_equal(again.selection_rewards, read_rollouts(scored["table"]).rewards)
     assert again.metadata["selection_reward"] == "word_count"
+    assert again.metadata["selection_reward_files"] == read_rollouts(scored["table"]).metadata["reward_files"]
 
 
 def test_what_no_reward_could_score_is_not_picked_by_the_new_one(options: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from itertools import repeat
 import numpy as np
 
 from tailgrad.curves.rollouts import Rollouts
-from tailgrad.curves.settings import SAMPLE_OPTIONS, differences, edited_reward, names_of
+from tailgrad.curves.settings import SAMPLE_OPTIONS, differences, edited_rewards, names_of
 
 
 def seeds_by_name(runs: Sequence[Rollouts]) -> dict[str, tuple[Rollouts, ...]]:
@@ -111,12 +111,15 @@ def unchecked(runs: Sequence[Rollouts]) -> list[str]:
     elif len(runs) > 1 and silent:
         who = f"{', '.join(silent)}, which {'does' if len(silent) == 1 else 'do'} not record it"
         notes.append(f"Not checked for {who}: {', '.join(names_of([run.sampling for run in runs]))}.")
-    edited = [run.name for run in recorded[1:] if edited_reward(recorded[0].sampling, run.sampling)]
-    if edited:
+    edited = [
+        (reward, run.name) for run in recorded[1:] for reward in edited_rewards(recorded[0].sampling, run.sampling)
+    ]
+    for reward in dict.fromkeys(reward for reward, _ in edited):
+        names = dict.fromkeys(name for other, name in edited if other == reward)
         notes.append(
-            f"The reward {recorded[0].sampling.get('reward')!r} is not the same in {recorded[0].name} and "
-            f"{', '.join(dict.fromkeys(edited))}: its files or its model changed in between. If that moved a score, "
-            "score one of the tables anew with `tailgrad score --selection reward`."
+            f"The reward {reward!r} is not the same in {recorded[0].name} and {', '.join(names)}: its files or its "
+            "model changed in between. If that moved a score, score one of the tables anew with `tailgrad score "
+            "--selection reward`."
         )
     return notes
 

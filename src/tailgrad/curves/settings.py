@@ -10,7 +10,8 @@ COMPARED = {
     "reward_options": "what a reward model reads, and how exactly; see REWARD_OPTIONS",
     "reward_files": "alone they are said and not refused: an edit of a reward's file need not change a score",
     "reward_weights": "stand in the name of the reward",
-    "selection_reward": "what picks the best of N",
+    "selection_reward": "what picks the best of N; the same under another name where selection_reward_files are",
+    "selection_reward_files": "as reward_files",
     "dataset": "the prompts and the columns that the reward is passed; its sha256 alone where both have one",
 }
 """Fields that must agree, each with the reason: with another value V_N is that of another question."""
@@ -46,7 +47,7 @@ SAMPLE_OPTIONS = {
 }
 """Settings that are options of `tailgrad sample`, and the option's name."""
 
-_FILES = ("reward_files", "reward_weights")
+_OF_REWARD, _OF_SELECTION = ("reward_files", "reward_weights"), ("selection_reward_files",)
 
 REWARD_OPTIONS: dict[str, Any] = {"dtype": "float32", "input_format": "auto", "max_length": None, "revision": None}
 """Options of a reward model that decide its scores, with their defaults. The others are where and how fast it runs."""
@@ -85,11 +86,13 @@ def differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[tupl
         [('n', 'not recorded', 4)]
     """
     ours, theirs = dict(_flat(first)), dict(_flat(other))
-    same: tuple[str, ...] = _FILES
+    same: tuple[str, ...] = (*_OF_REWARD, *_OF_SELECTION)
     if None is not ours.get("dataset.sha256") == theirs.get("dataset.sha256"):
         same += ("dataset.",)
-    if _is_one_reward(first, other):
+    if _is_one(first, other, _OF_REWARD):
         same += ("reward", "reward_options.")
+    if _is_one(first, other, _OF_SELECTION):
+        same += ("selection_reward",)
     names = sorted(name for name in ours.keys() | theirs.keys() if not _stands_for(name, same))
     found = [name for name in names if ours.get(name) != theirs.get(name)]
     return [(name, ours.get(name, "not recorded"), theirs.get(name, "not recorded")) for name in found]
@@ -105,29 +108,34 @@ def names_of(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         >>> names_of([{}, {"temperature": 1.0, "reward": "rm"}])
         ['temperature', 'reward']
     """
-    aside = ("n", *_FILES)  # n is that of the rewards
+    aside = ("n", *_OF_REWARD, *_OF_SELECTION)  # n is that of the rewards
     names = dict.fromkeys(name for of_run in settings for name in of_run)
     return [name for name in names or COMPARED if name not in aside]
 
 
-def edited_reward(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether rewards of one name had other contents: `differences` does not say so, since a score need not differ.
+def edited_rewards(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names of rewards that had other contents: `differences` does not say so, since a score need not differ.
 
     Args:
         first: Settings of a run, as `settings_of` gives them.
         other: Those of another.
 
     Examples:
-        >>> edited_reward({"reward": "rm", "reward_files": ["1f"]}, {"reward": "rm", "reward_files": ["2e"]})
-        True
+        >>> edited_rewards({"reward": "rm", "reward_files": ["1f"]}, {"reward": "rm", "reward_files": ["2e"]})
+        ['rm']
     """
-    pairs = zip(first.get("reward_files", []), other.get("reward_files", []), strict=False)
-    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
+    found = []
+    for name in ("reward", "selection_reward"):
+        pairs = zip(*(of.get(f"{name}_files") or [] for of in (first, other)), strict=False)
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            found.append(str(first.get(name)))
+    return found
 
 
-def _is_one_reward(first: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    known = [dict.fromkeys(_FILES) | {name: of[name] for name in _FILES if name in of} for of in (first, other)]
-    return known[0] == known[1] and None not in (known[0]["reward_files"] or [None])
+def _is_one(first: Mapping[str, Any], other: Mapping[str, Any], contents: Sequence[str]) -> bool:
+    """Whether a reward is the same by its contents, the first of which are its files; unknown ones are not."""
+    known = [[of.get(name) for name in contents] for of in (first, other)]
+    return known[0] == known[1] and None not in (known[0][0] or [None])
 
 
 def _stands_for(name: str, fields: Sequence[str]) -> bool:

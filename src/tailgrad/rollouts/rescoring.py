@@ -21,6 +21,9 @@ from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.sampling import load_scoring, read_prompts
 from tailgrad.rollouts.shards import score, score_texts
 
+_SELECTION = {"selection_reward": "reward", "selection_reward_files": "reward_files"}
+"""What is recorded of the reward that picks, and under which names it stood before the table was scored anew."""
+
 
 @dataclass(frozen=True)
 class Rescorer:
@@ -125,12 +128,13 @@ def _rescorer(config: ScoreConfig) -> Rescorer:
     prompts = _prompts(config, sampled, table.metadata["dataset"]["sha256"])
     tokenizer = None if _is_served(table) else _tokenizer(sampled, table.metadata.get("revision"))
     reward, described = load_scoring(sampled, prompts)
-    metadata = {name: value for name, value in table.metadata.items() if name != "selection_reward"} | described
+    metadata = {name: value for name, value in table.metadata.items() if name not in _SELECTION} | described
     metadata["rescored"] = file_sha256(config.table)
     selection = None
     if config.selection == "table":
         selection = table.rewards if table.selection_rewards is None else table.selection_rewards
-        metadata["selection_reward"] = table.metadata.get("selection_reward", table.metadata["reward"])
+        picked_before = "selection_reward" in table.metadata
+        metadata |= {name: table.metadata.get(name if picked_before else own) for name, own in _SELECTION.items()}
     return Rescorer(
         table=table,
         prompts=prompts,

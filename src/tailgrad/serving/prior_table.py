@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tailgrad.curves import Rollouts
-from tailgrad.curves.settings import differences, edited_reward, settings_of
+from tailgrad.curves.settings import differences, edited_rewards, settings_of
 from tailgrad.rollouts import read_rollouts
 from tailgrad.serving.priors import LevelPrior, SpreadPrior, prior_of
 
@@ -64,7 +64,7 @@ def _unchecked(table: Rollouts, reward: Mapping[str, Any], policy: str) -> list[
     notes = []
     if "reward" not in table.metadata:
         notes.append("the table does not say its reward")
-    elif edited_reward(_of_reward(reward), _of_reward(table.metadata)):
+    elif edited_rewards(_of_reward(reward), _of_reward(table.metadata)):
         notes.append("the reward's files are not those of the table")
     if (sampled_by := table.metadata.get("model")) != policy:
         notes.append(f"the table's policy is {sampled_by!r}" if sampled_by else "the table does not say its policy")
