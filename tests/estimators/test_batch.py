@@ -61,6 +61,13 @@ def test_scaling_gives_root_mean_square_one() -> None:
     assert not scale_advantages(torch.zeros(2, 4), "batch", none(2)).any()
 
 
+def test_scaled_per_group_grpo_has_nothing_that_dr_grpo_has_not() -> None:
+    rewards = 3 * torch.randn(5, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 5
+    ours, other = (bind(name)(rewards) for name in ("grpo", "dr_grpo"))
+    assert (ours - other).abs().max() > 1
+    torch.testing.assert_close(*(scale_advantages(one, "group", none(5)) for one in (ours, other)))
+
+
 def test_an_unknown_scaling_is_refused() -> None:
     with pytest.raises(ValueError, match="none, group, batch"):
         scale_advantages(torch.zeros(1, 2), "std", none(1))
