@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,23 @@ def test_a_report_of_a_policy_that_is_known(weight: float, tmp_path) -> None:
     gaps = [abs(one.direction.mean[0] - one.measured_direction) for one in plan.rows if one.measured_direction]
     assert len(gaps) == 2
     assert f"off by {np.mean(gaps):.2f} on average" in text
+
+
+def test_a_report_that_hardly_knows_its_directions_says_so_in_the_plan(tmp_path) -> None:
+    """Forty responses of two prompts, and noise in many directions."""
+    rng = np.random.default_rng(0)
+    rewards = rng.normal(size=(2, 40))
+    gradients = np.concatenate([scores(rewards).swapaxes(1, 2), rng.normal(size=(2, 40, 900))], axis=2)
+    asked = {"estimators": ["grpo", "tea"], "m": [8], "deploy_n": [16]}
+    found = gradient_fidelity(rewards, gradients, **asked)
+    write_fidelity(found, tmp_path)
+    measured = read_fidelity_report(tmp_path, 16)
+    assert measured.halves_agree == found.truth_agreement[16] < 0.25
+    words = f"halves of its pool have cosine {measured.halves_agree:.2f}"
+    known = MeasuredGradients(2, {("grpo", 8): (0.9, 0.3), ("tea", 8): (1.0, 0.1)}, "report", 0.25)
+    assert any(words in note for note in make_plan(rewards, deploy_n=16, m=[8], measured=measured).notes)
+    for other in (known, replace(known, halves_agree=math.nan)):
+        assert not any("halves" in note for note in make_plan(rewards, deploy_n=16, m=[8], measured=other).notes)
 
 
 POOL = {

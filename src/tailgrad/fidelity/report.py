@@ -148,6 +148,10 @@ def _json_text(fidelity: Fidelity, pool: Mapping[str, Any]) -> str:
     return json.dumps(without_nan(document), indent=2, allow_nan=False) + "\n"
 
 
+_MARKERS = ("o", "s", "^", "D")
+"""One for each round of colours: with one m there are no lines that could be dashed."""
+
+
 def _save_figure(fidelity: Fidelity, stem: Path) -> None:
     """One row per N, one column per measure, one line per estimator, against m."""
     budgets = list(fidelity.truth_agreement)
@@ -179,7 +183,7 @@ def _draw_line(panel: Any, points: Sequence[FidelityPoint], key: str, place: int
         yerr=np.nan_to_num(np.maximum([mean - low, high - mean], 0.0)),
         color=COLOURS[place % len(COLOURS)],
         linestyle=LINES[place // len(COLOURS) % len(LINES)],
-        marker="o",
+        marker=_MARKERS[place // len(COLOURS) % len(_MARKERS)],
         markersize=4,
         linewidth=1.5,
         elinewidth=1.0,

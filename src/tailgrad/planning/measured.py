@@ -12,6 +12,7 @@ import numpy as np
 
 from tailgrad.curves.settings import differences, settings_of
 from tailgrad.estimators import parse_estimator, spell_estimator
+from tailgrad.fidelity.advice import HARDLY
 from tailgrad.files import expanded
 from tailgrad.planning.replay import Replay
 from tailgrad.planning.scoring import PolicyTraits, measures
@@ -26,11 +27,24 @@ class MeasuredGradients:
         points: For each estimator, spelled with its options in order, and m: direction, and signal to noise at P
             prompts.
         source: The report.
+        halves_agree: Cosine between the gradients of V_N from the two halves of its pool; NaN where it does not say.
     """
 
     prompts: int
     points: dict[tuple[str, int], tuple[float, float]]
     source: str
+    halves_agree: float = np.nan
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of a plan must know of the report."""
+        if not self.halves_agree < HARDLY:
+            return []
+        return [
+            f"The report's directions are hardly known: the gradients of V_N from the halves of its pool have cosine "
+            f"{self.halves_agree:.2f}. D and w follow from them, and the intervals here take both as they are. Make a "
+            "report from more responses per prompt, or more prompts, before much depends on it."
+        ]
 
 
 def read_fidelity_report(
@@ -69,6 +83,7 @@ def read_fidelity_report(
         }
         budgets = sorted({int(point["deploy_n"]) for point, *_ in known})
         pool = dict(document.get("pool") or {})
+        agree = {int(one["deploy_n"]): one["cosine_of_halves"] for one in document.get("truth") or []}.get(deploy_n)
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{str(path)!r} is no report of `tailgrad fidelity`: {error!r}. Give its fidelity.json."
@@ -79,7 +94,7 @@ def read_fidelity_report(
             f"fidelity report {str(path)!r} has no known direction at N = {deploy_n} (it was made for N = "
             f"{', '.join(map(str, budgets))}): make one with --deploy_n {deploy_n}, from more responses per prompt."
         )
-    return MeasuredGradients(prompts, at_n, str(path))
+    return MeasuredGradients(prompts, at_n, str(path), np.nan if agree is None else float(agree))
 
 
 def _check_source(path: Path, pool: Mapping[str, Any], table: Mapping[str, Any]) -> None:

@@ -162,7 +162,7 @@ def make_plan(
         mean_direction={w: _direction(_part(replayed, slice(-1, None)), w, seed) for w in sorted(weights)},
         elsewhere={} if measured else _elsewhere(scene, traits),
         steps=steps,
-        notes=(*notes, *_hardly_known(rows[choice.chosen].value)),
+        notes=(*notes, *_hardly_known(rows[choice.chosen].value), *(measured.notes if measured else ())),
     )
 
 
