@@ -26,10 +26,10 @@ from tailgrad.identity import model_sha256
 from tailgrad.models.loading import load_policy
 from tailgrad.models.token_ids import check_fit
 from tailgrad.rollouts.chats import prompts_of_texts
-from tailgrad.rollouts.parts import check_same_settings
 from tailgrad.rollouts.prompts import tokenize_prompts
 from tailgrad.rollouts.read import read_rollouts
 from tailgrad.rollouts.same_policy import PolicyCheck, check_policy
+from tailgrad.rollouts.same_settings import check_same_settings
 
 __all__ = ["GradientConfig", "SketchedGradients", "sketch_gradients"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from tailgrad.files import write_text
 from tailgrad.judging.answers import Match
 from tailgrad.judging.judgement import Asked, Judgement
-from tailgrad.rollouts.parts import check_same_settings
+from tailgrad.rollouts.same_settings import check_same_settings
 
 
 def read_judgements(path: Path, settings: dict[str, Any], match: Match) -> dict[Asked, Judgement]:
